@@ -1,0 +1,16 @@
+//! One transparent proxy per Kubernetes node.
+//!
+//! Layers; imports point down only, and modules of one layer meet only in the layer above.
+//!
+//! | layer | modules | what it is |
+//! |---|---|---|
+//! | L5 | [`cli`], [`agent`], [`admin`], [`client`] | the application and its verbs |
+//! | L4 | [`proxy`], [`capture`] | the two loops: data path, pods → hooks |
+//! | L3 | [`bpf`], [`net`], [`source`] | mechanisms without policy |
+//! | L2 | [`compile`], [`route`], [`balance`], [`metrics`], [`explain`] | pure: no I/O, never awaits |
+//! | L1 | [`model`], [`objects`], [`status`] | plain data |
+//! | L0 | `proxy_ebpf` | what kernel and agent share |
+
+pub mod model;
+pub mod objects;
+pub mod status;

@@ -1,0 +1,3 @@
+//! The `proxy-agent` binary.
+
+fn main() {}

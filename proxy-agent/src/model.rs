@@ -1,0 +1,23 @@
+//! The product's own view of the world, in Envoy's words. Plain data: no I/O, no Kubernetes.
+//!
+//! `Listener → Route → Cluster → Endpoint`: a connection to a [`Listener`]'s address is matched
+//! against its [`RouteTable`], which names a [`Cluster`], whose [`Endpoint`]s share the load.
+
+mod cluster;
+mod endpoint;
+mod listener;
+mod pod;
+mod problem;
+mod route;
+mod snapshot;
+
+pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
+pub use endpoint::Endpoint;
+pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
+pub use pod::{CaptureDecision, NotCaptured, Pod};
+pub use problem::{ObjectId, Place, Problem, Severity};
+pub use route::{
+    Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
+    QueryMatch, Redirect, RouteTable, Rule, StringMatch, Timeouts, WeightedDestination,
+};
+pub use snapshot::Snapshot;

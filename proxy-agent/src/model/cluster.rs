@@ -1,0 +1,67 @@
+//! A set of endpoints that are interchangeable for a request.
+
+use std::sync::Arc;
+
+use super::Endpoint;
+
+/// Index of a cluster in [`super::Snapshot::clusters`]. The id of a name stays the same from one
+/// snapshot to the next as long as the name is in use, so that workers can keep state by id.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ClusterId(pub u32);
+
+impl ClusterId {
+    /// The id as an index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How the endpoint of the next request is chosen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BalancePolicy {
+    /// Power of two choices by requests in flight; ties go round.
+    #[default]
+    LeastRequest,
+    /// Each endpoint in turn.
+    RoundRobin,
+}
+
+impl BalancePolicy {
+    /// Stable name, as in the `proxy-agent.io/balance` annotation.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LeastRequest => "least-request",
+            Self::RoundRobin => "round-robin",
+        }
+    }
+}
+
+/// What the agent speaks to the endpoints of an HTTP cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UpstreamProtocol {
+    /// The version that the request came in.
+    AsReceived,
+    /// HTTP/2 by prior knowledge (appProtocol `kubernetes.io/h2c`, `grpc`).
+    Http2,
+}
+
+/// Endpoints of one Service port (or of one `linkerd.io/v1` Service).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cluster {
+    /// Its place in the snapshot.
+    pub id: ClusterId,
+    /// Unique name, `namespace/service:port`; `linkerd/namespace/service` for linkerd.io/v1.
+    pub name: Arc<str>,
+    /// Namespace of the Service.
+    pub namespace: Arc<str>,
+    /// Name of the Service.
+    pub service: Arc<str>,
+    /// Port of the Service, host byte order.
+    pub port: u16,
+    /// How an endpoint is chosen.
+    pub balance: BalancePolicy,
+    /// What is spoken to endpoints.
+    pub upstream: UpstreamProtocol,
+    /// The usable endpoints, sorted by address, without duplicates.
+    pub endpoints: Vec<Endpoint>,
+}

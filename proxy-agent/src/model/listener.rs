@@ -1,0 +1,89 @@
+//! A Service port: the addresses that pods connect to and what becomes of such a connection.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{ClusterId, RouteTable};
+
+/// What the agent takes a proxied connection for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ListenerProtocol {
+    /// HTTP/1.1 or HTTP/2; the first bytes are looked at, and what is no HTTP is opaque TCP.
+    Http,
+    /// Opaque TCP: the first bytes are not looked at.
+    Tcp,
+}
+
+/// Why a Service port is left to the node's ordinary path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PassReason {
+    /// Port 53.
+    Dns,
+    /// `default/kubernetes`.
+    ApiServer,
+    /// Protocol UDP or SCTP.
+    NotTcp,
+    /// `clusterIP: None`.
+    Headless,
+    /// `type: ExternalName`.
+    ExternalName,
+    /// A load balancer address with `ipMode: Proxy`.
+    IpModeProxy,
+    /// Label `service.kubernetes.io/service-proxy-name`.
+    OtherProxy,
+}
+
+impl PassReason {
+    /// Stable text for `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::ApiServer => "api-server",
+            Self::NotTcp => "not-tcp",
+            Self::Headless => "headless",
+            Self::ExternalName => "external-name",
+            Self::IpModeProxy => "ip-mode-proxy",
+            Self::OtherProxy => "other-proxy",
+        }
+    }
+}
+
+/// What the connect hooks do with connections to the listener's addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ListenerVerdict {
+    /// To the agent.
+    Proxy(ListenerProtocol),
+    /// Left alone.
+    Pass(PassReason),
+}
+
+/// One port of one Service.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Namespace of the Service.
+    pub namespace: Arc<str>,
+    /// Name of the Service.
+    pub service: Arc<str>,
+    /// Port of the Service, host byte order.
+    pub port: u16,
+    /// Name of the port, empty if it has none.
+    pub port_name: Arc<str>,
+    /// Every address that a pod may use for it. Empty for headless Services.
+    pub addresses: Vec<SocketAddr>,
+    /// What is done with connections to it.
+    pub verdict: ListenerVerdict,
+    /// The Service port's own endpoints: where opaque TCP goes, and the implicit route.
+    pub cluster: ClusterId,
+    /// Routes for clients of every namespace (producer routes, or the implicit catch-all).
+    pub routes: Arc<RouteTable>,
+    /// Routes that only clients of the named namespace see, instead of `routes`.
+    pub consumer_routes: HashMap<Arc<str>, Arc<RouteTable>>,
+}
+
+impl Listener {
+    /// The table that applies to a client in `namespace`.
+    pub fn routes_for(&self, namespace: &str) -> &Arc<RouteTable> {
+        self.consumer_routes.get(namespace).unwrap_or(&self.routes)
+    }
+}

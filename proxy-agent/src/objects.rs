@@ -1,0 +1,1 @@
+//! Every kind that is read, parsed from text.

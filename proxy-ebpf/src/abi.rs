@@ -1,0 +1,47 @@
+//! Shared types, one file a subject, and the names under which kernel objects are found.
+
+pub mod flow;
+pub mod frontend;
+pub mod pod;
+pub mod settings;
+pub mod stat;
+
+/// Names of the maps in the object file.
+pub mod map {
+    /// `HashMap<u64, PodEntry>`: netns cookie → what the agent decided about the pod.
+    pub const PODS: &str = "PODS";
+    /// `HashMap<FrontendKey, Frontend>`: Service addresses.
+    pub const FRONTENDS: &str = "FRONTENDS";
+    /// `HashMap<FlowKey, OrigDst>`: redirected connections that were not yet accepted.
+    pub const ORIG_DST: &str = "ORIG_DST";
+    /// `HashMap<u64, u8>`: cgroup ids whose sockets are the agent's own.
+    pub const AGENTS: &str = "AGENTS";
+    /// `Array<u64>`: one beat a worker, nanoseconds of `CLOCK_MONOTONIC`.
+    pub const HEARTBEATS: &str = "HEARTBEATS";
+    /// `Array<Settings>` of one element.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// `PerCpuArray<u64>` indexed by [`crate::Stat`].
+    pub const STATS: &str = "STATS";
+    /// `SkStorage<OrigDst>`: what a redirected socket asked for, as long as it lives.
+    pub const SOCKET_DST: &str = "SOCKET_DST";
+}
+
+/// Names of the programs in the object file.
+pub mod program {
+    /// cgroup/connect4.
+    pub const CONNECT4: &str = "connect4";
+    /// cgroup/connect6.
+    pub const CONNECT6: &str = "connect6";
+    /// cgroup/getpeername4.
+    pub const GETPEERNAME4: &str = "getpeername4";
+    /// cgroup/getpeername6.
+    pub const GETPEERNAME6: &str = "getpeername6";
+    /// sockops.
+    pub const SOCKOPS: &str = "sockops";
+}
+
+/// Writes an IPv4 address in its v4-mapped form (RFC 4291, section 2.5.5.2).
+pub(crate) const fn v4_mapped(octets: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = octets;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

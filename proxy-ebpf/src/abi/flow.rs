@@ -1,0 +1,152 @@
+//! A redirected connection and the address it was meant for.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::v4_mapped;
+
+/// Names one redirected connection from connect to accept.
+///
+/// Addresses and ports are in network byte order; IPv4 is stored v4-mapped. The listener port is
+/// part of the key: with two listener ports on 127.0.0.1 one ephemeral port serves both.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct FlowKey {
+    netns_cookie: u64,
+    source: [u8; 16],
+    source_port: [u8; 2],
+    listener_port: [u8; 2],
+    reserved: [u8; 4],
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 32, "FlowKey must have no padding");
+
+impl FlowKey {
+    /// Builds the key from raw parts; ports are in host byte order, `source` is v4-mapped or IPv6.
+    #[inline(always)]
+    pub const fn new(
+        netns_cookie: u64,
+        source: [u8; 16],
+        source_port: u16,
+        listener_port: u16,
+    ) -> Self {
+        Self {
+            netns_cookie,
+            source,
+            source_port: source_port.to_be_bytes(),
+            listener_port: listener_port.to_be_bytes(),
+            reserved: [0; 4],
+        }
+    }
+
+    /// Builds the key that the agent looks up at accept.
+    pub const fn from_accepted(netns_cookie: u64, source: SocketAddr, listener_port: u16) -> Self {
+        Self::new(netns_cookie, octets(source.ip()), source.port(), listener_port)
+    }
+
+    /// Cookie of the network namespace that the connection was made in.
+    pub const fn netns_cookie(&self) -> u64 {
+        self.netns_cookie
+    }
+}
+
+/// Address the application asked for, kept while its connection is redirected.
+///
+/// Network byte order; IPv4 is stored v4-mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OrigDst {
+    addr: [u8; 16],
+    port: [u8; 2],
+    reserved: [u8; 6],
+    since_ns: u64,
+}
+
+const _: () = assert!(size_of::<OrigDst>() == 32, "OrigDst must have no padding");
+
+impl OrigDst {
+    /// Builds the value; `port` is in host byte order, `since_ns` is `CLOCK_MONOTONIC`.
+    #[inline(always)]
+    pub const fn new(addr: [u8; 16], port: u16, since_ns: u64) -> Self {
+        Self {
+            addr,
+            port: port.to_be_bytes(),
+            reserved: [0; 6],
+            since_ns,
+        }
+    }
+
+    /// The address bytes, v4-mapped for IPv4.
+    #[inline(always)]
+    pub const fn addr(&self) -> [u8; 16] {
+        self.addr
+    }
+
+    /// The port in network byte order.
+    #[inline(always)]
+    pub const fn port_be(&self) -> [u8; 2] {
+        self.port
+    }
+
+    /// When connect was called, nanoseconds of `CLOCK_MONOTONIC`.
+    pub const fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    /// The address as the application meant it: v4-mapped addresses come back as IPv4.
+    pub const fn socket_addr(&self) -> SocketAddr {
+        let ip = Ipv6Addr::from_octets(self.addr).to_canonical();
+        SocketAddr::new(ip, u16::from_be_bytes(self.port))
+    }
+}
+
+/// The address in the form that all keys use: 16 bytes, IPv4 v4-mapped.
+pub(crate) const fn octets(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => mapped(v4),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+const fn mapped(v4: Ipv4Addr) -> [u8; 16] {
+    v4_mapped(v4.octets())
+}
+
+// SAFETY: `repr(C)`, size asserted above: no padding, and every bit pattern is a valid value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for FlowKey {}
+// SAFETY: `repr(C)`, size asserted above: no padding, and every bit pattern is a valid value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for OrigDst {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v4_and_v4_mapped_sources_make_the_same_key() {
+        let v4: SocketAddr = "10.1.2.3:4000".parse().unwrap();
+        let mapped: SocketAddr = "[::ffff:10.1.2.3]:4000".parse().unwrap();
+        assert_eq!(
+            FlowKey::from_accepted(7, v4, 15001),
+            FlowKey::from_accepted(7, mapped, 15001)
+        );
+    }
+
+    #[test]
+    fn the_listener_port_is_part_of_the_key() {
+        let source: SocketAddr = "127.0.0.1:4000".parse().unwrap();
+        assert_ne!(
+            FlowKey::from_accepted(7, source, 15001),
+            FlowKey::from_accepted(7, source, 15101)
+        );
+    }
+
+    #[test]
+    fn original_destination_round_trips() {
+        for text in ["10.96.0.10:80", "[fd00::a]:8080"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            let dst = OrigDst::new(octets(addr.ip()), addr.port(), 1);
+            assert_eq!(dst.socket_addr(), addr);
+        }
+    }
+}

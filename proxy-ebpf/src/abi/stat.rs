@@ -1,0 +1,64 @@
+//! Counters of the programs: one for every outcome of a hook.
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Index into the `STATS` map.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Stat {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Stat {
+            /// Every counter, in index order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Stable snake_case name, used in `status` and as a metric label.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+stats! {
+    /// A connect was rewritten to the agent's listener.
+    Proxied = "proxied",
+    /// The socket belongs to the agent itself.
+    PassedAgent = "passed_agent",
+    /// The netns is the node's own or no pod's that the agent knows.
+    PassedUnknownPod = "passed_unknown_pod",
+    /// `--unknown-pods refuse`: the pod's enrolment is undecided.
+    RefusedUnknownPod = "refused_unknown_pod",
+    /// The pod is known and not captured.
+    PassedNotCaptured = "passed_not_captured",
+    /// The destination is no Service address that the agent balances.
+    PassedNoFrontend = "passed_no_frontend",
+    /// The destination is a Service address with the verdict pass.
+    PassedFrontend = "passed_frontend",
+    /// The pod has no listener of the socket's address family.
+    PassedNoListener = "passed_no_listener",
+    /// The oldest heartbeat is stale: the agent or one of its workers is stuck.
+    PassedStale = "passed_stale",
+    /// As above, and the pod asked for `on-failure: closed`.
+    RefusedStale = "refused_stale",
+    /// The socket is bound to a device.
+    PassedBoundToDevice = "passed_bound_to_device",
+    /// The socket's original destination could not be stored.
+    PassedStorageFull = "passed_storage_full",
+    /// A redirected connection's source port became known and its destination was published.
+    FlowBound = "flow_bound",
+    /// The `ORIG_DST` map was full: the agent will reset the connection.
+    FlowBindFailed = "flow_bind_failed",
+    /// A redirected connection ended before it was established.
+    FlowAborted = "flow_aborted",
+    /// A log line was left out by the rate bound.
+    LogDropped = "log_dropped",
+}
+
+impl Stat {
+    /// How many counters there are.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+}

@@ -1,0 +1,17 @@
+//! The ABI between the eBPF programs and the agent: map keys, map values, names and bounds.
+//!
+//! Law of this crate: every type is `repr(C)` without implicit padding and with every bit
+//! pattern valid, so that map memory can be read as it stands. Integers that come from packets
+//! and sockets are byte arrays in network order; integers that only the two programs exchange
+//! are native. Minimum kernel: 5.15 (netns cookies in sockops).
+
+#![cfg_attr(not(test), no_std)]
+
+mod abi;
+
+pub use abi::flow::{FlowKey, OrigDst};
+pub use abi::frontend::{Frontend, FrontendKey, Verdict};
+pub use abi::pod::{PodEntry, PodFlags};
+pub use abi::settings::Settings;
+pub use abi::stat::Stat;
+pub use abi::{map, program};

@@ -1,0 +1,3 @@
+//! The programs.
+#![no_std]
+#![no_main]
