@@ -13,6 +13,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod client;
 pub mod log;
 pub mod metrics;
 pub mod model;
