@@ -3,11 +3,13 @@
 
 mod cluster;
 mod counter;
+mod exposition;
 mod histogram;
 mod recorder;
 mod traffic;
 
 pub use cluster::{ClusterRecorder, ClusterTotals};
+pub use exposition::open_metrics;
 pub use histogram::{Histogram, HistogramTotals};
 pub use recorder::{EndpointRecorder, EndpointTotals, PodRecorder, PodTotals};
 pub use recorder::{WorkerRecorder, WorkerTotals};

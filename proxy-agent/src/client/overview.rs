@@ -113,10 +113,6 @@ fn services(status: &Status) -> String {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a share of more than 2⁵³ requests may lose its last digit"
-)]
 fn traffic(status: &Status) -> String {
     let overview = &status.overview;
     let sum = |field: fn(&crate::status::TrafficStatus) -> u64| -> u64 {

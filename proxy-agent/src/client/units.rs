@@ -18,10 +18,6 @@ pub(super) fn milliseconds(ms: u64) -> String {
 }
 
 /// `85 µs`, `1.2 ms`, `34 ms`, `2.5 s`.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "three digits of the number are shown"
-)]
 pub(super) fn microseconds(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} µs"),
