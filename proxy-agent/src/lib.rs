@@ -12,5 +12,6 @@
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
 pub mod model;
+pub mod net;
 pub mod objects;
 pub mod status;
