@@ -13,5 +13,6 @@
 
 pub mod metrics;
 pub mod model;
+pub mod net;
 pub mod objects;
 pub mod status;
