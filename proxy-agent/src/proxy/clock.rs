@@ -29,11 +29,13 @@ pub(super) struct Clock {
     since_ms: AtomicU64,
     /// Close with RST: the upstream was reset, or its body was cut short.
     reset: AtomicBool,
+    http1: bool,
 }
 
 impl Clock {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(http1: bool) -> Arc<Self> {
         Arc::new(Self {
+            http1,
             epoch: Instant::now(),
             open: AtomicU32::new(0),
             in_head: AtomicBool::new(false),
@@ -59,11 +61,11 @@ impl Clock {
 
     /// When the connection has to be closed as things stand. Bytes on an HTTP/2 connection need
     /// be no head (pings), so only the idle limit counts there.
-    pub(super) fn deadline(&self, http1: bool, idle_limit: Duration) -> Option<Instant> {
+    pub(super) fn deadline(&self, idle_limit: Duration) -> Option<Instant> {
         if self.open.load(Relaxed) > 0 {
             return None;
         }
-        let limit = if http1 && self.in_head.load(Relaxed) {
+        let limit = if self.http1 && self.in_head.load(Relaxed) {
             HEAD_LIMIT
         } else {
             idle_limit
@@ -72,9 +74,15 @@ impl Clock {
         Some(self.epoch + since + limit)
     }
 
-    /// Asks for RST instead of FIN when the connection is closed.
+    /// Asks for RST instead of FIN when the connection is closed. On HTTP/2 the stream alone is
+    /// reset, which hyper does.
     pub(super) fn reset_on_close(&self) {
-        self.reset.store(true, Relaxed);
+        self.reset.store(self.http1, Relaxed);
+    }
+
+    /// Whether the connection speaks HTTP/1.
+    pub(super) const fn is_http1(&self) -> bool {
+        self.http1
     }
 
     pub(super) fn wants_reset(&self) -> bool {
@@ -113,33 +121,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_has_ten_seconds_from_its_first_byte() {
-        let clock = Clock::new();
+        let clock = Clock::new(true);
         tokio::time::advance(Duration::from_secs(100)).await;
         clock.received();
         tokio::time::advance(Duration::from_secs(4)).await;
         clock.received();
-        let left = clock.deadline(true, IDLE_LIMIT).unwrap() - Instant::now();
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
         assert_eq!(left, Duration::from_secs(6));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_open_request_has_no_deadline_and_idling_starts_when_it_ends() {
-        let clock = Clock::new();
+        let clock = Clock::new(true);
         clock.received();
         let request = clock.request();
         tokio::time::advance(Duration::from_secs(7_200)).await;
         clock.received();
-        assert_eq!(clock.deadline(true, IDLE_LIMIT), None);
+        assert_eq!(clock.deadline(IDLE_LIMIT), None);
         drop(request);
-        let left = clock.deadline(true, IDLE_LIMIT).unwrap() - Instant::now();
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
         assert_eq!(left, IDLE_LIMIT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_on_an_idle_http2_connection_are_no_head() {
-        let clock = Clock::new();
+        let clock = Clock::new(false);
         clock.received();
-        let left = clock.deadline(false, IDLE_LIMIT).unwrap() - Instant::now();
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
         assert_eq!(left, IDLE_LIMIT);
     }
 }
