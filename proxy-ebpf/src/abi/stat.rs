@@ -66,6 +66,9 @@ stats! {
 
 impl Stat {
     /// How many counters there are.
-    #[expect(clippy::cast_possible_truncation, reason = "as many as are written above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "as many as are written above"
+    )]
     pub const COUNT: u32 = Self::ALL.len() as u32;
 }

@@ -171,8 +171,7 @@ fn listens(ctx: &SockAddrContext, v4: bool, port_be: [u8; 2]) -> bool {
             sport: 0,
             dport,
         };
-        let size = size_of_val(&ipv4);
-        found(ctx, bpf_sock_tuple__bindgen_ty_1 { ipv4 }, size)
+        found(ctx, bpf_sock_tuple__bindgen_ty_1 { ipv4 }, 12)
     } else {
         let loopback = port::split(super::LOOPBACK_V6);
         let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
@@ -181,18 +180,16 @@ fn listens(ctx: &SockAddrContext, v4: bool, port_be: [u8; 2]) -> bool {
             sport: 0,
             dport,
         };
-        let size = size_of_val(&ipv6);
-        found(ctx, bpf_sock_tuple__bindgen_ty_1 { ipv6 }, size)
+        found(ctx, bpf_sock_tuple__bindgen_ty_1 { ipv6 }, 36)
     }
 }
 
+/// `size` tells the kernel which of the two families `addrs` holds: 12 or 36 bytes.
 #[inline(always)]
-fn found(ctx: &SockAddrContext, addrs: bpf_sock_tuple__bindgen_ty_1, size: usize) -> bool {
+fn found(ctx: &SockAddrContext, addrs: bpf_sock_tuple__bindgen_ty_1, size: u32) -> bool {
     let mut tuple = bpf_sock_tuple {
         __bindgen_anon_1: addrs,
     };
-    // The size says which of the two families the tuple holds: 12 or 36 bytes.
-    let size = size as u32;
     // SAFETY: `tuple` is initialised for `size` bytes, as the verifier checks.
     let sk = unsafe { bpf_sk_lookup_tcp(ctx.as_ptr(), &raw mut tuple, size, CURRENT_NETNS, 0) };
     if sk.is_null() {
