@@ -12,6 +12,7 @@
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
 pub mod metrics;
+pub mod bpf;
 pub mod model;
 pub mod net;
 pub mod objects;
