@@ -10,9 +10,10 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::recorder::{
+use super::counter::Recorder;
+use super::{
     ClusterRecorder, ClusterTotals, EndpointRecorder, EndpointTotals, PodRecorder, PodTotals,
-    Recorder, WorkerRecorder, WorkerTotals,
+    WorkerRecorder, WorkerTotals,
 };
 use crate::status::TrafficStatus;
 
