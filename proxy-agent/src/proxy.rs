@@ -24,7 +24,6 @@ mod worker;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -122,11 +121,10 @@ pub enum Error {
     },
 }
 
-/// The running workers. Dropping the value lets them end, and cuts what is still open.
+/// The running workers. When the value is dropped they end and cut what is still open.
 #[derive(Debug)]
 pub struct Proxy {
     commands: Vec<mpsc::Sender<Command>>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl Proxy {
@@ -141,7 +139,6 @@ impl Proxy {
     ) -> Result<Self, Error> {
         let mut proxy = Self {
             commands: Vec::new(),
-            threads: Vec::new(),
         };
         for (index, heartbeat) in options.heartbeats.into_iter().enumerate() {
             let parts = Parts {
@@ -154,9 +151,8 @@ impl Proxy {
                 snapshots: snapshots.clone(),
             };
             let (sender, receiver) = mpsc::channel(COMMAND_QUEUE);
-            let thread = spawn(parts, receiver).map_err(|source| Error::Worker { index, source })?;
+            spawn(parts, receiver).map_err(|source| Error::Worker { index, source })?;
             proxy.commands.push(sender);
-            proxy.threads.push(thread);
         }
         Ok(proxy)
     }
@@ -196,16 +192,6 @@ impl Proxy {
     pub const fn workers(&self) -> usize {
         self.commands.len()
     }
-
-    /// Ends the workers, cutting what is still open, and waits for their threads.
-    pub fn stop(self) {
-        drop(self.commands);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker has panicked");
-            }
-        }
-    }
 }
 
 async fn send(
@@ -227,8 +213,9 @@ async fn acknowledged(waiting: Vec<oneshot::Receiver<()>>) {
     }
 }
 
-fn spawn(parts: Parts, commands: mpsc::Receiver<Command>) -> std::io::Result<JoinHandle<()>> {
+fn spawn(parts: Parts, commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
     let name = format!("worker-{}", parts.index);
+    // The thread ends when its command channel is closed; nobody has to join it.
     std::thread::Builder::new().name(name).spawn(move || {
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -237,5 +224,6 @@ fn spawn(parts: Parts, commands: mpsc::Receiver<Command>) -> std::io::Result<Joi
             Ok(runtime) => runtime.block_on(Worker::run(parts, commands)),
             Err(error) => tracing::error!(%error, "no runtime for a worker"),
         }
-    })
+    })?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use proxy_ebpf::FlowKey;
+use proxy_ebpf::{FlowKey, OrigDst};
 
 use crate::net;
 
@@ -67,7 +67,7 @@ fn start(
     listener_port: u16,
 ) {
     let key = FlowKey::from_accepted(pod.netns.cookie(), source, listener_port);
-    let Some(destination) = worker.flows().take(&key) else {
+    let Some(destination) = destination(worker, &key) else {
         // Nobody knows where it was to go; a reset is the only answer that cannot mislead.
         worker.recorder().orig_dst_missing();
         tracing::debug!(%source, pod = %pod.name, "connection without original destination");
@@ -81,6 +81,13 @@ fn start(
     let open = worker.open_connection(pod);
     let destination = destination.socket_addr();
     tokio::task::spawn_local(downstream::serve(open, stream, destination));
+}
+
+fn destination(worker: &Worker, key: &FlowKey) -> Option<OrigDst> {
+    worker.flows().take(key).unwrap_or_else(|error| {
+        tracing::warn!(%error, "original destination cannot be read");
+        None
+    })
 }
 
 /// Closes with RST when dropped.

@@ -102,7 +102,11 @@ impl Worker {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = beat.tick() => heartbeat.beat(),
+                _ = beat.tick() => {
+                    if let Err(error) = heartbeat.beat() {
+                        tracing::error!(%error, "no heartbeat: the hooks will pass connections");
+                    }
+                }
                 _ = sweep.tick() => worker.sweep(),
                 Ok(()) = snapshots.changed() => {
                     let snapshot = Arc::clone(&snapshots.borrow_and_update());
