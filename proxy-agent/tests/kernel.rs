@@ -9,12 +9,11 @@
 #[path = "kernel/fixture.rs"]
 mod fixture;
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use proxy_agent::bpf::{Kernel, LoadOptions};
+use proxy_agent::bpf::{Kernel, LoadOptions, preflight};
 use proxy_ebpf::{PodFlags, Stat, map};
 use tracing::level_filters::LevelFilter;
 
@@ -260,9 +259,7 @@ fn programs_of_others_coexist_and_detach_takes_only_ours() {
         log_level: LevelFilter::OFF,
     };
     let other = Kernel::load(&options).unwrap();
-    other
-        .attach(File::open(&pod.cgroup).unwrap().as_fd())
-        .unwrap();
+    other.attach(pod.cgroup().as_fd()).unwrap();
     let ours = pod.kernel.attached();
     assert!(ours.iter().all(|program| program.attached));
     assert!(ours.iter().all(|program| program.others.len() == 1));
@@ -279,4 +276,17 @@ fn programs_of_others_coexist_and_detach_takes_only_ours() {
             .all(|program| !program.attached)
     );
     assert!(other.attached().iter().all(|program| program.attached));
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn preflight_finds_no_gap_here() {
+    let checks = preflight::run(None);
+    let gaps: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
+    assert!(gaps.is_empty(), "{gaps:#?}");
+    let tried = checks.iter().find(|check| check.name == "attach").unwrap();
+    assert_eq!(
+        tried.detail,
+        "every program is effective on a cgroup made for it"
+    );
 }

@@ -38,13 +38,45 @@ def peer(s):
     return "%s %d" % s.getpeername()[:2]
 "#;
 
+/// A netns and a cgroup of one name, removed on drop.
+struct Place {
+    netns: String,
+    cgroup: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let netns = format!("pak-{}-{number}", std::process::id());
+        let cgroup = cgroup2().join(&netns);
+        let place = Self { netns, cgroup };
+        std::fs::create_dir(&place.cgroup).expect("make a cgroup");
+        let netns = &place.netns;
+        sh(&format!(
+            "ip netns add {netns} && ip -n {netns} link set lo up \
+             && ip -n {netns} addr add {POD_IP}/32 dev lo"
+        ));
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let deleted = Command::new("ip")
+            .args(["netns", "del", &self.netns])
+            .status();
+        let removed = std::fs::remove_dir(&self.cgroup);
+        assert!(deleted.is_ok() && removed.is_ok() || thread::panicking());
+    }
+}
+
 pub(crate) struct Pod {
     pub(crate) kernel: Kernel,
     pub(crate) cookie: u64,
     pub(crate) v4: TcpListener,
     pub(crate) v6: TcpListener,
-    pub(crate) cgroup: PathBuf,
-    netns: String,
+    place: Place,
 }
 
 impl Pod {
@@ -57,16 +89,8 @@ impl Pod {
 
     /// Programs attached and fed, the pod not yet in `PODS`.
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let netns = format!("pak-{}-{number}", std::process::id());
-        let cgroup = cgroup2().join(&netns);
-        std::fs::create_dir(&cgroup).expect("make a cgroup");
-        sh(&format!(
-            "ip netns add {netns} && ip -n {netns} link set lo up \
-             && ip -n {netns} addr add {POD_IP}/32 dev lo"
-        ));
-        let (v4, v6) = listen(&netns);
+        let place = Place::new();
+        let (v4, v6) = listen(&place.netns);
         let kernel = Kernel::load(&LoadOptions {
             object: None,
             log_level: LevelFilter::OFF,
@@ -76,8 +100,7 @@ impl Pod {
             cookie: netns_cookie(&v4).expect("a cookie"),
             v4,
             v6,
-            cgroup,
-            netns,
+            place,
         };
         pod.settle(false);
         let proxied = SERVICES.map(|text| (text, Verdict::Proxy));
@@ -88,7 +111,7 @@ impl Pod {
         });
         let report = pod.kernel.reconcile_frontends(&wanted.collect());
         assert_eq!(report.expect("frontends").inserted, 3);
-        let dir = File::open(&pod.cgroup).expect("open the cgroup");
+        let dir = pod.cgroup();
         pod.kernel.attach(dir.as_fd()).expect("attach");
         pod.kernel
             .heartbeat(0)
@@ -121,8 +144,8 @@ impl Pod {
                 "-c",
                 r#"echo $$ > "$0/cgroup.procs" && exec ip netns exec "$1" python3 -c "$2""#,
             ])
-            .arg(&self.cgroup)
-            .arg(&self.netns)
+            .arg(&self.place.cgroup)
+            .arg(&self.place.netns)
             .arg(format!("{PRELUDE}\n{script}"))
             .output()
             .expect("run a client");
@@ -143,9 +166,14 @@ impl Pod {
         self.kernel.stat(stat).expect("read STATS")
     }
 
+    /// The pod's cgroup directory.
+    pub(crate) fn cgroup(&self) -> File {
+        File::open(&self.place.cgroup).expect("open the cgroup")
+    }
+
     /// Id of the pod's cgroup.
     pub(crate) fn cgroup_id(&self) -> u64 {
-        self.cgroup.metadata().expect("stat the cgroup").ino()
+        self.cgroup().metadata().expect("stat the cgroup").ino()
     }
 
     /// Entries in a map, by its name.
@@ -153,16 +181,6 @@ impl Pod {
         let status = self.kernel.status().expect("status");
         let found = status.maps.into_iter().find(|status| status.name == map);
         found.expect("the map is in status").entries
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        self.kernel.detach();
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.netns])
-            .status();
-        let _ = std::fs::remove_dir(&self.cgroup);
     }
 }
 
