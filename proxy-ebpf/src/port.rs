@@ -115,17 +115,24 @@ pub(crate) fn ops_states(ctx: &SockOpsContext) -> (u32, u32) {
 }
 
 /// Local address of the socket, IPv4 v4-mapped.
+///
+/// Every field is read whatever the family: were the reads on two branches, the compiler would
+/// merge them into one on a moved base.
 #[inline(always)]
 pub(crate) fn local_addr(ctx: &SockOpsContext) -> [u8; 16] {
-    if read!((*ctx.ops).family) == AF_INET {
-        return v4_mapped(read!((*ctx.ops).local_ip4).to_ne_bytes());
-    }
-    join([
+    let family = read!((*ctx.ops).family);
+    let v4 = read!((*ctx.ops).local_ip4);
+    let v6 = join([
         read!((*ctx.ops).local_ip6[0]),
         read!((*ctx.ops).local_ip6[1]),
         read!((*ctx.ops).local_ip6[2]),
         read!((*ctx.ops).local_ip6[3]),
-    ])
+    ]);
+    if family == AF_INET {
+        v4_mapped(v4.to_ne_bytes())
+    } else {
+        v6
+    }
 }
 
 /// Local port, host order.
