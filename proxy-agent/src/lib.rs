@@ -11,6 +11,7 @@
 //! | L1 | [`model`], [`objects`], [`status`] | plain data |
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
+pub mod capture;
 pub mod model;
 pub mod net;
 pub mod objects;
