@@ -13,6 +13,7 @@
 
 pub mod metrics;
 pub mod bpf;
+pub mod capture;
 pub mod model;
 pub mod net;
 pub mod objects;
