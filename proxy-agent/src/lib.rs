@@ -12,12 +12,12 @@
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
 pub mod admin;
+pub mod bpf;
+pub mod capture;
 pub mod cli;
 pub mod client;
 pub mod log;
 pub mod metrics;
-pub mod bpf;
-pub mod capture;
 pub mod model;
 pub mod net;
 pub mod objects;

@@ -16,24 +16,24 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{ClusterTotals, Traffic, WorkerTotals};
+use super::traffic::{ClusterTotals, Traffic, WorkerTotals};
 use crate::status::Status;
 
 /// First part of every name.
 const PREFIX: &str = "proxy_agent";
 
-/// All metrics at this instant.
+/// All metrics at this instant, as OpenMetrics text.
 ///
 /// # Errors
 ///
 /// When the encoder refuses a metric, which would be a defect of this module.
-pub fn open_metrics(traffic: &Traffic, status: Status) -> Result<String, fmt::Error> {
+pub fn encode(traffic: &Traffic, status: &Status) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Picture {
         clusters: traffic.clusters(),
         workers: traffic.workers(),
         reasons: traffic.reasons(),
-        status,
+        status: status.clone(),
     }));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;

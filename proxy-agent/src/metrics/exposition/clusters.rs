@@ -6,8 +6,8 @@ use prometheus_client::encoding::NoLabelSet;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::super::{ClusterTotals, HistogramTotals};
 use super::{Labels, Metric, Page, Picture};
+use crate::metrics::traffic::{ClusterTotals, HistogramTotals};
 
 /// Values of the label `status_class`, by first digit of the status.
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -78,14 +78,14 @@ fn the_page_looks_as_documented() {
     database.tcp_started();
     database.tcp_ended(false, 0, 0);
     database.turned_opaque();
-    let found = open_metrics(&traffic, status()).unwrap();
+    let found = encode(&traffic, &status()).unwrap();
     let expected = include_str!("golden.txt");
     assert_eq!(found, expected, "the page is\n{found}");
 }
 
 #[test]
 fn every_metric_is_documented() {
-    let page = open_metrics(&Traffic::new(), status()).unwrap();
+    let page = encode(&Traffic::new(), &status()).unwrap();
     let document = include_str!("../../../../docs/metrics.md");
     let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     for name in names.filter_map(|line| line.split(' ').next()) {
