@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | what it is |
 //! |---|---|---|
-//! | L5 | [`cli`], [`agent`], [`admin`], [`client`] | the application and its verbs |
+//! | L5 | [`cli`], [`agent`], [`admin`], [`client`], [`verbs`] | the application and its verbs |
 //! | L4 | [`proxy`], [`capture`] | the two loops: data path, pods → hooks |
 //! | L3 | [`bpf`], [`net`], [`source`] | mechanisms without policy |
 //! | L2 | [`compile`], [`route`], [`balance`], [`metrics`], [`explain`] | pure: no I/O, never awaits |
@@ -22,3 +22,4 @@ pub mod model;
 pub mod net;
 pub mod objects;
 pub mod status;
+pub mod verbs;
