@@ -12,12 +12,21 @@
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
 pub mod admin;
-pub mod cli;
-pub mod log;
-pub mod metrics;
+pub mod agent;
+pub mod balance;
 pub mod bpf;
 pub mod capture;
+pub mod cli;
+pub mod client;
+pub mod compile;
+pub mod explain;
+pub mod log;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod objects;
+pub mod proxy;
+pub mod route;
+pub mod source;
 pub mod status;
+pub mod validate;
