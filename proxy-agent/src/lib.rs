@@ -11,6 +11,8 @@
 //! | L1 | [`model`], [`objects`], [`status`] | plain data |
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
+pub mod compile;
 pub mod model;
 pub mod objects;
+pub mod route;
 pub mod status;
