@@ -32,10 +32,7 @@ fn cluster_ids_and_given_addresses_stay_when_others_come_and_go() {
 fn an_address_is_the_same_in_another_process() {
     let sets = [set(&service("a", 80), Origin::Files)];
     let one = Compiler::default().compile(&sets, &Options::default());
-    assert_eq!(
-        one.listeners[0].addresses[0].to_string(),
-        "10.111.73.3:80"
-    );
+    assert_eq!(one.listeners[0].addresses[0].to_string(), "10.111.73.3:80");
 }
 
 #[test]
