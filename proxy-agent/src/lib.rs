@@ -12,14 +12,24 @@
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
 pub mod admin;
+pub mod agent;
+pub mod balance;
 pub mod bpf;
 pub mod capture;
 pub mod cli;
 pub mod client;
+pub mod compile;
+pub mod explain;
 pub mod log;
 pub mod metrics;
+pub mod compile;
 pub mod model;
 pub mod net;
 pub mod objects;
+pub mod proxy;
+pub mod route;
+pub mod source;
+pub mod route;
 pub mod status;
 pub mod verbs;
+pub mod validate;
