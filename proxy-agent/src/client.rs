@@ -20,7 +20,7 @@ use crate::admin::ExplainQuery;
 use crate::cli::{ExplainArgs, OutputFormat, StatusArgs, StatusView};
 use crate::status::{Explanation, Status};
 
-pub use findings::problems;
+pub use findings::{checks, problems};
 
 /// Time between two pictures of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -161,19 +161,21 @@ fn show<T: DeserializeOwned + Serialize>(
     let value: T = serde_json::from_str(answer).map_err(Error::Form)?;
     match format {
         OutputFormat::Table => Ok(table(&value)),
-        OutputFormat::Json => {
-            let text = serde_json::to_string_pretty(&value);
-            text.map(|text| text + "\n")
-                .map_err(|source| Error::Format {
-                    format: "JSON",
-                    source: source.into(),
-                })
-        }
+        OutputFormat::Json => json(&value),
         OutputFormat::Yaml => serde_yaml_ng::to_string(&value).map_err(|source| Error::Format {
             format: "YAML",
             source: source.into(),
         }),
     }
+}
+
+fn json(value: &impl Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n")
+        .map_err(|source| Error::Format {
+            format: "JSON",
+            source: source.into(),
+        })
 }
 
 fn write(out: &mut dyn Write, text: &str) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | what it is |
 //! |---|---|---|
-//! | L5 | [`cli`], [`agent`], [`admin`], [`client`] | the application and its verbs |
+//! | L5 | [`cli`], [`agent`], [`admin`], [`client`], [`verbs`] | the application and its verbs |
 //! | L4 | [`proxy`], [`capture`] | the two loops: data path, pods → hooks |
 //! | L3 | [`bpf`], [`net`], [`source`] | mechanisms without policy |
 //! | L2 | [`compile`], [`route`], [`balance`], [`metrics`], [`explain`] | pure: no I/O, never awaits |
@@ -29,4 +29,5 @@ pub mod proxy;
 pub mod route;
 pub mod source;
 pub mod status;
+pub mod verbs;
 pub mod validate;

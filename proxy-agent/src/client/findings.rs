@@ -1,8 +1,10 @@
-//! Problems as lines: for `status` and `validate`.
+//! Problems and checks as lines: for `status`, `validate` and `check`.
 
 use std::io::Write;
 
+use super::table::Table;
 use super::{Error, units};
+use crate::bpf::preflight::Check;
 use crate::cli::ReportFormat;
 use crate::model::{Problem, Severity};
 
@@ -17,20 +19,40 @@ pub fn problems(
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     let text = match format {
-        ReportFormat::Json => {
-            let text = serde_json::to_string_pretty(problems);
-            text.map(|text| text + "\n")
-                .map_err(|source| Error::Format {
-                    format: "JSON",
-                    source: source.into(),
-                })?
-        }
-        ReportFormat::Table => table(problems),
+        ReportFormat::Json => super::json(&problems)?,
+        ReportFormat::Table => problem_lines(problems),
     };
     super::write(out, &text)
 }
 
-fn table(problems: &[Problem]) -> String {
+/// Writes `checks`, and below them what to do about those that failed.
+///
+/// # Errors
+///
+/// When the output is closed or full.
+pub fn checks(checks: &[Check], format: ReportFormat, out: &mut dyn Write) -> Result<(), Error> {
+    let text = match format {
+        ReportFormat::Json => super::json(&checks)?,
+        ReportFormat::Table => check_lines(checks),
+    };
+    super::write(out, &text)
+}
+
+fn check_lines(checks: &[Check]) -> String {
+    let mut table = Table::new(["CHECK", "RESULT", "FOUND"]);
+    for check in checks {
+        let result = if check.ok { "ok" } else { "GAP" };
+        table.row([check.name.clone(), result.to_owned(), check.detail.clone()]);
+    }
+    let gaps: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
+    let mut text = table.finish("nothing was checked");
+    for gap in &gaps {
+        text += &format!("{}: {}\n", gap.name, gap.remedy);
+    }
+    text + &format!("{} of {} checks failed\n", gaps.len(), checks.len())
+}
+
+fn problem_lines(problems: &[Problem]) -> String {
     let mut text: String = sorted(problems)
         .into_iter()
         .map(|problem| line(problem) + "\n")

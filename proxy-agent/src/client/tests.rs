@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::admin::{Options, Server, Views};
+use crate::bpf::preflight::Check;
 use crate::cli::{Cli, ReportFormat, Verb};
 use crate::model::{ObjectId, Place, Problem, Severity};
 use crate::status::*;
@@ -358,4 +359,33 @@ fn findings_end_with_their_numbers() {
     let found = String::from_utf8(out).unwrap();
     let expected = include_str!("golden/findings.txt");
     assert_eq!(found, expected, "shows\n{found}");
+}
+
+#[test]
+fn checks_end_with_what_to_do_about_gaps() {
+    let check = |name: &str, ok, detail: &str, remedy: &str| Check {
+        name: name.into(),
+        ok,
+        detail: detail.into(),
+        remedy: remedy.into(),
+    };
+    let found = [
+        check("kernel", true, "6.18.0", ""),
+        check(
+            "btf",
+            false,
+            "/sys/kernel/btf/vmlinux: not there",
+            "mount /sys",
+        ),
+    ];
+    let mut out = Vec::new();
+    checks(&found, ReportFormat::Table, &mut out).unwrap();
+    let text = "\
+CHECK   RESULT  FOUND
+kernel  ok      6.18.0
+btf     GAP     /sys/kernel/btf/vmlinux: not there
+btf: mount /sys
+1 of 2 checks failed
+";
+    assert_eq!(String::from_utf8(out).unwrap(), text);
 }
