@@ -50,7 +50,7 @@ pub fn pod(fields: &PodFields<'_>) -> Value {
 }
 
 /// An EndpointSlice of one address family.
-pub fn endpoint_slice(service: &Value, suffix: &str, addresses: &[(String, IpAddr)]) -> Value {
+pub fn endpoint_slice(service: &Value, family: &str, addresses: &[(String, IpAddr)]) -> Value {
     let metadata = &service["metadata"];
     let endpoints: Vec<Value> = addresses
         .iter()
@@ -83,10 +83,10 @@ pub fn endpoint_slice(service: &Value, suffix: &str, addresses: &[(String, IpAdd
         "kind": "EndpointSlice",
         "metadata": {
             "namespace": metadata["namespace"],
-            "name": format!("{name}-{suffix}"),
+            "name": format!("{name}-{}", family.to_lowercase()),
             "labels": { "kubernetes.io/service-name": name },
         },
-        "addressType": suffix,
+        "addressType": family,
         "endpoints": endpoints,
         "ports": ports,
     })

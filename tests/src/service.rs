@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::kube_proxy::Rule;
+use crate::kube_proxy::{KubeProxy, Rule};
 use crate::manifest;
 use crate::node::Node;
 use crate::pod::Pod;
@@ -18,6 +18,7 @@ pub struct ServiceOptions {
     annotations: Value,
     port: Value,
     dnat: bool,
+    dual_stack: bool,
     spec: Value,
 }
 
@@ -29,6 +30,7 @@ impl ServiceOptions {
             annotations: json!({}),
             port: json!({ "name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP" }),
             dnat: true,
+            dual_stack: false,
             spec: json!({}),
         }
     }
@@ -63,6 +65,13 @@ impl ServiceOptions {
         self
     }
 
+    /// With an IPv6 address and endpoints too; IPv4 alone unless it is set.
+    #[must_use]
+    pub fn dual_stack(mut self) -> Self {
+        self.dual_stack = true;
+        self
+    }
+
     /// Sets a field of the Service's spec.
     #[must_use]
     pub fn spec(mut self, field: &str, value: Value) -> Self {
@@ -75,12 +84,12 @@ impl ServiceOptions {
     /// # Errors
     /// Manifests or rules could not be written.
     pub fn to<'a>(self, pods: impl IntoIterator<Item = &'a Pod>) -> Result<Service> {
-        let addresses = self.node.next_service_addresses();
+        let mut addresses = self.node.next_service_addresses().to_vec();
+        addresses.truncate(if self.dual_stack { 2 } else { 1 });
         let mut spec = json!({
             "type": "ClusterIP",
             "clusterIP": addresses[0],
             "clusterIPs": addresses,
-            "ipFamilyPolicy": "PreferDualStack",
             "ports": [self.port],
         });
         if let (Some(spec), Some(more)) = (spec.as_object_mut(), self.spec.as_object()) {
@@ -120,7 +129,7 @@ impl ServiceOptions {
 pub struct Service {
     node: Node,
     name: String,
-    addresses: [IpAddr; 2],
+    addresses: Vec<IpAddr>,
     port: u16,
     target_port: u16,
     object: Value,
@@ -143,9 +152,16 @@ impl Service {
         SocketAddr::new(self.addresses[0], self.port)
     }
 
-    /// IPv6 cluster address with the port.
-    pub fn address_v6(&self) -> SocketAddr {
-        SocketAddr::new(self.addresses[1], self.port)
+    /// IPv6 cluster address with the port, of a dual-stack Service.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn address_v6(&self) -> Result<SocketAddr> {
+        let address = self
+            .addresses
+            .get(1)
+            .context("the Service is not dual-stack")?;
+        Ok(SocketAddr::new(*address, self.port))
     }
 
     /// `http://ADDRESS/`, IPv4.
@@ -159,8 +175,11 @@ impl Service {
     }
 
     /// `http://[ADDRESS]/`, IPv6.
-    pub fn url_v6(&self) -> String {
-        format!("http://{}/", self.address_v6())
+    ///
+    /// # Errors
+    /// As [`Service::address_v6`].
+    pub fn url_v6(&self) -> Result<String> {
+        Ok(format!("http://{}/", self.address_v6()?))
     }
 
     /// The Service object.
@@ -182,20 +201,13 @@ impl Service {
             .into_iter()
             .flat_map(|pod| pod.ips().iter().map(|ip| (pod.name().to_owned(), *ip)))
             .collect();
-        let family = |v4: bool| -> Vec<_> {
-            all.iter()
-                .filter(|(_, ip)| ip.is_ipv4() == v4)
-                .cloned()
-                .collect()
-        };
-        let (v4, v6) = (family(true), family(false));
-        let objects = [
-            self.object.clone(),
-            manifest::endpoint_slice(&self.object, "IPv4", &v4),
-            manifest::endpoint_slice(&self.object, "IPv6", &v6),
-        ];
-        if self.dnat {
-            for (address, endpoints) in self.addresses.iter().zip([&v4, &v6]) {
+        let mut objects = vec![self.object.clone()];
+        for address in &self.addresses {
+            let same_family = |(_, ip): &&(String, IpAddr)| ip.is_ipv4() == address.is_ipv4();
+            let endpoints: Vec<_> = all.iter().filter(same_family).cloned().collect();
+            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+            objects.push(manifest::endpoint_slice(&self.object, family, &endpoints));
+            if self.dnat {
                 self.node.inner.kube_proxy.set(Rule {
                     service: SocketAddr::new(*address, self.port),
                     endpoints: endpoints.iter().map(|(_, ip)| *ip).collect(),
@@ -211,9 +223,7 @@ impl Service {
     /// # Errors
     /// nft failed.
     pub fn dnat_connections(&self) -> Result<u64> {
-        let [v4, v6] = self.addresses.map(|ip| SocketAddr::new(ip, self.port));
-        let kube_proxy = &self.node.inner.kube_proxy;
-        Ok(kube_proxy.connections(v4)? + kube_proxy.connections(v6)?)
+        self.sum(KubeProxy::connections)
     }
 
     /// Packets to this Service's addresses that the node saw at all.
@@ -221,8 +231,16 @@ impl Service {
     /// # Errors
     /// nft failed.
     pub fn packets(&self) -> Result<u64> {
-        let [v4, v6] = self.addresses.map(|ip| SocketAddr::new(ip, self.port));
-        let kube_proxy = &self.node.inner.kube_proxy;
-        Ok(kube_proxy.packets(v4)? + kube_proxy.packets(v6)?)
+        self.sum(KubeProxy::packets)
+    }
+
+    fn sum(&self, read: impl Fn(&KubeProxy, SocketAddr) -> Result<u64>) -> Result<u64> {
+        let sockets = self
+            .addresses
+            .iter()
+            .map(|ip| SocketAddr::new(*ip, self.port));
+        sockets
+            .map(|socket| read(&self.node.inner.kube_proxy, socket))
+            .sum()
     }
 }

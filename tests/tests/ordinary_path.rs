@@ -28,13 +28,13 @@ fn without_an_agent_the_dnat_rule_takes_every_connection() -> Result<()> {
 fn the_ordinary_path_has_ipv6_where_the_pod_has_it() -> Result<()> {
     let node = Node::new()?;
     let servers = node.echo_pods("web", 1)?;
-    let web = node.service("web").to(&servers)?;
+    let web = node.service("web").dual_stack().to(&servers)?;
     let client = node.pod("client").start()?;
     let without = node.pod("v4-only").without_ipv6().start()?;
 
-    assert_eq!(client.get(&web.url_v6())?.endpoint, "web-0");
+    assert_eq!(client.get(&web.url_v6()?)?.endpoint, "web-0");
     assert_eq!(without.get(&web.url())?.endpoint, "web-0");
-    assert!(without.get(&web.url_v6()).is_err());
+    assert!(without.get(&web.url_v6()?).is_err());
     Ok(())
 }
 
