@@ -1,5 +1,7 @@
 //! The real binary on a node: started, asked, signalled, ended.
 
+mod options;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -16,8 +18,6 @@ use crate::pod::Pod;
 use crate::process::{Finished, Process};
 use crate::service::Service;
 use crate::wait::{until, until_some};
-
-mod options;
 
 pub use options::AgentOptions;
 

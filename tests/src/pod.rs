@@ -1,6 +1,8 @@
 //! A pod: a netns on the node's bridge, a cgroup, and a process that holds both.
 
-use std::net::IpAddr;
+mod start;
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -15,8 +17,6 @@ use crate::manifest;
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::process::{Finished, Place, Process, tool};
-
-mod start;
 
 pub use start::PodOptions;
 
@@ -191,6 +191,20 @@ impl Pod {
         let code = self.curl(&[&only_code, arguments].concat())?.success()?;
         code.parse()
             .with_context(|| format!("status code {code:?}"))
+    }
+
+    /// One conversation of `e2e-tcp talk`, with its arguments; its report.
+    ///
+    /// # Errors
+    /// The program failed. What failed on the connection is in the report.
+    pub fn talk(&self, to: SocketAddr, arguments: &[&str]) -> Result<Value> {
+        let program = tool("e2e-tcp")?;
+        let program = program.to_str().context("a path in UTF-8")?;
+        let to = to.to_string();
+        let report = self
+            .run(program, &[&["talk", "--to", &to], arguments].concat())?
+            .success()?;
+        serde_json::from_str(&report).with_context(|| format!("the report of talk: {report}"))
     }
 
     /// Sends a load from this pod and waits for its end.

@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::wait::until_some;
+use crate::wait::{until, until_some};
 
 /// Where a process is to run, and where its output goes.
 #[derive(Clone, Debug)]
@@ -148,6 +148,16 @@ impl Process {
         })?;
         waited.map_err(|status| {
             anyhow::anyhow!("{} ended first: {status}; {}", self.name, self.stderr())
+        })
+    }
+
+    /// Waits until standard output has this many lines.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub fn wait_for_lines(&self, count: usize) -> Result<()> {
+        until(&format!("{} has written {count} lines", self.name), || {
+            Ok(self.stdout().lines().count() >= count)
         })
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 /// How long a state may take to come about before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-const INTERVAL: Duration = Duration::from_millis(10);
+const INTERVAL: Duration = Duration::from_millis(2);
 
 /// Polls until `look` answers true.
 ///

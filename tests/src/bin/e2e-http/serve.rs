@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -31,6 +32,9 @@ pub(crate) struct Options {
     /// Prints a line for every request.
     #[arg(long)]
     log: bool,
+    /// Waits so long before every answer.
+    #[arg(long, default_value_t = 0)]
+    delay_ms: u64,
 }
 
 pub(crate) fn run(options: Options) -> Result<()> {
@@ -85,6 +89,9 @@ async fn answer(
             request.method(),
             request.uri()
         )?;
+    }
+    if options.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(options.delay_ms)).await;
     }
     let mut response = match paths::special(&mut request).await? {
         Some(response) => response,
