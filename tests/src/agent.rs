@@ -117,11 +117,17 @@ impl Agent {
     /// # Errors
     /// The binary could not be started.
     pub fn verb(&self, arguments: &[&str]) -> Result<Finished> {
+        let socket = self.socket.to_str().context("a path in UTF-8")?;
+        self.offline(&[arguments, &["--admin-socket", socket]].concat())
+    }
+
+    /// Runs a verb of the binary that asks no agent.
+    ///
+    /// # Errors
+    /// The binary could not be started.
+    pub fn offline(&self, arguments: &[&str]) -> Result<Finished> {
         let mut command = Command::new(&self.binary);
-        command
-            .args(arguments)
-            .arg("--admin-socket")
-            .arg(&self.socket);
+        command.args(arguments);
         self.node.spawn("verb", command)?.finish()
     }
 
