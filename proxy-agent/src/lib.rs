@@ -11,6 +11,13 @@
 //! | L1 | [`model`], [`objects`], [`status`] | plain data |
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
+pub mod admin;
+pub mod cli;
+pub mod log;
+pub mod metrics;
+pub mod bpf;
+pub mod capture;
 pub mod model;
+pub mod net;
 pub mod objects;
 pub mod status;

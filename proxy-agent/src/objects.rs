@@ -1,1 +1,75 @@
-//! Every kind that is read, parsed from text.
+//! Every kind that is read, parsed from text, with its identity and its place.
+//!
+//! Owns the shapes of foreign objects and the errors in reading them. Must not decide what an
+//! object means (`compile` does) nor touch files (`source` does).
+
+mod accepted;
+mod document;
+mod read;
+mod set;
+#[cfg(test)]
+mod tests;
+
+pub mod istio;
+pub mod linkerd;
+
+use gateway_api::apis::experimental::httproutes::HttpRoute;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::model::{ObjectId, Place};
+
+pub use read::{Format, Parsed, parse};
+pub use set::{ObjectSet, Origin};
+
+/// An object, which one it is, and where it was read.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// Its identity; the namespace is already defaulted.
+    pub id: ObjectId,
+    /// Where it was read.
+    pub place: Place,
+    /// What it is.
+    pub object: Object,
+}
+
+/// An object of a kind that the agent reads.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// `v1 Namespace`.
+    Namespace(Box<Namespace>),
+    /// `v1 Pod`.
+    Pod(Box<Pod>),
+    /// `v1 Service`.
+    Service(Box<Service>),
+    /// `discovery.k8s.io/v1 EndpointSlice`.
+    EndpointSlice(Box<EndpointSlice>),
+    /// `gateway.networking.k8s.io HTTPRoute`, v1 or v1beta1.
+    HttpRoute(Box<HttpRoute>),
+    /// `networking.istio.io VirtualService`, v1, v1beta1 or v1alpha3.
+    VirtualService(Box<istio::VirtualService>),
+    /// `linkerd.io/v1 Service`.
+    LinkerdService(Box<linkerd::Service>),
+    /// `linkerd.io/v1 Route`.
+    LinkerdRoute(Box<linkerd::Route>),
+    /// Any other kind: listed in `status`, otherwise left alone.
+    Unknown,
+}
+
+impl Object {
+    /// Its metadata; `None` for kinds that are not read.
+    pub fn metadata(&self) -> Option<&ObjectMeta> {
+        match self {
+            Self::Namespace(namespace) => Some(&namespace.metadata),
+            Self::Pod(pod) => Some(&pod.metadata),
+            Self::Service(service) => Some(&service.metadata),
+            Self::EndpointSlice(slice) => Some(&slice.metadata),
+            Self::HttpRoute(route) => Some(&route.metadata),
+            Self::VirtualService(service) => Some(&service.metadata),
+            Self::LinkerdService(service) => Some(&service.metadata),
+            Self::LinkerdRoute(route) => Some(&route.metadata),
+            Self::Unknown => None,
+        }
+    }
+}

@@ -1,10 +1,11 @@
 //! Shared types, one file a subject, and the names under which kernel objects are found.
 
-pub mod flow;
-pub mod frontend;
-pub mod pod;
-pub mod settings;
-pub mod stat;
+pub mod bounds;
+pub(crate) mod flow;
+pub(crate) mod frontend;
+pub(crate) mod pod;
+pub(crate) mod settings;
+pub(crate) mod stat;
 
 /// Names of the maps in the object file.
 pub mod map {
@@ -26,6 +27,13 @@ pub mod map {
     pub const SOCKET_DST: &str = "SOCKET_DST";
 }
 
+/// Names of the constants that the loader sets.
+pub mod global {
+    /// `u8`: 1 where the kernel has `bpf_set_retval` for connect hooks (6.1), so that a refusal is
+    /// ECONNREFUSED; else it is EPERM.
+    pub const REFUSE_WITH_ERRNO: &str = "REFUSE_WITH_ERRNO";
+}
+
 /// Names of the programs in the object file.
 pub mod program {
     /// cgroup/connect4.
@@ -36,12 +44,15 @@ pub mod program {
     pub const GETPEERNAME4: &str = "getpeername4";
     /// cgroup/getpeername6.
     pub const GETPEERNAME6: &str = "getpeername6";
-    /// sockops.
-    pub const SOCKOPS: &str = "sockops";
+    /// sockops; not named like its section, for symbols of one name would collide.
+    pub const SOCKOPS: &str = "sock_ops";
+    /// Every program.
+    pub const ALL: [&str; 5] = [CONNECT4, CONNECT6, GETPEERNAME4, GETPEERNAME6, SOCKOPS];
 }
 
 /// Writes an IPv4 address in its v4-mapped form (RFC 4291, section 2.5.5.2).
-pub(crate) const fn v4_mapped(octets: [u8; 4]) -> [u8; 16] {
+#[inline(always)]
+pub const fn v4_mapped(octets: [u8; 4]) -> [u8; 16] {
     let [a, b, c, d] = octets;
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

@@ -14,4 +14,4 @@ pub use abi::frontend::{Frontend, FrontendKey, Verdict};
 pub use abi::pod::{PodEntry, PodFlags};
 pub use abi::settings::Settings;
 pub use abi::stat::Stat;
-pub use abi::{map, program};
+pub use abi::{bounds, global, map, program, v4_mapped};

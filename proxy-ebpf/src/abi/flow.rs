@@ -40,7 +40,12 @@ impl FlowKey {
 
     /// Builds the key that the agent looks up at accept.
     pub const fn from_accepted(netns_cookie: u64, source: SocketAddr, listener_port: u16) -> Self {
-        Self::new(netns_cookie, octets(source.ip()), source.port(), listener_port)
+        Self::new(
+            netns_cookie,
+            octets(source.ip()),
+            source.port(),
+            listener_port,
+        )
     }
 
     /// Cookie of the network namespace that the connection was made in.

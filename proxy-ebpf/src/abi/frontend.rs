@@ -13,7 +13,10 @@ pub struct FrontendKey {
     reserved: [u8; 2],
 }
 
-const _: () = assert!(size_of::<FrontendKey>() == 20, "FrontendKey must have no padding");
+const _: () = assert!(
+    size_of::<FrontendKey>() == 20,
+    "FrontendKey must have no padding"
+);
 
 impl FrontendKey {
     /// Builds the key from address bytes and a port, both in network byte order.

@@ -28,7 +28,13 @@ stats! {
     Proxied = "proxied",
     /// The socket belongs to the agent itself.
     PassedAgent = "passed_agent",
-    /// The netns is the node's own or no pod's that the agent knows.
+    /// The socket is not plain TCP: UDP, MPTCP, SCTP.
+    PassedNotTcp = "passed_not_tcp",
+    /// The agent is not serving: no settings, or no worker yet.
+    PassedNotServing = "passed_not_serving",
+    /// The netns is the node's own.
+    PassedNode = "passed_node",
+    /// The netns is no pod's that the agent knows.
     PassedUnknownPod = "passed_unknown_pod",
     /// `--unknown-pods refuse`: the pod's enrolment is undecided.
     RefusedUnknownPod = "refused_unknown_pod",
@@ -60,5 +66,9 @@ stats! {
 
 impl Stat {
     /// How many counters there are.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "as many as are written above"
+    )]
     pub const COUNT: u32 = Self::ALL.len() as u32;
 }

@@ -1,0 +1,334 @@
+//! The kernel side as the agent sees it, and the only door to aya: load, attach, maps, counters.
+//!
+//! Mechanism without policy: nothing here knows what a Service is or when a pod is ready.
+//! Minimum kernel: 5.15.
+
+mod frontends;
+mod links;
+mod log;
+mod maps;
+mod object;
+pub mod preflight;
+mod sys;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proxy_ebpf::{Frontend, FrontendKey, PodEntry, Settings, Stat};
+
+pub use self::frontends::ReconcileReport;
+pub use self::log::KernelLog;
+pub use self::maps::{Heartbeat, OrigDstMap};
+pub use self::object::LoadOptions;
+pub use self::sys::{netns_cookie, now_ns};
+
+use self::links::{Links, Program};
+use self::maps::Maps;
+use crate::status::{BpfStatus, CounterStatus, MapStatus, ProgramStatus};
+
+/// What the kernel, or the object file, refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The agent was built without an object: build one or name one.
+    #[error(
+        "no eBPF object is embedded: run `cargo xtask build-ebpf` and build again, or pass --bpf-object PATH"
+    )]
+    NoObject,
+    /// The object file cannot be read.
+    #[error("read the eBPF object {}", path.display())]
+    Read {
+        /// As given by `--bpf-object`.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The object was refused as a whole: `proxy-agent check` says what the kernel lacks.
+    #[error("load the eBPF object")]
+    Load {
+        /// Why.
+        source: Box<aya::EbpfError>,
+    },
+    /// One program was refused: `proxy-agent check` says what the kernel lacks.
+    #[error("load eBPF program {name}")]
+    Program {
+        /// Name in the object.
+        name: &'static str,
+        /// Why, with the verifier's log.
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// The object is another version's: use the embedded one.
+    #[error("{name} is missing in the eBPF object or has another layout than this agent's")]
+    OtherObject {
+        /// Program or map.
+        name: &'static str,
+    },
+    /// A program could not be attached; none is.
+    #[error("attach eBPF program {name} to the cgroup")]
+    Attach {
+        /// Program.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A map is full: what did not fit is not there, the rest is.
+    #[error("map {name} is full: it has room for {max_entries} entries")]
+    MapFull {
+        /// Map.
+        name: &'static str,
+        /// Its room.
+        max_entries: u32,
+    },
+    /// A map operation failed.
+    #[error("{operation} map {name}")]
+    Map {
+        /// What was tried.
+        operation: &'static str,
+        /// Map.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The loaded programs and their maps. Dropping it detaches and unloads everything.
+///
+/// Shared as an `Arc`; locks are only for attachment and the frontends, never on a data path.
+#[derive(Debug)]
+pub struct Kernel {
+    programs: Vec<Program>,
+    maps: Maps,
+    links: Mutex<Option<Links>>,
+    /// What `FRONTENDS` holds: this process is its only writer.
+    frontends: Mutex<HashMap<FrontendKey, Frontend>>,
+    log: Mutex<Option<KernelLog>>,
+    flows_swept: AtomicU64,
+    cpus: usize,
+}
+
+impl Kernel {
+    /// Loads the object: every program passes the verifier here, nothing is attached yet.
+    ///
+    /// # Errors
+    ///
+    /// Any but `Attach` and `MapFull`; `proxy-agent check` tells what the kernel lacks.
+    pub fn load(options: &LoadOptions) -> Result<Self, Error> {
+        let mut object = object::open(options)?;
+        let programs = object::load_programs(&mut object)?;
+        let maps = Maps::take(&mut object)?;
+        let log = KernelLog::take(&mut object)?;
+        let cpus = aya::util::nr_cpus().map_err(|(_path, source)| Error::Map {
+            operation: "count the CPUs of",
+            name: proxy_ebpf::map::STATS,
+            source,
+        })?;
+        Ok(Self {
+            programs,
+            maps,
+            links: Mutex::new(None),
+            frontends: Mutex::default(),
+            log: Mutex::new(Some(log)),
+            flows_swept: AtomicU64::new(0),
+            cpus,
+        })
+    }
+
+    /// Tells the programs about the agent. Until then they pass everything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`]: the former settings stay in force.
+    pub fn configure(&self, settings: Settings) -> Result<(), Error> {
+        self.maps.settings.set(&0, &settings)
+    }
+
+    /// Exempts the sockets of the processes in a cgroup, by its id (its directory's inode).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`] or [`Error::MapFull`]: do not attach, the agent would capture itself.
+    pub fn add_agent_cgroup(&self, id: u64) -> Result<(), Error> {
+        self.maps.agents.set(&id, &1)
+    }
+
+    /// Attaches all programs to `cgroup`, and so to every cgroup below it, beside the programs of
+    /// others. A former attachment is given up once the new one stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Attach`]: none is attached to `cgroup`, a former attachment stays.
+    pub fn attach(&self, cgroup: BorrowedFd<'_>) -> Result<(), Error> {
+        let links = Links::attach(&self.programs, cgroup)?;
+        *lock(&self.links) = Some(links);
+        Ok(())
+    }
+
+    /// Detaches all programs; the kernel has done so when this returns. Idempotent.
+    pub fn detach(&self) {
+        lock(&self.links).take();
+    }
+
+    /// The programs as the kernel lists them on the cgroup: effects, not intents.
+    pub fn attached(&self) -> Vec<ProgramStatus> {
+        links::statuses(&self.programs, lock(&self.links).as_ref())
+    }
+
+    /// Writes what was decided about a pod. Write it only when its listeners listen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MapFull`] or [`Error::Map`]: the pod's connections go on as before.
+    pub fn set_pod(&self, netns_cookie: u64, entry: PodEntry) -> Result<(), Error> {
+        self.maps.pods.set(&netns_cookie, &entry)
+    }
+
+    /// Forgets a pod; `false` if it was not known. Do this before its listeners close.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`]: the entry may still be there, so keep the listeners.
+    pub fn remove_pod(&self, netns_cookie: u64) -> Result<bool, Error> {
+        self.maps.pods.remove(&netns_cookie)
+    }
+
+    /// Every pod that the programs know.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn pods(&self) -> Result<Vec<(u64, PodEntry)>, Error> {
+        self.maps.pods.scan()
+    }
+
+    /// Makes the programs' Service addresses equal to `wanted`, writing only differences.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MapFull`] or [`Error::Map`], the last one met: everything else is applied, and
+    /// the next call tries again what is missing.
+    pub fn reconcile_frontends(
+        &self,
+        wanted: &HashMap<FrontendKey, Frontend>,
+    ) -> Result<ReconcileReport, Error> {
+        frontends::reconcile(&self.maps.frontends, &mut lock(&self.frontends), wanted)
+    }
+
+    /// The sign of life of worker number `worker`, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MapFull`] from [`Settings::MAX_WORKERS`] on: start fewer workers.
+    pub fn heartbeat(&self, worker: u32) -> Result<Heartbeat, Error> {
+        let beats = Arc::clone(&self.maps.heartbeats);
+        if worker >= beats.max_entries() {
+            return Err(Error::MapFull {
+                name: beats.name(),
+                max_entries: beats.max_entries(),
+            });
+        }
+        Ok(Heartbeat { beats, worker })
+    }
+
+    /// Age of the oldest beat among the first `workers`; the time since boot if one never beat.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn heartbeat_age(&self, workers: u32) -> Result<Duration, Error> {
+        maps::oldest_age(&self.maps.heartbeats, workers)
+    }
+
+    /// Where redirected connections were meant to go.
+    pub fn orig_dst(&self) -> OrigDstMap {
+        OrigDstMap(Arc::clone(&self.maps.orig_dst))
+    }
+
+    /// Removes the flows that nobody accepted within `older_than`; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn sweep_flows(&self, older_than: Duration) -> Result<u64, Error> {
+        let swept = maps::sweep(&self.maps.orig_dst, older_than)?;
+        self.flows_swept.fetch_add(swept, Ordering::Relaxed);
+        Ok(swept)
+    }
+
+    /// One counter, summed over CPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn stat(&self, stat: Stat) -> Result<u64, Error> {
+        self.maps.stats.sum(stat as u32, self.cpus)
+    }
+
+    /// Programs, map fill levels and counters, read now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn status(&self) -> Result<BpfStatus, Error> {
+        let counters = Stat::ALL.iter().map(|stat| {
+            Ok(CounterStatus {
+                name: stat.name().to_owned(),
+                value: self.stat(*stat)?,
+            })
+        });
+        Ok(BpfStatus {
+            programs: self.attached(),
+            maps: self.map_statuses()?,
+            counters: counters.collect::<Result<_, Error>>()?,
+            flows_swept_total: self.flows_swept.load(Ordering::Relaxed),
+        })
+    }
+
+    fn map_statuses(&self) -> Result<Vec<MapStatus>, Error> {
+        let maps = &self.maps;
+        let fill = [
+            (
+                maps.pods.name(),
+                maps.pods.scan()?.len(),
+                maps.pods.max_entries(),
+            ),
+            (
+                maps.frontends.name(),
+                lock(&self.frontends).len(),
+                maps.frontends.max_entries(),
+            ),
+            (
+                maps.orig_dst.name(),
+                maps.orig_dst.scan()?.len(),
+                maps.orig_dst.max_entries(),
+            ),
+            (
+                maps.agents.name(),
+                maps.agents.scan()?.len(),
+                maps.agents.max_entries(),
+            ),
+        ];
+        Ok(fill
+            .into_iter()
+            .map(|(name, entries, max_entries)| MapStatus {
+                name: name.to_owned(),
+                entries: entries as u64,
+                max_entries: max_entries.into(),
+            })
+            .collect())
+    }
+
+    /// The programs' messages; `None` from the second call on. Run [`KernelLog::pump`] on the
+    /// control runtime.
+    pub fn take_log(&self) -> Option<KernelLog> {
+        lock(&self.log).take()
+    }
+}
+
+/// A panic while one of these locks was held leaves the value behind it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

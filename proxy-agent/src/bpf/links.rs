@@ -1,0 +1,109 @@
+//! Attachment: five programs on one cgroup, held by link file descriptors. Nothing is pinned, so
+//! the kernel detaches them when the agent dies, however it dies.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use proxy_ebpf::program;
+
+use super::{Error, sys};
+use crate::status::ProgramStatus;
+
+/// A loaded program and the hook that it is for.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    pub(super) fd: OwnedFd,
+    pub(super) id: u32,
+}
+
+impl Program {
+    /// `enum bpf_attach_type`, include/uapi/linux/bpf.h.
+    fn attach_type(&self) -> u32 {
+        match self.name {
+            program::CONNECT4 => 10,
+            program::CONNECT6 => 11,
+            program::GETPEERNAME4 => 29,
+            program::GETPEERNAME6 => 30,
+            // program::SOCKOPS: the names are those of `program::ALL`.
+            _ => 3,
+        }
+    }
+
+    fn attach(&self, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+        sys::link_create(self.fd.as_fd(), cgroup, self.attach_type()).map_err(|source| {
+            Error::Attach {
+                name: self.name,
+                source,
+            }
+        })
+    }
+
+    /// What the kernel says about this program's hook on `cgroup`.
+    fn status(&self, cgroup: BorrowedFd<'_>) -> io::Result<ProgramStatus> {
+        let effective = sys::effective_programs(cgroup, self.attach_type())?;
+        let (own, others) = effective
+            .iter()
+            .partition::<Vec<u32>, _>(|id| **id == self.id);
+        Ok(ProgramStatus {
+            name: self.name.to_owned(),
+            id: self.id,
+            attached: !own.is_empty(),
+            others,
+        })
+    }
+
+    fn unattached(&self) -> ProgramStatus {
+        ProgramStatus {
+            name: self.name.to_owned(),
+            id: self.id,
+            attached: false,
+            others: Vec::new(),
+        }
+    }
+}
+
+/// The programs on one cgroup. Dropping the value detaches them at once.
+#[derive(Debug)]
+pub(super) struct Links {
+    cgroup: OwnedFd,
+    _links: Vec<OwnedFd>,
+}
+
+impl Links {
+    /// Attaches all `programs`, beside any of others; on error none stays attached.
+    ///
+    /// Sockops comes first: a connection that is steered must find its flow published.
+    pub(super) fn attach(programs: &[Program], cgroup: BorrowedFd<'_>) -> Result<Self, Error> {
+        let keep = cgroup.try_clone_to_owned();
+        let cgroup = keep.map_err(|source| Error::Attach {
+            name: "cgroup",
+            source,
+        })?;
+        let links = programs
+            .iter()
+            .rev()
+            .map(|program| program.attach(cgroup.as_fd()))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            cgroup,
+            _links: links,
+        })
+    }
+}
+
+/// Every program, as the kernel lists it on the cgroup of `links`; not attached if it cannot say.
+pub(super) fn statuses(programs: &[Program], links: Option<&Links>) -> Vec<ProgramStatus> {
+    programs
+        .iter()
+        .map(|program| {
+            let Some(links) = links else {
+                return program.unattached();
+            };
+            program.status(links.cgroup.as_fd()).unwrap_or_else(|error| {
+                tracing::warn!(program = program.name, %error, "cannot query the cgroup's programs");
+                program.unattached()
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,109 @@
+//! From the bytes of the object file to loaded programs and maps.
+
+use std::borrow::Cow;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use aya::programs::{CgroupSockAddr, ProgramType, SockOps};
+use aya::sys::{BpfHelper, is_helper_supported};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use proxy_ebpf::{global, program};
+use tracing::level_filters::LevelFilter;
+
+use super::Error;
+use super::links::Program;
+
+static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxy-ebpf"));
+
+/// What to load, and how loud.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Object file instead of the embedded one (`--bpf-object`).
+    pub object: Option<PathBuf>,
+    /// Level from which the programs' messages are dropped in the kernel. `OFF` costs nothing.
+    pub log_level: LevelFilter,
+}
+
+/// Loads the object: maps are created, programs are not yet.
+pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
+    let bytes = read(options.object.as_deref())?;
+    let log_level = log_level(options.log_level);
+    let refuse_with_errno = refuse_with_errno();
+    EbpfLoader::new()
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .override_global(global::REFUSE_WITH_ERRNO, &refuse_with_errno, true)
+        .load(&bytes)
+        .map_err(|source| Error::Load {
+            source: Box::new(source),
+        })
+}
+
+/// Loads every program, in the order of [`program::ALL`].
+pub(super) fn load_programs(object: &mut Ebpf) -> Result<Vec<Program>, Error> {
+    program::ALL
+        .into_iter()
+        .map(|name| load_program(object, name))
+        .collect()
+}
+
+fn load_program(object: &mut Ebpf, name: &'static str) -> Result<Program, Error> {
+    let fail = |source| Error::Program {
+        name,
+        source: Box::new(source),
+    };
+    let found = object
+        .program_mut(name)
+        .ok_or(Error::OtherObject { name })?;
+    let (fd, loaded) = if name == program::SOCKOPS {
+        let hook: &mut SockOps = found.try_into().map_err(fail)?;
+        hook.load().map_err(fail)?;
+        (hook.fd().map_err(fail)?, hook.info().map_err(fail)?)
+    } else {
+        let hook: &mut CgroupSockAddr = found.try_into().map_err(fail)?;
+        hook.load().map_err(fail)?;
+        (hook.fd().map_err(fail)?, hook.info().map_err(fail)?)
+    };
+    let keep = fd.as_fd().try_clone_to_owned();
+    Ok(Program {
+        name,
+        fd: keep.map_err(|source| Error::Attach { name, source })?,
+        id: loaded.id(),
+    })
+}
+
+fn read(object: Option<&Path>) -> Result<Cow<'static, [u8]>, Error> {
+    match object {
+        Some(path) => std::fs::read(path)
+            .map(Cow::Owned)
+            .map_err(|source| Error::Read {
+                path: path.to_owned(),
+                source,
+            }),
+        None if EMBEDDED.is_empty() => Err(Error::NoObject),
+        None => Ok(Cow::Borrowed(EMBEDDED)),
+    }
+}
+
+/// `aya_log_common::Level` counts from 1, error, to 5, trace.
+fn log_level(filter: LevelFilter) -> u8 {
+    match filter.into_level() {
+        None => 0,
+        Some(tracing::Level::ERROR) => 1,
+        Some(tracing::Level::WARN) => 2,
+        Some(tracing::Level::INFO) => 3,
+        Some(tracing::Level::DEBUG) => 4,
+        Some(tracing::Level::TRACE) => 5,
+    }
+}
+
+/// From 6.1 on a connect hook can say ECONNREFUSED; before, a refusal is EPERM.
+fn refuse_with_errno() -> u8 {
+    let helper = BpfHelper::BPF_FUNC_set_retval;
+    match is_helper_supported(ProgramType::CgroupSockAddr, helper) {
+        Ok(supported) => u8::from(supported),
+        Err(error) => {
+            tracing::debug!(%error, "cannot probe bpf_set_retval");
+            0
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Sets up the log: to stderr, as text or JSON, with the level of `PROXY_AGENT_LOG`.
+
+use std::env;
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
+
+use crate::cli::LogFormat;
+
+/// Level, or levels by module: `debug`, `info,proxy_agent::capture=trace`.
+pub const LEVEL_VARIABLE: &str = "PROXY_AGENT_LOG";
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The variable cannot be read as levels.
+    #[error(
+        "{LEVEL_VARIABLE}=`{value}`: give a level (error, warn, info, debug, trace) or module=level, separated by commas"
+    )]
+    Level {
+        /// The variable's value.
+        value: String,
+        /// What the parser found.
+        source: ParseError,
+    },
+    /// There is a log already.
+    #[error("the log was set up twice")]
+    Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Starts the log; once in a process.
+///
+/// # Errors
+///
+/// When the level cannot be read, or there is a log already: the caller exits with the message.
+pub fn init(format: LogFormat) -> Result<(), Error> {
+    let levels = env::var(LEVEL_VARIABLE).unwrap_or_default();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(&levels)?)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    let started = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(Error::Twice)
+}
+
+/// `info` where `levels` does not say otherwise.
+fn filter(levels: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse(levels)
+        .map_err(|source| Error::Level {
+            value: levels.to_owned(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_info() {
+        assert_eq!(filter("").unwrap().to_string(), "info");
+    }
+
+    #[test]
+    fn modules_may_have_levels_of_their_own() {
+        let filter = filter("warn,proxy_agent::capture=debug")
+            .unwrap()
+            .to_string();
+        assert!(filter.contains("proxy_agent::capture=debug") && filter.contains("warn"));
+    }
+
+    #[test]
+    fn a_bad_level_names_the_variable_and_what_is_accepted() {
+        let error = filter("proxy_agent=loud").unwrap_err().to_string();
+        assert!(
+            error.contains("PROXY_AGENT_LOG") && error.contains("debug"),
+            "{error}"
+        );
+    }
+}

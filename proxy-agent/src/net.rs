@@ -1,0 +1,16 @@
+//! Sockets and network namespaces: what it takes to listen and to connect inside a pod.
+//!
+//! A mechanism without policy: it knows no pod, no Service and no map, only namespaces, ports and
+//! addresses. No function leaves the calling thread in another namespace than it came from.
+
+mod connect;
+mod limits;
+mod listen;
+mod netns;
+mod stream;
+
+pub use connect::{ConnectError, connect};
+pub use limits::raise_nofile;
+pub use listen::{CANDIDATE_PORTS, ListenError, PodListeners, bind_listeners};
+pub use netns::Netns;
+pub use stream::{keep_alive, reset_on_close};

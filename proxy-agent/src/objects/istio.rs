@@ -1,0 +1,219 @@
+//! Istio's `VirtualService`, the fields that the API has.
+//!
+//! Fields whose meaning the agent does not implement are kept as [`Value`], so that `compile` can
+//! name them instead of a reader that silently drops them. Shape: istio/api
+//! `networking/v1alpha3/virtual_service.proto`, in its JSON form; v1, v1beta1 and v1alpha3 agree.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// `networking.istio.io VirtualService`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualService {
+    /// Group and version.
+    pub api_version: String,
+    /// Always `VirtualService`.
+    pub kind: String,
+    /// Name, namespace, creation time.
+    pub metadata: ObjectMeta,
+    /// What the user wrote.
+    pub spec: VirtualServiceSpec,
+    /// Istio's own; not read.
+    pub status: Option<Value>,
+}
+
+/// `spec`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualServiceSpec {
+    /// Hosts that the routes are for.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Gateways that they apply to; none stands for `mesh`.
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    /// HTTP routes; the first match wins.
+    #[serde(default)]
+    pub http: Vec<HttpRoute>,
+    /// Not implemented.
+    pub tls: Option<Value>,
+    /// Not implemented.
+    pub tcp: Option<Value>,
+    /// Namespaces whose clients see it; none stands for `*`.
+    #[serde(default)]
+    pub export_to: Vec<String>,
+}
+
+/// `spec.http[]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRoute {
+    /// A name for logs.
+    pub name: Option<String>,
+    /// Alternatives; none matches everything.
+    #[serde(default, rename = "match")]
+    pub matches: Vec<HttpMatch>,
+    /// Destinations with their shares.
+    #[serde(default)]
+    pub route: Vec<RouteDestination>,
+    /// Answered instead of `route`.
+    pub redirect: Option<Redirect>,
+    /// Change of path and authority.
+    pub rewrite: Option<Rewrite>,
+    /// Limit on the whole request.
+    pub timeout: Option<String>,
+    /// Header edits whatever the destination.
+    pub headers: Option<Headers>,
+    /// Not implemented.
+    pub direct_response: Option<Value>,
+    /// Not implemented.
+    pub delegate: Option<Value>,
+    /// Not implemented.
+    pub retries: Option<Value>,
+    /// Not implemented.
+    pub fault: Option<Value>,
+    /// Not implemented.
+    pub mirror: Option<Value>,
+    /// Not implemented.
+    pub mirrors: Option<Value>,
+    /// Not implemented.
+    pub mirror_percent: Option<Value>,
+    /// Not implemented.
+    pub mirror_percentage: Option<Value>,
+    /// Not implemented.
+    pub cors_policy: Option<Value>,
+}
+
+/// `spec.http[].match[]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpMatch {
+    /// A name for logs.
+    pub name: Option<String>,
+    /// On the path.
+    pub uri: Option<StringMatch>,
+    /// On the method.
+    pub method: Option<StringMatch>,
+    /// On the authority.
+    pub authority: Option<StringMatch>,
+    /// On headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, StringMatch>,
+    /// On query parameters.
+    #[serde(default)]
+    pub query_params: BTreeMap<String, StringMatch>,
+    /// On the port of the Service.
+    pub port: Option<u16>,
+    /// Gateways that the match is for.
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    /// Not implemented.
+    pub scheme: Option<Value>,
+    /// Not implemented.
+    pub without_headers: Option<Value>,
+    /// Not implemented unless `false`.
+    pub ignore_uri_case: Option<bool>,
+    /// Not implemented.
+    pub source_labels: Option<Value>,
+    /// Not implemented.
+    pub source_namespace: Option<Value>,
+    /// Not implemented.
+    pub stat_prefix: Option<Value>,
+}
+
+/// One of three conditions; none of them means that the value is there at all.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct StringMatch {
+    /// Equal.
+    pub exact: Option<String>,
+    /// Begins with.
+    pub prefix: Option<String>,
+    /// RE2, all of it.
+    pub regex: Option<String>,
+}
+
+/// `spec.http[].route[]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RouteDestination {
+    /// Where to.
+    pub destination: HostDestination,
+    /// Share; of no effect when there is one destination.
+    pub weight: Option<i32>,
+    /// Header edits for this destination alone.
+    pub headers: Option<Headers>,
+}
+
+/// A Service by host name.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HostDestination {
+    /// Short names are of the VirtualService's own namespace.
+    pub host: String,
+    /// A subset of a DestinationRule; not implemented.
+    pub subset: Option<String>,
+    /// Needed when the Service has several ports.
+    pub port: Option<PortSelector>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PortSelector {
+    /// Its number.
+    pub number: u16,
+}
+
+/// `redirect`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Redirect {
+    /// New path.
+    pub uri: Option<String>,
+    /// New host, with a port if need be.
+    pub authority: Option<String>,
+    /// New port.
+    pub port: Option<u16>,
+    /// Not implemented.
+    pub derive_port: Option<Value>,
+    /// New scheme.
+    pub scheme: Option<String>,
+    /// 301 if absent.
+    pub redirect_code: Option<u16>,
+}
+
+/// `rewrite`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rewrite {
+    /// New path, or prefix where the match is one.
+    pub uri: Option<String>,
+    /// New authority.
+    pub authority: Option<String>,
+    /// Not implemented.
+    pub uri_regex_rewrite: Option<Value>,
+}
+
+/// Header edits both ways.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Headers {
+    /// On the request.
+    pub request: Option<HeaderOperations>,
+    /// On the response.
+    pub response: Option<HeaderOperations>,
+}
+
+/// Header edits one way.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct HeaderOperations {
+    /// Replaces every value.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Adds a value.
+    #[serde(default)]
+    pub add: BTreeMap<String, String>,
+    /// Removes every value.
+    #[serde(default)]
+    pub remove: Vec<String>,
+}

@@ -1,0 +1,299 @@
+//! Values to typed objects, one problem for each that cannot be read.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::accepted::{self, Step};
+use super::document::{Document, split};
+use super::{Located, Object};
+use crate::model::{ObjectId, Place, Problem, Severity};
+
+/// Objects in one `List` and below at most; deeper nesting than this is no manifest.
+const MAX_LIST_DEPTH: usize = 4;
+
+/// How a text is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// Documents between `---` lines.
+    Yaml,
+    /// One document.
+    Json,
+}
+
+/// What a text yielded.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    /// The objects in it.
+    pub objects: Vec<Located>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+    /// One for each object that stands in the text and could not be read; `None` where not even
+    /// its identity could be told. Their last good versions should stay in force.
+    pub rejected: Vec<Option<ObjectId>>,
+}
+
+/// Reads every object of a text. Never fails as a whole: what is wrong is among the problems.
+pub fn parse(text: &str, source: &Arc<str>, format: Format) -> Parsed {
+    let mut parsed = Parsed::default();
+    let whole = [Document {
+        text,
+        lines_before: 0,
+    }];
+    let documents = match format {
+        Format::Yaml => split(text),
+        Format::Json if whole[0].is_empty() => Vec::new(),
+        Format::Json => whole.to_vec(),
+    };
+    for document in documents {
+        let place = Place {
+            source: Arc::clone(source),
+            line: document.line(),
+        };
+        let value = match format {
+            Format::Yaml => document.yaml(),
+            Format::Json => document.json(),
+        };
+        let mut reader = Reader {
+            place,
+            parsed: &mut parsed,
+        };
+        match value {
+            Ok(value) => reader.value(value, &mut Vec::new()),
+            Err(reason) => reader.reject(None, String::new(), reason),
+        }
+    }
+    parsed
+}
+
+/// How an unknown field of a kind is taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Unknown {
+    /// Newer Kubernetes versions add fields: the object stays in effect.
+    Warn,
+    /// It may be a condition: an object without it would route what it should not.
+    Reject,
+}
+
+struct Reader<'a> {
+    place: Place,
+    parsed: &'a mut Parsed,
+}
+
+impl Reader<'_> {
+    fn value(&mut self, mut value: Value, prefix: &mut Vec<Step>) {
+        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
+        for (name, found) in [("apiVersion", &api_version), ("kind", &kind)] {
+            if found.is_empty() {
+                prefix.push(Step::Key(name.to_owned()));
+                let field = accepted::render(prefix);
+                prefix.pop();
+                let reason = format!("no {name}: every document must be a Kubernetes object");
+                return self.reject(None, field, reason);
+            }
+        }
+        if kind == "List" && api_version == "v1" && prefix.len() < 2 * MAX_LIST_DEPTH {
+            let mut items = value.get_mut("items").map(Value::take);
+            for (index, item) in items
+                .iter_mut()
+                .flat_map(Value::as_array_mut)
+                .flatten()
+                .enumerate()
+            {
+                prefix.extend([Step::Key("items".to_owned()), Step::Index(index)]);
+                self.value(item.take(), prefix);
+                prefix.truncate(prefix.len() - 2);
+            }
+            return;
+        }
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        match identity(&value, group, &kind) {
+            Ok(id) => self.object(id, version, value, prefix),
+            Err((name, reason)) => {
+                let field = accepted::render(&[prefix.as_slice(), &[Step::Key(name)]].concat());
+                self.reject(None, field, reason);
+            }
+        }
+    }
+
+    fn object(&mut self, id: ObjectId, version: &str, value: Value, prefix: &[Step]) {
+        use Unknown::{Reject, Warn};
+        match (&*id.group, &*id.kind, version) {
+            ("", "Namespace", "v1") => self.typed(id, value, prefix, Warn, Object::Namespace),
+            ("", "Pod", "v1") => self.typed(id, value, prefix, Warn, Object::Pod),
+            ("", "Service", "v1") => self.typed(id, value, prefix, Warn, Object::Service),
+            ("discovery.k8s.io", "EndpointSlice", "v1") => {
+                self.typed(id, value, prefix, Warn, Object::EndpointSlice);
+            }
+            ("gateway.networking.k8s.io", "HTTPRoute", "v1" | "v1beta1") => {
+                self.typed(id, value, prefix, Reject, Object::HttpRoute);
+            }
+            ("networking.istio.io", "VirtualService", "v1" | "v1beta1" | "v1alpha3") => {
+                self.typed(id, value, prefix, Reject, Object::VirtualService);
+            }
+            ("linkerd.io", "Service", "v1") => {
+                self.typed(id, value, prefix, Reject, Object::LinkerdService);
+            }
+            ("linkerd.io", "Route", "v1") => {
+                self.typed(id, value, prefix, Reject, Object::LinkerdRoute);
+            }
+            (group, kind, _) => {
+                if let Some(versions) = versions_read(group, kind) {
+                    let reason = format!(
+                        "found version `{version}`, which is not read; accepted: {versions}"
+                    );
+                    let field =
+                        accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
+                    self.problem(Severity::Warning, Some(&id), field, reason);
+                }
+                self.accept(id, Object::Unknown);
+            }
+        }
+    }
+
+    fn typed<T: DeserializeOwned>(
+        &mut self,
+        id: ObjectId,
+        value: Value,
+        prefix: &[Step],
+        unknown: Unknown,
+        wrap: impl FnOnce(Box<T>) -> Object,
+    ) {
+        let mut ignored = Vec::new();
+        let mut track = serde_path_to_error::Track::new();
+        let from = serde_path_to_error::Deserializer::new(value, &mut track);
+        let read: Result<T, _> =
+            serde_ignored::deserialize(from, |path| ignored.push(steps(&path)));
+        // Both are looked at before, and some types leave them out. A status is not the user's.
+        let ignorable = |path: &[Step]| {
+            matches!(path, [Step::Key(key), ..] if ["apiVersion", "kind", "status"].contains(&key.as_str()))
+        };
+        ignored.retain(|path| !ignorable(path));
+        let object = match read {
+            Ok(object) => object,
+            Err(error) => {
+                let inner = track.path().to_string();
+                let outer = accepted::render(prefix);
+                let field = [outer, inner]
+                    .into_iter()
+                    .filter(|part| !part.is_empty() && part != ".");
+                let field = field.collect::<Vec<_>>().join(".");
+                return self.reject(Some(id), field, error.to_string());
+            }
+        };
+        let severity = match unknown {
+            Unknown::Warn => Severity::Warning,
+            Unknown::Reject => Severity::Error,
+        };
+        for path in &ignored {
+            let field = accepted::render(&[prefix, path].concat());
+            self.problem(severity, Some(&id), field, unknown_field::<T>(path));
+        }
+        if unknown == Unknown::Reject && !ignored.is_empty() {
+            self.parsed.rejected.push(Some(id));
+            return;
+        }
+        self.accept(id, wrap(Box::new(object)));
+    }
+
+    fn accept(&mut self, id: ObjectId, object: Object) {
+        self.parsed.objects.push(Located {
+            id,
+            place: self.place.clone(),
+            object,
+        });
+    }
+
+    fn reject(&mut self, id: Option<ObjectId>, field: String, reason: String) {
+        self.problem(Severity::Error, id.as_ref(), field, reason);
+        self.parsed.rejected.push(id);
+    }
+
+    fn problem(
+        &mut self,
+        severity: Severity,
+        id: Option<&ObjectId>,
+        field: String,
+        reason: String,
+    ) {
+        self.parsed.problems.push(Problem {
+            severity,
+            place: Some(self.place.clone()),
+            object: id.cloned(),
+            field,
+            reason,
+        });
+    }
+}
+
+/// The object's identity, or the field that it lacks and why that is wrong.
+fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String, String)> {
+    let metadata = |name: &str| match value
+        .get("metadata")
+        .and_then(|metadata| metadata.get(name))
+    {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+        Some(other) => Err((
+            format!("metadata.{name}"),
+            format!("found {other}, expected a string"),
+        )),
+    };
+    let name = metadata("name")?;
+    let known = versions_read(group, kind).is_some();
+    if known && name.is_none() {
+        let reason = format!("no name: every {kind} needs one");
+        return Err(("metadata.name".to_owned(), reason));
+    }
+    let namespace = match metadata("namespace")? {
+        _ if (group, kind) == ("", "Namespace") => "",
+        None if known => "default",
+        None => "",
+        Some(namespace) => namespace,
+    };
+    Ok(ObjectId {
+        group: group.into(),
+        kind: kind.into(),
+        namespace: namespace.into(),
+        name: name.unwrap_or_default().into(),
+    })
+}
+
+/// The versions that are read of a kind; `None` for kinds that are not read at all.
+fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
+    match (group, kind) {
+        ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
+        ("gateway.networking.k8s.io", "HTTPRoute") => Some("v1, v1beta1"),
+        ("networking.istio.io", "VirtualService") => Some("v1, v1beta1, v1alpha3"),
+        ("linkerd.io", "Service" | "Route") => Some("v1"),
+        _ => None,
+    }
+}
+
+fn unknown_field<T: DeserializeOwned>(path: &[Step]) -> String {
+    let fields = match path {
+        [parent @ .., Step::Key(_)] => accepted::fields::<T>(parent),
+        _ => &[],
+    };
+    if fields.is_empty() {
+        return "unknown field".to_owned();
+    }
+    format!("unknown field; accepted: {}", fields.join(", "))
+}
+
+fn steps(path: &serde_ignored::Path<'_>) -> Vec<Step> {
+    use serde_ignored::Path;
+    let (parent, step) = match path {
+        Path::Root => return Vec::new(),
+        Path::Seq { parent, index } => (parent, Some(Step::Index(*index))),
+        Path::Map { parent, key } => (parent, Some(Step::Key(key.clone()))),
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => (parent, None),
+    };
+    let mut steps = steps(parent);
+    steps.extend(step);
+    steps
+}

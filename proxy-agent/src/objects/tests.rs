@@ -1,0 +1,175 @@
+//! Reading, by table.
+
+use std::sync::Arc;
+
+use super::{Format, Object, Parsed, parse};
+use crate::model::Severity;
+
+fn yaml(text: &str) -> Parsed {
+    parse(text, &Arc::from("a.yaml"), Format::Yaml)
+}
+
+fn lines(parsed: &Parsed) -> Vec<String> {
+    parsed.problems.iter().map(ToString::to_string).collect()
+}
+
+const SERVICE: &str =
+    "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n";
+
+#[test]
+fn a_service_is_read_into_the_default_namespace() {
+    let parsed = yaml(SERVICE);
+    assert_eq!(lines(&parsed), Vec::<String>::new());
+    assert_eq!(parsed.objects[0].id.to_string(), "Service default/web");
+    assert_eq!(parsed.objects[0].place.to_string(), "a.yaml:1");
+    assert!(matches!(parsed.objects[0].object, Object::Service(_)));
+}
+
+#[test]
+fn a_malformed_document_takes_no_other_with_it() {
+    let parsed = yaml(&format!(
+        "{SERVICE}---\nkind: [\n---\n# two\n{}",
+        SERVICE.replace("web", "two")
+    ));
+    let names: Vec<_> = parsed
+        .objects
+        .iter()
+        .map(|o| (&*o.id.name, o.place.line))
+        .collect();
+    assert_eq!(names, [("web", 1), ("two", 9)]);
+    assert_eq!(parsed.rejected, [None]);
+    let [line] = &lines(&parsed)[..] else {
+        panic!("one problem expected: {:?}", parsed.problems);
+    };
+    assert!(line.starts_with("a.yaml:6: "), "{line}");
+    assert!(line.contains("line 7"), "the file's line numbers: {line}");
+}
+
+#[test]
+fn an_unknown_field_of_a_core_kind_is_a_warning_that_names_what_is_accepted() {
+    let parsed = yaml(&SERVICE.replace("port: 80", "port: 80, prot: TCP"));
+    assert_eq!(parsed.objects.len(), 1);
+    assert_eq!(parsed.problems[0].severity, Severity::Warning);
+    assert_eq!(
+        lines(&parsed),
+        [
+            "a.yaml:1: Service default/web: spec.ports[0].prot: unknown field; accepted: \
+          appProtocol, name, nodePort, port, protocol, targetPort"
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_field_of_a_routing_kind_rejects_the_object() {
+    let parsed = yaml(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n\
+         spec: {rules: [{matches: [{path: {valu: /x}}]}]}\n",
+    );
+    assert!(parsed.objects.is_empty());
+    assert_eq!(parsed.problems[0].severity, Severity::Error);
+    assert_eq!(
+        lines(&parsed),
+        ["a.yaml:1: HTTPRoute.gateway.networking.k8s.io default/r: \
+          spec.rules[0].matches[0].path.valu: unknown field; accepted: type, value"]
+    );
+    assert!(parsed.rejected[0].is_some());
+}
+
+#[test]
+fn a_wrong_type_is_named_with_its_field_path() {
+    let parsed = yaml(&SERVICE.replace("port: 80", "port: eighty"));
+    assert_eq!(
+        lines(&parsed),
+        ["a.yaml:1: Service default/web: spec.ports[0].port: \
+          invalid type: string \"eighty\", expected i32"]
+    );
+}
+
+#[test]
+fn what_identifies_an_object_must_be_there() {
+    for (text, expected) in [
+        (
+            "kind: Service\n",
+            "a.yaml:1: apiVersion: no apiVersion: every document must be a Kubernetes object",
+        ),
+        (
+            "apiVersion: v1\n",
+            "a.yaml:1: kind: no kind: every document must be a Kubernetes object",
+        ),
+        (
+            "- 1\n",
+            "a.yaml:1: apiVersion: no apiVersion: every document must be a Kubernetes object",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\n",
+            "a.yaml:1: metadata.name: no name: every Pod needs one",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: 7}\n",
+            "a.yaml:1: metadata.name: found 7, expected a string",
+        ),
+        (
+            "a: 1\na: 2\n",
+            "a.yaml:1: key `a` stands twice",
+        ),
+    ] {
+        assert_eq!(lines(&yaml(text)), [expected], "{text}");
+    }
+}
+
+#[test]
+fn lists_are_unrolled_and_paths_lead_into_them() {
+    let parsed = yaml(
+        "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n\
+         - {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: 3}}\n",
+    );
+    assert_eq!(parsed.objects[0].id.to_string(), "Namespace a");
+    assert_eq!(parsed.problems[0].field, "items[1].spec.containers");
+}
+
+#[test]
+fn unknown_kinds_are_kept_and_unread_versions_are_named() {
+    let parsed = yaml(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\n\
+         apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: s}\n",
+    );
+    assert!(
+        parsed
+            .objects
+            .iter()
+            .all(|o| matches!(o.object, Object::Unknown))
+    );
+    assert_eq!(parsed.objects.len(), 2);
+    assert_eq!(
+        lines(&parsed),
+        [
+            "a.yaml:5: EndpointSlice.discovery.k8s.io default/s: apiVersion: \
+          found version `v1beta1`, which is not read; accepted: v1"
+        ]
+    );
+}
+
+#[test]
+fn an_anchor_bomb_is_refused_in_bounded_time() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let before = format!("*a{}, ", level - 1).repeat(10);
+        text.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+    }
+    let parsed = yaml(&text);
+    assert_eq!(parsed.problems.len(), 1);
+    assert!(parsed.objects.is_empty());
+}
+
+#[test]
+fn json_is_one_document() {
+    let text = r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}"#;
+    let parsed = parse(text, &Arc::from("a.json"), Format::Json);
+    assert_eq!(parsed.objects.len(), 1);
+    let parsed = parse(&text[..40], &Arc::from("a.json"), Format::Json);
+    assert_eq!(parsed.problems.len(), 1);
+    assert_eq!(
+        parse(" \n", &Arc::from("a.json"), Format::Json).rejected,
+        []
+    );
+}

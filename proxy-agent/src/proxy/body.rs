@@ -1,0 +1,156 @@
+//! Bodies on their way through: streamed frame by frame, never collected.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::OpenRequest;
+use super::traffic::Ticket;
+use super::upstream::Lease;
+
+/// How long the body of a request with `Expect: 100-continue` is held back when the upstream says
+/// nothing (RFC 9110, section 10.1.1: do not wait indefinitely).
+const CONTINUE_LIMIT: Duration = Duration::from_secs(1);
+
+/// A request's body on its way up.
+pub(super) enum RequestBody {
+    /// None, for a request that is sent a second time.
+    Empty,
+    /// As it comes.
+    Streamed(Incoming),
+    /// As it comes, but not before the upstream has asked for it: polling it is what makes hyper
+    /// send `100 Continue` to the client.
+    Gated(Incoming, Pin<Box<dyn Future<Output = ()>>>),
+}
+
+impl RequestBody {
+    /// Holds `body` back until `opened` is cancelled or a second has passed.
+    pub(super) fn gated(body: Incoming, opened: CancellationToken) -> Self {
+        let gate = async move {
+            // Both ends of the wait mean the same: go on.
+            let _ = tokio::time::timeout(CONTINUE_LIMIT, opened.cancelled()).await;
+        };
+        Self::Gated(body, Box::pin(gate))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        if let Self::Gated(_, gate) = this {
+            ready!(gate.as_mut().poll(cx));
+            if let Self::Gated(body, _) = std::mem::replace(this, Self::Empty) {
+                *this = Self::Streamed(body);
+            }
+        }
+        match this {
+            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
+            Self::Empty | Self::Gated(..) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(body) | Self::Gated(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streamed(body) | Self::Gated(body, _) => body.size_hint(),
+        }
+    }
+}
+
+/// A response's body on its way down.
+pub(super) enum ResponseBody {
+    /// None: the agent's own answers.
+    Empty,
+    /// The upstream's.
+    Upstream(UpstreamBody),
+}
+
+/// The upstream's body, and what has to end with it.
+pub(super) struct UpstreamBody {
+    body: Incoming,
+    ended: bool,
+    /// The HTTP/1 connection it comes on, to go back to its pool.
+    lease: Option<Lease>,
+    request: OpenRequest,
+    _ticket: Ticket,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(
+        body: Incoming,
+        lease: Option<Lease>,
+        request: OpenRequest,
+        ticket: Ticket,
+    ) -> Self {
+        Self {
+            body,
+            ended: false,
+            lease,
+            request,
+            _ticket: ticket,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self::Upstream(upstream) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut upstream.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(_)) => {}
+            // A body that ends early must not look complete to a client that reads until FIN.
+            Some(Err(_)) => upstream.request.clock().reset_on_close(),
+            None => upstream.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Upstream(upstream) => upstream.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Upstream(upstream) => upstream.body.size_hint(),
+        }
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        let whole = self.ended || self.body.is_end_stream();
+        if whole && let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}

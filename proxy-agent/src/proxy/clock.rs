@@ -1,0 +1,153 @@
+//! Where a downstream connection stands in time: idle, receiving a head, or serving requests.
+//!
+//! hyper's own header timer also runs on idle keep-alive connections, so the agent keeps its own:
+//! the I/O object and the request guards write the clock, the connection's driver reads it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// From a request's first byte to the end of its head.
+pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// How long a connection may stay open without a request.
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(3_600);
+/// The same while draining: long enough that no request is on its way, in all likelihood.
+pub(super) const DRAIN_IDLE_LIMIT: Duration = Duration::from_secs(1);
+
+/// One connection's clock. Written and read by one thread; atomic only because hyper asks I/O
+/// objects that can be upgraded to be `Send`.
+#[derive(Debug)]
+pub(super) struct Clock {
+    epoch: Instant,
+    /// Requests whose response has not ended.
+    open: AtomicU32,
+    /// Whether bytes of a head have come since the last response ended.
+    in_head: AtomicBool,
+    /// When the phase began, milliseconds after `epoch`.
+    since_ms: AtomicU64,
+    /// Close with RST: the upstream was reset, or its body was cut short.
+    reset: AtomicBool,
+    http1: bool,
+}
+
+impl Clock {
+    pub(super) fn new(http1: bool) -> Arc<Self> {
+        Arc::new(Self {
+            http1,
+            epoch: Instant::now(),
+            open: AtomicU32::new(0),
+            in_head: AtomicBool::new(false),
+            since_ms: AtomicU64::new(0),
+            reset: AtomicBool::new(false),
+        })
+    }
+
+    /// Bytes came in.
+    pub(super) fn received(&self) {
+        if self.open.load(Relaxed) == 0 && !self.in_head.load(Relaxed) {
+            self.in_head.store(true, Relaxed);
+            self.restart();
+        }
+    }
+
+    /// A head is complete: its request is open until the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>) -> OpenRequest {
+        self.open.fetch_add(1, Relaxed);
+        self.in_head.store(false, Relaxed);
+        OpenRequest(Arc::clone(self))
+    }
+
+    /// When the connection has to be closed as things stand. Bytes on an HTTP/2 connection need
+    /// be no head (pings), so only the idle limit counts there.
+    pub(super) fn deadline(&self, idle_limit: Duration) -> Option<Instant> {
+        if self.open.load(Relaxed) > 0 {
+            return None;
+        }
+        let limit = if self.http1 && self.in_head.load(Relaxed) {
+            HEAD_LIMIT
+        } else {
+            idle_limit
+        };
+        let since = Duration::from_millis(self.since_ms.load(Relaxed));
+        Some(self.epoch + since + limit)
+    }
+
+    /// Asks for RST instead of FIN when the connection is closed. On HTTP/2 the stream alone is
+    /// reset, which hyper does.
+    pub(super) fn reset_on_close(&self) {
+        self.reset.store(self.http1, Relaxed);
+    }
+
+    /// Whether the connection speaks HTTP/1.
+    pub(super) const fn is_http1(&self) -> bool {
+        self.http1
+    }
+
+    pub(super) fn wants_reset(&self) -> bool {
+        self.reset.load(Relaxed)
+    }
+
+    fn restart(&self) {
+        let elapsed = self.epoch.elapsed().as_millis();
+        self.since_ms
+            .store(u64::try_from(elapsed).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+/// A request that is being served; the connection is not idle while one is there.
+#[derive(Debug)]
+pub(super) struct OpenRequest(Arc<Clock>);
+
+impl OpenRequest {
+    /// The connection's clock.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Relaxed) == 1 {
+            self.0.restart();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_ten_seconds_from_its_first_byte() {
+        let clock = Clock::new(true);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        clock.received();
+        tokio::time::advance(Duration::from_secs(4)).await;
+        clock.received();
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
+        assert_eq!(left, Duration::from_secs(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_request_has_no_deadline_and_idling_starts_when_it_ends() {
+        let clock = Clock::new(true);
+        clock.received();
+        let request = clock.request();
+        tokio::time::advance(Duration::from_secs(7_200)).await;
+        clock.received();
+        assert_eq!(clock.deadline(IDLE_LIMIT), None);
+        drop(request);
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
+        assert_eq!(left, IDLE_LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_on_an_idle_http2_connection_are_no_head() {
+        let clock = Clock::new(false);
+        clock.received();
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
+        assert_eq!(left, IDLE_LIMIT);
+    }
+}

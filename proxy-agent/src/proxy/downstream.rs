@@ -1,0 +1,270 @@
+//! One connection from a pod: what it speaks, and its life from the first byte to the close.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
+
+use crate::model::{ListenerProtocol, ListenerVerdict};
+
+use super::clock::{Clock, DRAIN_IDLE_LIMIT, IDLE_LIMIT};
+use super::detect::{Detected, detect};
+use super::exec::LocalExec;
+use super::io::DownstreamIo;
+use super::tcp::{self, Target};
+use super::worker::OpenConnection;
+use super::{H2_CONNECTION_WINDOW, H2_MAX_STREAMS, H2_STREAM_WINDOW, MAX_HEAD_BYTES, MAX_HEADERS};
+use super::{accept, http};
+
+/// Silence after which a connection to an HTTP port is taken for a protocol whose server speaks
+/// first.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Bytes looked at; more than any undecided beginning can have.
+const LOOK_BYTES: usize = 64;
+
+/// What the requests of one connection have in common.
+pub(super) struct Downstream {
+    pub(super) open: OpenConnection,
+    /// The address that the pod connected to.
+    pub(super) destination: SocketAddr,
+    pub(super) clock: Arc<Clock>,
+}
+
+/// Serves a connection until it is closed.
+pub(super) async fn serve(open: OpenConnection, stream: TcpStream, destination: SocketAddr) {
+    let snapshot = open.worker.snapshot();
+    let Some(listener) = snapshot.by_address.get(&destination) else {
+        // The Service went while the connection was on its way: the node's ordinary path.
+        return tcp::relay(open, stream, Bytes::new(), Target::Address(destination)).await;
+    };
+    let target = Target::Cluster(listener.cluster);
+    let protocol = match listener.verdict {
+        ListenerVerdict::Proxy(protocol) => protocol,
+        ListenerVerdict::Pass(_) => ListenerProtocol::Tcp,
+    };
+    drop(snapshot);
+    match protocol {
+        ListenerProtocol::Tcp => tcp::relay(open, stream, Bytes::new(), target).await,
+        ListenerProtocol::Http => detected(open, stream, destination, target).await,
+    }
+}
+
+async fn detected(
+    open: OpenConnection,
+    mut stream: TcpStream,
+    destination: SocketAddr,
+    target: Target,
+) {
+    let mut prefix = BytesMut::with_capacity(LOOK_BYTES);
+    let detected = look(&mut stream, &mut prefix).await;
+    let prefix = prefix.freeze();
+    match detected {
+        Ok(Detected::Http1) => serve_http1(open, stream, prefix, destination).await,
+        Ok(Detected::Http2) => serve_http2(open, stream, prefix, destination).await,
+        Ok(Detected::Opaque | Detected::Undecided) => {
+            if let Target::Cluster(id) = target
+                && let Some(cluster) = open.worker.cluster(id)
+            {
+                cluster.recorder.turned_opaque();
+            }
+            tcp::relay(open, stream, prefix, target).await;
+        }
+        Err(error) => {
+            tracing::trace!(%error, "client went before it said anything");
+            accept::reset(&stream);
+        }
+    }
+}
+
+/// Reads until the protocol is clear, the client stays silent, or it will say no more.
+async fn look(stream: &mut TcpStream, prefix: &mut BytesMut) -> std::io::Result<Detected> {
+    let silence = Instant::now() + SILENCE;
+    loop {
+        let reading = stream.read_buf(prefix);
+        let read = if prefix.is_empty() {
+            match timeout_at(silence, reading).await {
+                Ok(read) => read?,
+                Err(_silent) => return Ok(Detected::Opaque),
+            }
+        } else {
+            match timeout_at(silence + super::clock::HEAD_LIMIT, reading).await {
+                Ok(read) => read?,
+                Err(_slow) => return Ok(Detected::Opaque),
+            }
+        };
+        let detected = detect(prefix);
+        if detected != Detected::Undecided || read == 0 || prefix.len() >= LOOK_BYTES {
+            return Ok(detected);
+        }
+    }
+}
+
+async fn serve_http1(
+    open: OpenConnection,
+    stream: TcpStream,
+    prefix: Bytes,
+    destination: SocketAddr,
+) {
+    let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(true));
+    let service = {
+        let downstream = Rc::clone(&downstream);
+        service_fn(move |request| {
+            let downstream = Rc::clone(&downstream);
+            async move { Ok::<_, Infallible>(http::answer(downstream, request).await) }
+        })
+    };
+    let connection = http1::Builder::new()
+        .half_close(true)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD_BYTES)
+        .auto_date_header(false)
+        .serve_connection(io, service)
+        .with_upgrades();
+    drive(&downstream, connection, |connection| {
+        connection.graceful_shutdown();
+    })
+    .await;
+}
+
+async fn serve_http2(
+    open: OpenConnection,
+    stream: TcpStream,
+    prefix: Bytes,
+    destination: SocketAddr,
+) {
+    let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(false));
+    let service = {
+        let downstream = Rc::clone(&downstream);
+        service_fn(move |request| {
+            let downstream = Rc::clone(&downstream);
+            async move { Ok::<_, Infallible>(http::answer(downstream, request).await) }
+        })
+    };
+    let connection = http2::Builder::new(LocalExec)
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+        .max_concurrent_streams(H2_MAX_STREAMS)
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .auto_date_header(false)
+        .serve_connection(io, service);
+    drive(&downstream, connection, |connection| {
+        connection.graceful_shutdown();
+    })
+    .await;
+}
+
+fn downstream(
+    open: OpenConnection,
+    stream: TcpStream,
+    prefix: Bytes,
+    destination: SocketAddr,
+    clock: Arc<Clock>,
+) -> (Rc<Downstream>, DownstreamIo) {
+    let io = DownstreamIo::new(prefix, stream, Arc::clone(&clock));
+    let downstream = Rc::new(Downstream {
+        open,
+        destination,
+        clock,
+    });
+    (downstream, io)
+}
+
+/// Runs `connection` to its end, within the limits on heads and idling, and through a drain.
+async fn drive<C>(downstream: &Downstream, connection: C, shut_down: fn(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut driver = Driver {
+        downstream,
+        shut_down,
+        told: false,
+        known: false,
+    };
+    let mut connection = pin!(connection);
+    let mut timer = pin!(sleep(IDLE_LIMIT));
+    poll_fn(|cx| driver.poll(connection.as_mut(), timer.as_mut(), cx)).await;
+}
+
+struct Driver<'a, C> {
+    downstream: &'a Downstream,
+    shut_down: fn(Pin<&mut C>),
+    /// The connection was told to shut down.
+    told: bool,
+    /// The worker knows whom to wake when the drain begins.
+    known: bool,
+}
+
+impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
+    fn poll(
+        &mut self,
+        mut connection: Pin<&mut C>,
+        mut timer: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        if !self.known {
+            self.known = true;
+            self.downstream.open.wake_on_drain(cx.waker());
+        }
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Err(error) = ended {
+                    tracing::trace!(%error, "downstream connection ended");
+                }
+                return Poll::Ready(());
+            }
+            let draining = self.downstream.open.worker.is_draining();
+            if draining && !self.told && !self.downstream.clock.is_http1() {
+                // GOAWAY: open streams end in peace, new ones go to a new connection.
+                self.tell(connection.as_mut());
+                continue;
+            }
+            let limit = if draining { DRAIN_IDLE_LIMIT } else { IDLE_LIMIT };
+            if !self.expired(limit, timer.as_mut(), cx) {
+                return Poll::Pending;
+            }
+            if self.told || !draining {
+                return Poll::Ready(());
+            }
+            self.tell(connection.as_mut());
+        }
+    }
+
+    fn tell(&mut self, connection: Pin<&mut C>) {
+        self.told = true;
+        (self.shut_down)(connection);
+    }
+
+    /// Whether the connection's deadline has passed. The timer is only touched when a deadline
+    /// comes before the one it is set to, so a request that is served at once costs nothing.
+    fn expired(&self, limit: Duration, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
+        loop {
+            let Some(deadline) = self.downstream.clock.deadline(limit) else {
+                return false;
+            };
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            if deadline <= Instant::now() {
+                return true;
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One request on its way to an endpoint: pick, connect or reuse, send, and try again where that
+//! cannot do harm.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use smallvec::SmallVec;
+
+use super::body::RequestBody;
+use super::headers;
+use super::load::{ClusterState, EndpointState, OpenOnEndpoint};
+use super::pod::PodState;
+use super::reply::Reason;
+use super::traffic::Ticket;
+use super::upstream::{self, Lease, OpenError, Protocol};
+use super::worker::Worker;
+
+/// Endpoints that are tried for one request while nothing of it has been sent.
+const MAX_TRIES: usize = 3;
+
+/// Where a request comes from and goes to.
+pub(super) struct Forward<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) pod: &'a Rc<PodState>,
+    pub(super) cluster: &'a ClusterState,
+    pub(super) protocol: Protocol,
+}
+
+type Answered = (Response<Incoming>, Lease);
+
+enum Failed {
+    /// Nothing was sent: any other endpoint may have the request.
+    Unsent(Request<RequestBody>),
+    /// The request may have been seen.
+    Sent(Reason),
+}
+
+impl Forward<'_> {
+    /// Sends `request` to an endpoint of the cluster and waits for the response's head.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        ticket: &mut Ticket,
+    ) -> Result<Answered, Reason> {
+        let mut tried = SmallVec::<[SocketAddr; MAX_TRIES]>::new();
+        while tried.len() < MAX_TRIES {
+            let Some(endpoint) = self.cluster.pick(self.worker.draw(), &tried) else {
+                break;
+            };
+            ticket.on_endpoint(OpenOnEndpoint::new(Rc::clone(&endpoint)));
+            match self.send_to(&endpoint, request).await {
+                Ok(answered) => return Ok(answered),
+                Err(Failed::Sent(reason)) => return Err(reason),
+                Err(Failed::Unsent(returned)) => request = returned,
+            }
+            tried.push(endpoint.address);
+        }
+        Err(if tried.is_empty() {
+            Reason::NoEndpoint
+        } else {
+            Reason::ConnectFailed
+        })
+    }
+
+    async fn send_to(
+        &self,
+        endpoint: &Rc<EndpointState>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Answered, Failed> {
+        if let Some(mut sender) = upstream::checkout(endpoint, self.pod, self.protocol) {
+            let copy = replayable(&request);
+            match sender.send(request).await {
+                Ok(response) => return Ok((response, sender.lease(endpoint, self.pod))),
+                Err(error) => request = returned(error, copy)?,
+            }
+        }
+        let opening = upstream::open(self.worker, self.pod, endpoint, self.protocol);
+        let mut sender = match opening.await {
+            Ok(sender) => sender,
+            Err(OpenError::Connect(_)) => return Err(Failed::Unsent(request)),
+            Err(OpenError::Handshake(_)) => return Err(Failed::Sent(Reason::UpstreamProtocol)),
+        };
+        match sender.send(request).await {
+            Ok(response) => Ok((response, sender.lease(endpoint, self.pod))),
+            Err(error) => Err(match returned(error, None) {
+                Ok(request) => Failed::Unsent(request),
+                Err(failed) => failed,
+            }),
+        }
+    }
+}
+
+/// The request to send again after a reused connection has failed it.
+fn returned(
+    mut error: TrySendError<Request<RequestBody>>,
+    copy: Option<Request<RequestBody>>,
+) -> Result<Request<RequestBody>, Failed> {
+    if let Some(request) = error.take_message() {
+        return Ok(request);
+    }
+    let error = error.into_error();
+    let answered = error.is_parse();
+    match copy {
+        Some(copy) if !answered => Ok(copy),
+        _ => {
+            tracing::debug!(%error, "request failed after it was sent");
+            Err(Failed::Sent(if answered {
+                Reason::UpstreamProtocol
+            } else {
+                Reason::UpstreamReset
+            }))
+        }
+    }
+}
+
+/// A copy of a request that may be sent twice: idempotent and without a body.
+fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !headers::is_idempotent(request.method()) || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}

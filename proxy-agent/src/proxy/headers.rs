@@ -1,0 +1,262 @@
+//! What a proxy must do to headers (RFC 9110, section 7.6), and what it reads from them.
+
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Fields that frame a message or route it: `Connection` cannot make a proxy drop them.
+const NEVER_NOMINATED: [HeaderName; 3] = [HOST, TRANSFER_ENCODING, http::header::CONTENT_LENGTH];
+
+/// Removes the fields that are for this hop alone. An upgrade is put back by the caller.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        strip_nominated(headers);
+    }
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    if let Some(te) = headers.get(TE) {
+        // `TE: trailers` is what gRPC asks for, and trailers are relayed.
+        if has_token(te, "trailers") {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(TE);
+        }
+    }
+}
+
+fn strip_nominated(headers: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| *name != TE && !NEVER_NOMINATED.contains(name))
+        .collect();
+    for name in nominated {
+        headers.remove(name);
+    }
+    headers.remove(CONNECTION);
+    headers.remove(HTTP2_SETTINGS);
+}
+
+/// The protocol that the sender asks to switch to, if it does so properly and it is not `h2c`:
+/// HTTP/2 is spoken by prior knowledge alone (RFC 9113, section 3.1 obsoletes the upgrade).
+pub(super) fn upgrade_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    let asked = headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|value| has_token(value, "upgrade"));
+    (asked && !has_token(protocol, "h2c")).then(|| protocol.clone())
+}
+
+/// Puts an upgrade back on a message whose hop-by-hop fields were removed.
+pub(super) fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(UPGRADE, protocol);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
+/// Whether the sender waits for `100 Continue`.
+pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether the request is gRPC, so that failures are told in its own way.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let rest = value.as_bytes().strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
+
+/// Whether a request without a body may be sent twice (RFC 9110, section 9.2.2).
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+/// The authority that the request is for, with its port: the URI's, else `Host`.
+pub(super) fn authority<B>(request: &Request<B>) -> Option<&str> {
+    match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(HOST)?.to_str().ok(),
+    }
+}
+
+/// The authority without its port; brackets of an IPv6 address stay.
+pub(super) fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !is_bare_v6(host) => host,
+        _ => authority,
+    }
+}
+
+fn is_bare_v6(host: &str) -> bool {
+    host.contains(':') && !host.ends_with(']')
+}
+
+/// Gives the request the form that HTTP/1.1 wants: a target without authority (except for
+/// CONNECT) and a `Host`.
+pub(super) fn to_http1<B>(request: &mut Request<B>) {
+    *request.version_mut() = http::Version::HTTP_11;
+    let Some(authority) = request.uri().authority() else {
+        return;
+    };
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    if request.method() == Method::CONNECT {
+        return;
+    }
+    let target = request.uri().path_and_query().cloned();
+    *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
+}
+
+/// Gives the request the form that HTTP/2 wants: an absolute target and no `Host`.
+///
+/// Returns `false` if the request names no valid authority.
+pub(super) fn to_http2<B>(request: &mut Request<B>) -> bool {
+    *request.version_mut() = http::Version::HTTP_2;
+    let host = request.headers_mut().remove(HOST);
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    if parts.authority.is_none() {
+        parts.authority = host.and_then(|host| host.as_bytes().try_into().ok());
+    }
+    if request.method() != Method::CONNECT {
+        parts.scheme.get_or_insert(http::uri::Scheme::HTTP);
+        parts
+            .path_and_query
+            .get_or_insert(http::uri::PathAndQuery::from_static("/"));
+    }
+    match Uri::from_parts(parts) {
+        Ok(uri) if uri.authority().is_some() => {
+            *request.uri_mut() = uri;
+            true
+        }
+        _ => false,
+    }
+}
+
+fn has_token(value: &HeaderValue, token: &str) -> bool {
+    value.to_str().is_ok_and(|value| {
+        value
+            .split(',')
+            .filter_map(|part| part.split(';').next())
+            .any(|part| part.trim().eq_ignore_ascii_case(token))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_the_rest_stays() {
+        let mut map = headers(&[
+            ("connection", "close, x-secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("te", "trailers, deflate;q=0.5"),
+            ("trailer", "x-sum"),
+            ("host", "a"),
+        ]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(
+            map,
+            headers(&[("te", "trailers"), ("trailer", "x-sum"), ("host", "a")])
+        );
+    }
+
+    #[test]
+    fn connection_cannot_nominate_what_frames_the_message() {
+        let mut map = headers(&[
+            ("connection", "host, content-length"),
+            ("host", "a"),
+            ("content-length", "3"),
+        ]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map, headers(&[("host", "a"), ("content-length", "3")]));
+    }
+
+    #[test]
+    fn te_without_trailers_goes() {
+        let mut map = headers(&[("te", "deflate")]);
+        strip_hop_by_hop(&mut map);
+        assert!(map.is_empty());
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_fields_and_is_never_h2c() {
+        let both = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert_eq!(upgrade_protocol(&both).unwrap(), "websocket");
+        assert_eq!(upgrade_protocol(&headers(&[("upgrade", "websocket")])), None);
+        let h2c = headers(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]);
+        assert_eq!(upgrade_protocol(&h2c), None);
+    }
+
+    #[test]
+    fn ports_are_stripped_from_names_and_addresses() {
+        for (with, without) in [
+            ("a.b:80", "a.b"),
+            ("a.b", "a.b"),
+            ("[fd00::1]:80", "[fd00::1]"),
+            ("[fd00::1]", "[fd00::1]"),
+            ("fd00::1", "fd00::1"),
+            ("10.0.0.1:8080", "10.0.0.1"),
+        ] {
+            assert_eq!(without_port(with), without);
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_from_its_neighbours() {
+        for (value, grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_grpc(&headers(&[("content-type", value)])), grpc);
+        }
+    }
+
+    #[test]
+    fn http2_requests_become_http1_requests_and_back() {
+        let mut request = Request::builder()
+            .uri("http://svc:8080/a?b=c")
+            .body(())
+            .unwrap();
+        to_http1(&mut request);
+        assert_eq!(request.uri(), "/a?b=c");
+        assert_eq!(request.headers()[HOST], "svc:8080");
+        assert!(to_http2(&mut request));
+        assert_eq!(request.uri(), "http://svc:8080/a?b=c");
+        assert!(!request.headers().contains_key(HOST));
+    }
+
+    #[test]
+    fn a_request_without_authority_cannot_become_http2() {
+        let mut request = Request::builder().uri("/a").body(()).unwrap();
+        assert!(!to_http2(&mut request));
+    }
+}

@@ -1,0 +1,331 @@
+//! One HTTP request: whose route it falls under, what that route does with it, and the answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{
+    Action, ClusterId, Destination, Filters, Listener, Match, Redirect, RouteTable, Rule, Snapshot,
+    Timeouts, UpstreamProtocol, WeightedDestination,
+};
+use crate::route::{self, RequestView};
+
+use super::MAX_HEADERS;
+use super::body::{RequestBody, ResponseBody, UpstreamBody};
+use super::clock::OpenRequest;
+use super::downstream::Downstream;
+use super::forward::Forward;
+use super::load::ClusterState;
+use super::reply::Reason;
+use super::traffic::Ticket;
+use super::upstream::{Lease, Protocol};
+use super::{headers, upgrade};
+
+/// Longest authority that is looked up as a virtual host (RFC 1035, section 2.3.4).
+const MAX_HOST_BYTES: usize = 255;
+
+/// Answers one request; every failure is an answer with a reason.
+pub(super) async fn answer(
+    downstream: Rc<Downstream>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let started = Instant::now();
+    let grpc = headers::is_grpc(request.headers());
+    let mut response = match serve(&downstream, request, started).await {
+        Ok(response) => response,
+        Err(reason) => reason.response(grpc),
+    };
+    if downstream.open.worker.is_draining() && downstream.clock.is_http1() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().entry(CONNECTION).or_insert(close);
+    }
+    response
+}
+
+async fn serve(
+    downstream: &Rc<Downstream>,
+    request: Request<Incoming>,
+    started: Instant,
+) -> Result<Response<ResponseBody>, Reason> {
+    let worker = &downstream.open.worker;
+    let snapshot = worker.snapshot();
+    let listener = snapshot.by_address.get(&downstream.destination);
+    let exchange = Exchange {
+        downstream,
+        started,
+        open: downstream.clock.request(),
+    };
+    let Some(listener) = listener else {
+        worker.recorder().reason(Reason::NoService.name());
+        return Err(Reason::NoService);
+    };
+    let result = match find(&snapshot, listener, downstream, &request) {
+        Ok(rule) => exchange.act(rule, request).await,
+        Err(reason) => Err((reason, None)),
+    };
+    result.map_err(|(reason, ticket)| {
+        worker.recorder().reason(reason.name());
+        let ticket = ticket.or_else(|| worker.cluster(listener.cluster).map(|c| Ticket::new(&c)));
+        if let Some(ticket) = ticket {
+            ticket.answered(reason.status(), started.elapsed());
+        }
+        reason
+    })
+}
+
+/// The rule that a request falls under.
+fn find<'a>(
+    snapshot: &'a Snapshot,
+    listener: &'a Listener,
+    downstream: &Downstream,
+    request: &Request<Incoming>,
+) -> Result<&'a Rule, Reason> {
+    if request.headers().len() > MAX_HEADERS {
+        return Err(Reason::HeadTooLarge);
+    }
+    let authority = match headers::authority(request) {
+        Some(authority) => headers::without_port(authority),
+        // RFC 9112, section 3.2: an HTTP/1.1 request without Host is a bad one.
+        None if request.version() == Version::HTTP_11 => return Err(Reason::BadRequest),
+        None => "",
+    };
+    let namespace = &downstream.open.pod.namespace;
+    let table = virtual_host(snapshot, namespace, authority)
+        .unwrap_or_else(|| listener.routes_for(namespace));
+    let view = RequestView {
+        method: request.method(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        authority,
+        headers: request.headers(),
+    };
+    table.find(&view).ok_or(Reason::NoRoute)
+}
+
+fn virtual_host<'a>(
+    snapshot: &'a Snapshot,
+    namespace: &str,
+    authority: &str,
+) -> Option<&'a Arc<RouteTable>> {
+    let hosts = snapshot.virtual_hosts.get(namespace)?;
+    let mut lower = [0; MAX_HOST_BYTES];
+    let lower = lower.get_mut(..authority.len())?;
+    lower.copy_from_slice(authority.as_bytes());
+    lower.make_ascii_lowercase();
+    hosts.get(std::str::from_utf8(lower).ok()?)
+}
+
+/// One request in the making.
+struct Exchange<'a> {
+    downstream: &'a Rc<Downstream>,
+    started: Instant,
+    open: OpenRequest,
+}
+
+/// A failure, and the entry in the counters if the request had one already.
+type Failure = (Reason, Option<Ticket>);
+
+impl Exchange<'_> {
+    async fn act(
+        self,
+        rule: &Rule,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        match &*rule.action {
+            Action::Respond { status, reason } => Err((Reason::Rule(*status, reason), None)),
+            Action::Redirect { filters, redirect } => {
+                redirected(&rule.conditions, filters, redirect, &request)
+                    .map_err(|reason| (reason, None))
+            }
+            Action::Forward {
+                filters,
+                destinations,
+            } => {
+                let draw = self.downstream.open.worker.draw().word();
+                let destination = route::choose(destinations, draw);
+                let chosen = destination.ok_or((Reason::InvalidBackend, None))?;
+                let plan = Plan {
+                    conditions: &rule.conditions,
+                    timeouts: rule.timeouts,
+                    filters,
+                    chosen,
+                };
+                self.forward(&plan, request).await
+            }
+        }
+    }
+
+    async fn forward(
+        self,
+        plan: &Plan<'_>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let Destination::Cluster(id) = plan.chosen.destination else {
+            return Err((Reason::InvalidBackend, None));
+        };
+        let cluster = self.cluster(id)?;
+        let mut ticket = Ticket::new(&cluster);
+        let protocol = match cluster.cluster.upstream {
+            UpstreamProtocol::Http2 => Protocol::Http2,
+            UpstreamProtocol::AsReceived if request.version() == Version::HTTP_2 => Protocol::Http2,
+            UpstreamProtocol::AsReceived => Protocol::Http1,
+        };
+        let method = request.method().clone();
+        let client = upgrade::of_request(&mut request);
+        let continued = CancellationToken::new();
+        let request = match plan.prepare(request, protocol, &continued) {
+            Ok(request) => request,
+            Err(reason) => return Err((reason, Some(ticket))),
+        };
+        let sent = self.send(plan.timeouts, &cluster, protocol, request, &mut ticket);
+        let (mut response, lease) = match sent.await {
+            Ok(answered) => answered,
+            Err(reason) => return Err((reason, Some(ticket))),
+        };
+        continued.cancel();
+        ticket.answered(response.status(), self.started.elapsed());
+        plan.finish(&mut response);
+        if upgrade::switches(&method, response.status()) {
+            let kept = (self.open, ticket, lease);
+            upgrade::join(Rc::clone(self.downstream), client, &mut response, kept);
+            return Ok(response.map(|_| ResponseBody::Empty));
+        }
+        let (open, lease) = (self.open, Some(lease));
+        Ok(response.map(|body| {
+            ResponseBody::Upstream(UpstreamBody::new(body, lease, open, ticket))
+        }))
+    }
+
+    fn cluster(&self, id: ClusterId) -> Result<Rc<ClusterState>, Failure> {
+        let cluster = self.downstream.open.worker.cluster(id);
+        cluster.ok_or((Reason::InvalidBackend, None))
+    }
+
+    async fn send(
+        &self,
+        timeouts: Timeouts,
+        cluster: &ClusterState,
+        protocol: Protocol,
+        request: Request<RequestBody>,
+        ticket: &mut Ticket,
+    ) -> Result<(Response<Incoming>, Lease), Reason> {
+        let forward = Forward {
+            worker: &self.downstream.open.worker,
+            pod: &self.downstream.open.pod,
+            cluster,
+            protocol,
+        };
+        // There is one try after anything was sent, so the limit on a try and that on the whole
+        // differ only in who is told: the shorter one counts.
+        let limit = match (timeouts.request, timeouts.backend_request) {
+            (None, None) => return forward.send(request, ticket).await,
+            (Some(whole), Some(each)) if each < whole => (each, Reason::TimeoutBackend),
+            (Some(whole), _) => (whole, Reason::TimeoutRequest),
+            (None, Some(each)) => (each, Reason::TimeoutBackend),
+        };
+        let (limit, reason): (Duration, Reason) = limit;
+        timeout(limit, forward.send(request, ticket))
+            .await
+            .unwrap_or(Err(reason))
+    }
+}
+
+/// What a rule does with one request.
+struct Plan<'a> {
+    conditions: &'a Match,
+    timeouts: Timeouts,
+    filters: &'a Filters,
+    chosen: &'a WeightedDestination,
+}
+
+impl Plan<'_> {
+    /// The request as it goes to the upstream.
+    fn prepare(
+        &self,
+        mut request: Request<Incoming>,
+        protocol: Protocol,
+        continued: &CancellationToken,
+    ) -> Result<Request<RequestBody>, Reason> {
+        let gated = request.version() != Version::HTTP_2
+            && headers::expects_continue(request.headers());
+        let switch = headers::upgrade_protocol(request.headers());
+        headers::strip_hop_by_hop(request.headers_mut());
+        for filters in [self.filters, &self.chosen.filters] {
+            filters.request_headers.apply(request.headers_mut());
+            route::rewrite(filters, self.conditions, &mut request)
+                .map_err(|_invalid| Reason::BadRequest)?;
+        }
+        match protocol {
+            Protocol::Http1 => {
+                headers::to_http1(&mut request);
+                if let Some(protocol) = switch {
+                    headers::put_upgrade(request.headers_mut(), protocol);
+                }
+            }
+            Protocol::Http2 => {
+                if !headers::to_http2(&mut request) {
+                    return Err(Reason::BadRequest);
+                }
+            }
+        }
+        if gated && protocol == Protocol::Http1 {
+            let opened = continued.clone();
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    opened.cancel();
+                }
+            });
+            return Ok(request.map(|body| RequestBody::gated(body, continued.clone())));
+        }
+        Ok(request.map(RequestBody::Streamed))
+    }
+
+    /// The response as it goes to the client.
+    fn finish<B>(&self, response: &mut Response<B>) {
+        let switch = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
+            .then(|| headers::upgrade_protocol(response.headers()))
+            .flatten();
+        headers::strip_hop_by_hop(response.headers_mut());
+        if let Some(protocol) = switch {
+            headers::put_upgrade(response.headers_mut(), protocol);
+        }
+        for filters in [&self.chosen.filters, self.filters] {
+            filters.response_headers.apply(response.headers_mut());
+        }
+        // hyper answers in the client's version; the upstream's must not end the connection.
+        *response.version_mut() = Version::HTTP_11;
+    }
+}
+
+fn redirected(
+    conditions: &Match,
+    filters: &Filters,
+    redirect: &Redirect,
+    request: &Request<Incoming>,
+) -> Result<Response<ResponseBody>, Reason> {
+    let authority = headers::authority(request).unwrap_or_default();
+    let path = request.uri().path_and_query();
+    let location = route::location(
+        redirect,
+        conditions,
+        authority,
+        path.map_or("/", |path| path.as_str()),
+    );
+    let location = HeaderValue::try_from(location).map_err(|_invalid| Reason::BadRequest)?;
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = redirect.status;
+    let headers = response.headers_mut();
+    headers.insert(http::header::LOCATION, location);
+    if *request.method() != Method::HEAD {
+        let none = HeaderValue::from_static("0");
+        headers.insert(http::header::CONTENT_LENGTH, none);
+    }
+    filters.response_headers.apply(headers);
+    Ok(response)
+}

@@ -1,0 +1,263 @@
+//! Upstream connections: made in the client pod's netns, kept per pod, endpoint and protocol.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use crate::net::{self, ConnectError};
+
+use super::body::RequestBody;
+use super::exec::LocalExec;
+use super::load::EndpointState;
+use super::pod::PodState;
+use super::worker::Worker;
+use super::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, MAX_HEADERS};
+
+/// How long a connect may take; Envoy's default.
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a connection may lie idle; below the 75 s after which nginx closes from its side.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Idle HTTP/1 connections kept per pod, endpoint and worker; one more is closed.
+const MAX_IDLE: usize = 128;
+
+/// Streams per HTTP/2 connection before a second one is opened (RFC 9113, section 6.5.2 asks
+/// servers to allow no fewer).
+const MAX_STREAMS: usize = 100;
+
+/// The protocol of an upstream connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// The connections of one pod to one endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    http1: Vec<IdleHttp1>,
+    http2: Vec<SharedHttp2>,
+}
+
+#[derive(Debug)]
+struct IdleHttp1 {
+    sender: http1::SendRequest<RequestBody>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct SharedHttp2 {
+    sender: http2::SendRequest<RequestBody>,
+    /// Cloned into every stream: the count beyond one is that of open streams.
+    streams: Rc<()>,
+    last_used: Instant,
+}
+
+impl Pool {
+    /// A connection that can take a request now.
+    fn take(&mut self, protocol: Protocol) -> Option<Sender> {
+        match protocol {
+            Protocol::Http1 => self.take_http1().map(Sender::Http1),
+            Protocol::Http2 => self.take_http2(),
+        }
+    }
+
+    /// The one that was used last: the oldest run into the idle limit and the pool shrinks.
+    fn take_http1(&mut self) -> Option<http1::SendRequest<RequestBody>> {
+        self.http1.retain(|idle| !idle.sender.is_closed());
+        let index = self.http1.iter().rposition(|idle| idle.sender.is_ready())?;
+        Some(self.http1.remove(index).sender)
+    }
+
+    fn take_http2(&mut self) -> Option<Sender> {
+        self.http2.retain(|shared| !shared.sender.is_closed());
+        let shared = self.http2.iter_mut().find(|shared| {
+            let limit = MAX_STREAMS.min(shared.sender.current_max_send_streams());
+            Rc::strong_count(&shared.streams) <= limit
+        })?;
+        shared.last_used = Instant::now();
+        Some(Sender::Http2(
+            shared.sender.clone(),
+            Rc::clone(&shared.streams),
+        ))
+    }
+
+    /// Closes what lies idle too long. Returns whether nothing is left.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        let fresh = |since: Instant| now.duration_since(since) < IDLE_LIMIT;
+        self.http1
+            .retain(|idle| !idle.sender.is_closed() && fresh(idle.since));
+        self.http2.retain(|shared| {
+            let busy = Rc::strong_count(&shared.streams) > 1;
+            !shared.sender.is_closed() && (busy || fresh(shared.last_used))
+        });
+        self.http1.is_empty() && self.http2.is_empty()
+    }
+}
+
+/// A connection that takes a request.
+pub(super) enum Sender {
+    /// This request's alone until its response has ended.
+    Http1(http1::SendRequest<RequestBody>),
+    /// Shared; the token counts the stream.
+    Http2(http2::SendRequest<RequestBody>, Rc<()>),
+}
+
+impl Sender {
+    /// Sends `request` and waits for the response's head. An error holds the request if nothing
+    /// of it has been sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match self {
+            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http2(sender, _) => sender.try_send_request(request).await,
+        }
+    }
+
+    /// What has to be kept until the response has ended.
+    pub(super) fn lease(self, endpoint: &Rc<EndpointState>, pod: &Rc<PodState>) -> Lease {
+        match self {
+            Self::Http1(sender) => Lease::Http1 {
+                sender,
+                endpoint: Rc::clone(endpoint),
+                pod: Rc::clone(pod),
+            },
+            Self::Http2(_, stream) => Lease::Http2 { _stream: stream },
+        }
+    }
+}
+
+/// A connection in use by one response.
+pub(super) enum Lease {
+    /// Goes back to the pool if the response ends whole, else is closed.
+    Http1 {
+        sender: http1::SendRequest<RequestBody>,
+        endpoint: Rc<EndpointState>,
+        pod: Rc<PodState>,
+    },
+    /// Counts the stream.
+    Http2 { _stream: Rc<()> },
+}
+
+impl Lease {
+    /// The response has ended whole: the connection may serve the next request of its pod.
+    pub(super) fn give_back(self) {
+        let Self::Http1 {
+            sender,
+            endpoint,
+            pod,
+        } = self
+        else {
+            return;
+        };
+        if sender.is_closed() || pod.is_released() {
+            return;
+        }
+        let mut pools = endpoint.pools.borrow_mut();
+        let idle = &mut pools.entry(pod.index).or_default().http1;
+        if idle.len() < MAX_IDLE {
+            let since = Instant::now();
+            idle.push(IdleHttp1 { sender, since });
+        }
+    }
+}
+
+/// A connection from the pool, if one can take a request now.
+pub(super) fn checkout(
+    endpoint: &EndpointState,
+    pod: &PodState,
+    protocol: Protocol,
+) -> Option<Sender> {
+    endpoint
+        .pools
+        .borrow_mut()
+        .get_mut(&pod.index)?
+        .take(protocol)
+}
+
+/// Why no connection could be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("no connection")]
+    Connect(#[source] ConnectError),
+    #[error("no HTTP handshake")]
+    Handshake(#[source] hyper::Error),
+}
+
+/// Opens a connection to `endpoint` in the netns of `pod`.
+pub(super) async fn open(
+    worker: &Worker,
+    pod: &PodState,
+    endpoint: &EndpointState,
+    protocol: Protocol,
+) -> Result<Sender, OpenError> {
+    let connecting = net::connect(&pod.netns, worker.home(), endpoint.address, CONNECT_LIMIT);
+    let stream = connecting.await.map_err(|error| {
+        if error.blames_endpoint() {
+            endpoint.recorder.connect_failed();
+        }
+        tracing::debug!(endpoint = %endpoint.address, reason = error.reason(), "connect failed");
+        OpenError::Connect(error)
+    })?;
+    let io = TokioIo::new(stream);
+    match protocol {
+        Protocol::Http1 => {
+            let (sender, connection) = http1::Builder::new()
+                .max_headers(MAX_HEADERS)
+                .handshake(io)
+                .await
+                .map_err(OpenError::Handshake)?;
+            drive(connection.with_upgrades());
+            Ok(Sender::Http1(sender))
+        }
+        Protocol::Http2 => {
+            let (sender, connection) = http2::Builder::new(LocalExec)
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(H2_STREAM_WINDOW)
+                .initial_connection_window_size(H2_CONNECTION_WINDOW)
+                .handshake(io)
+                .await
+                .map_err(OpenError::Handshake)?;
+            drive(connection);
+            Ok(share(endpoint, pod, sender))
+        }
+    }
+}
+
+fn share(
+    endpoint: &EndpointState,
+    pod: &PodState,
+    sender: http2::SendRequest<RequestBody>,
+) -> Sender {
+    let streams = Rc::new(());
+    if !pod.is_released() {
+        let mut pools = endpoint.pools.borrow_mut();
+        pools
+            .entry(pod.index)
+            .or_default()
+            .http2
+            .push(SharedHttp2 {
+                sender: sender.clone(),
+                streams: Rc::clone(&streams),
+                last_used: Instant::now(),
+            });
+    }
+    Sender::Http2(sender, streams)
+}
+
+/// Runs an upstream connection until it ends; requests on it see its errors themselves.
+fn drive(connection: impl Future<Output = hyper::Result<()>> + 'static) {
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "upstream connection ended");
+        }
+    });
+}

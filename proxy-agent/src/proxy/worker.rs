@@ -1,0 +1,330 @@
+//! One worker: a thread, a current-thread runtime, and everything that its requests touch.
+//!
+//! Nothing of a worker is shared with another one on the request path. Commands, snapshots and
+//! counters cross the border; locks do not.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::balance::Draw;
+use crate::bpf::{Heartbeat, OrigDstMap};
+use crate::metrics::traffic::{Traffic, WorkerRecorder};
+use crate::model::{ClusterId, Snapshot};
+use crate::net::Netns;
+
+use super::accept;
+use super::load::{ClusterState, PodIndex};
+use super::pod::PodState;
+use super::{ServedPod, WorkerPod};
+
+/// Time between heartbeats: a dozen fit into the 3 s after which the hooks pass.
+const BEAT: Duration = Duration::from_millis(250);
+/// Time between sweeps of idle upstream connections.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// What a worker is told to do. Each is acknowledged when it has taken effect.
+pub(super) enum Command {
+    Serve(WorkerPod, oneshot::Sender<()>),
+    Release(Arc<str>, oneshot::Sender<()>),
+    Drain(oneshot::Sender<()>),
+}
+
+/// What a worker is made of.
+pub(super) struct Parts {
+    pub(super) index: usize,
+    pub(super) seed: u64,
+    pub(super) home: Netns,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) flows: OrigDstMap,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// The state that the tasks of one worker share.
+pub(super) struct Worker {
+    index: usize,
+    home: Netns,
+    draw: Draw,
+    flows: OrigDstMap,
+    traffic: Arc<Traffic>,
+    recorder: Arc<WorkerRecorder>,
+    /// Behind an `Rc` of its own, so that a request's hold on it is no write to shared memory.
+    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
+    pods: RefCell<HashMap<Arc<str>, Served>>,
+    next_pod: Cell<PodIndex>,
+    draining: Cell<bool>,
+    connections: RefCell<HashMap<u64, Option<Waker>>>,
+    next_connection: Cell<u64>,
+}
+
+struct Served {
+    pod: Rc<PodState>,
+    accepting: Vec<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn new(parts: Parts) -> (Rc<Self>, Heartbeat, watch::Receiver<Arc<Snapshot>>) {
+        let mut snapshots = parts.snapshots;
+        let snapshot = Rc::new(Arc::clone(&snapshots.borrow_and_update()));
+        let worker = Rc::new(Self {
+            index: parts.index,
+            home: parts.home,
+            draw: Draw::new(parts.seed),
+            flows: parts.flows,
+            recorder: parts.traffic.worker_recorder(),
+            traffic: parts.traffic,
+            snapshot: RefCell::new(snapshot),
+            clusters: RefCell::default(),
+            pods: RefCell::default(),
+            next_pod: Cell::new(0),
+            draining: Cell::new(false),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+        });
+        (worker, parts.heartbeat, snapshots)
+    }
+
+    /// Runs until `commands` is closed.
+    pub(super) async fn run(parts: Parts, mut commands: mpsc::Receiver<Command>) {
+        let (worker, heartbeat, mut snapshots) = Self::new(parts);
+        let mut beat = interval(BEAT);
+        let mut sweep = interval(SWEEP);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {
+                    if let Err(error) = heartbeat.beat() {
+                        tracing::error!(%error, "no heartbeat: the hooks will pass connections");
+                    }
+                }
+                _ = sweep.tick() => worker.sweep(),
+                Ok(()) = snapshots.changed() => {
+                    let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                    worker.renew(snapshot);
+                }
+                command = commands.recv() => match command {
+                    Some(command) => worker.obey(command),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn obey(self: &Rc<Self>, command: Command) {
+        // A sender that no longer waits for the acknowledgement has given up; that is its choice.
+        match command {
+            Command::Serve(pod, done) => {
+                self.serve(pod);
+                let _ = done.send(());
+            }
+            Command::Release(uid, done) => {
+                let served = self.pods.borrow_mut().remove(&uid);
+                let worker = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    if let Some(served) = served {
+                        worker.release(served).await;
+                    }
+                    let _ = done.send(());
+                });
+            }
+            Command::Drain(done) => {
+                let worker = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    worker.drain().await;
+                    let _ = done.send(());
+                });
+            }
+        }
+    }
+
+    fn serve(self: &Rc<Self>, served: WorkerPod) {
+        let WorkerPod { pod, listeners } = served;
+        let recorder = self.traffic.pod_recorder(&pod.uid);
+        let index = self.next_pod.get();
+        self.next_pod.set(index + 1);
+        let state = Rc::new(PodState::new(index, &pod, recorder));
+        let accepting = listeners
+            .into_iter()
+            .map(|listener| {
+                let accepting = accept::run(Rc::clone(self), Rc::clone(&state), listener);
+                tokio::task::spawn_local(accepting)
+            })
+            .collect();
+        let served = Served {
+            pod: state,
+            accepting,
+        };
+        let former = self.pods.borrow_mut().insert(Arc::clone(&pod.uid), served);
+        if let Some(former) = former {
+            let worker = Rc::clone(self);
+            tokio::task::spawn_local(async move { worker.release(former).await });
+        }
+    }
+
+    /// Empties the accept queues, closes the listeners and the pod's idle connections. What is
+    /// open goes on.
+    async fn release(&self, served: Served) {
+        served.pod.release();
+        for accepting in served.accepting {
+            if let Err(error) = accepting.await {
+                tracing::error!(%error, pod = %served.pod.name, "accept loop failed");
+            }
+        }
+        for cluster in self.clusters.borrow().iter().flatten() {
+            for endpoint in cluster.endpoints() {
+                endpoint.pools.borrow_mut().remove(&served.pod.index);
+            }
+        }
+    }
+
+    /// Stops accepting, tells every connection, and waits until all are closed.
+    async fn drain(self: &Rc<Self>) {
+        let pods: Vec<Served> = self.pods.borrow_mut().drain().map(|(_, pod)| pod).collect();
+        for served in pods {
+            self.release(served).await;
+        }
+        self.draining.set(true);
+        for waker in self.connections.borrow_mut().values_mut() {
+            if let Some(waker) = waker.take() {
+                waker.wake();
+            }
+        }
+        let mut look = interval(Duration::from_millis(20));
+        while !self.connections.borrow().is_empty() {
+            look.tick().await;
+        }
+    }
+
+    /// Takes over a new snapshot. Clusters keep what their remaining endpoints have going.
+    fn renew(&self, snapshot: Arc<Snapshot>) {
+        for slot in self.clusters.borrow_mut().iter_mut() {
+            let Some(state) = slot else { continue };
+            let cluster = snapshot.cluster(state.cluster.id);
+            *slot = match cluster.filter(|cluster| cluster.name == state.cluster.name) {
+                Some(cluster) if Arc::ptr_eq(cluster, &state.cluster) => continue,
+                Some(cluster) => Some(Rc::new(ClusterState::new(
+                    cluster,
+                    Some(state),
+                    &self.traffic,
+                    self.index,
+                ))),
+                None => None,
+            };
+        }
+        self.snapshot.replace(Rc::new(snapshot));
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        for cluster in self.clusters.borrow().iter().flatten() {
+            for endpoint in cluster.endpoints() {
+                let mut pools = endpoint.pools.borrow_mut();
+                pools.retain(|_, pool| !pool.expire(now));
+            }
+        }
+    }
+
+    /// The snapshot in force.
+    pub(super) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        Rc::clone(&self.snapshot.borrow())
+    }
+
+    /// This worker's state of a cluster of the snapshot in force.
+    pub(super) fn cluster(&self, id: ClusterId) -> Option<Rc<ClusterState>> {
+        let mut clusters = self.clusters.borrow_mut();
+        if let Some(Some(state)) = clusters.get(id.index()) {
+            return Some(Rc::clone(state));
+        }
+        let snapshot = self.snapshot();
+        let cluster = snapshot.cluster(id)?;
+        let state = Rc::new(ClusterState::new(cluster, None, &self.traffic, self.index));
+        if clusters.len() <= id.index() {
+            clusters.resize_with(id.index() + 1, || None);
+        }
+        clusters[id.index()] = Some(Rc::clone(&state));
+        Some(state)
+    }
+
+    pub(super) const fn home(&self) -> &Netns {
+        &self.home
+    }
+
+    pub(super) const fn draw(&self) -> &Draw {
+        &self.draw
+    }
+
+    pub(super) const fn flows(&self) -> &OrigDstMap {
+        &self.flows
+    }
+
+    pub(super) fn recorder(&self) -> &WorkerRecorder {
+        &self.recorder
+    }
+
+    pub(super) const fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    pub(super) fn open_connection(self: &Rc<Self>, pod: &Rc<PodState>) -> OpenConnection {
+        let id = self.next_connection.get();
+        self.next_connection.set(id + 1);
+        self.connections.borrow_mut().insert(id, None);
+        self.recorder.accepted();
+        pod.recorder.accepted();
+        OpenConnection {
+            id,
+            worker: Rc::clone(self),
+            pod: Rc::clone(pod),
+        }
+    }
+}
+
+/// A downstream connection that the drain waits for.
+pub(super) struct OpenConnection {
+    id: u64,
+    pub(super) worker: Rc<Worker>,
+    pub(super) pod: Rc<PodState>,
+}
+
+impl OpenConnection {
+    /// Has `waker` woken when the drain begins.
+    pub(super) fn wake_on_drain(&self, waker: &Waker) {
+        let mut connections = self.worker.connections.borrow_mut();
+        connections.insert(self.id, Some(waker.clone()));
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(&self.id);
+        self.worker.recorder.closed();
+        self.pod.recorder.closed();
+    }
+}
+
+/// Splits a pod's listeners among `workers`, one of each address family for each.
+pub(super) fn split(pod: &Arc<ServedPod>, workers: usize) -> Vec<WorkerPod> {
+    let mut shares: Vec<WorkerPod> = (0..workers)
+        .map(|_| WorkerPod {
+            pod: Arc::clone(pod),
+            listeners: Vec::new(),
+        })
+        .collect();
+    for family in pod.take_listeners() {
+        for (share, listener) in shares.iter_mut().zip(family) {
+            share.listeners.push(listener);
+        }
+    }
+    shares
+}

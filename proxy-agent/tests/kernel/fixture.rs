@@ -1,0 +1,218 @@
+//! One pod made of a netns and a cgroup, and the programs attached to that cgroup.
+//!
+//! Clients are Python processes that enter the cgroup and then the netns, as a container's do.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use proxy_agent::bpf::{Kernel, LoadOptions, netns_cookie};
+use proxy_ebpf::{FlowKey, Frontend, FrontendKey, PodEntry, PodFlags, Settings, Stat, Verdict};
+use tracing::level_filters::LevelFilter;
+
+/// Where the stand-in for the agent listens.
+pub(crate) const LISTENER_PORT: u16 = 15001;
+/// Service addresses that the programs know.
+pub(crate) const SERVICES: [&str; 2] = ["10.96.0.10:80", "[fd00:96::10]:80"];
+/// A Service address with the verdict pass.
+pub(crate) const PASSED: &str = "10.96.0.11:80";
+/// An address of the pod.
+pub(crate) const POD_IP: &str = "10.77.0.2";
+
+/// What every client script starts with. `c` connects and says how it went.
+const PRELUDE: &str = r#"
+import ctypes, errno, os, socket, sys, time
+V4, V6 = socket.AF_INET, socket.AF_INET6
+def c(s, *a):
+    try:
+        s.connect(a)
+        return "ok"
+    except OSError as e:
+        return errno.errorcode[e.errno]
+def peer(s):
+    return "%s %d" % s.getpeername()[:2]
+"#;
+
+/// A netns and a cgroup of one name, removed on drop.
+struct Place {
+    netns: String,
+    cgroup: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let netns = format!("pak-{}-{number}", std::process::id());
+        let cgroup = cgroup2().join(&netns);
+        let place = Self { netns, cgroup };
+        std::fs::create_dir(&place.cgroup).expect("make a cgroup");
+        let netns = &place.netns;
+        sh(&format!(
+            "ip netns add {netns} && ip -n {netns} link set lo up \
+             && ip -n {netns} addr add {POD_IP}/32 dev lo"
+        ));
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let deleted = Command::new("ip")
+            .args(["netns", "del", &self.netns])
+            .status();
+        let removed = std::fs::remove_dir(&self.cgroup);
+        assert!(deleted.is_ok() && removed.is_ok() || thread::panicking());
+    }
+}
+
+pub(crate) struct Pod {
+    pub(crate) kernel: Kernel,
+    pub(crate) cookie: u64,
+    pub(crate) v4: TcpListener,
+    pub(crate) v6: TcpListener,
+    place: Place,
+}
+
+impl Pod {
+    /// A captured pod whose agent has beaten just now.
+    pub(crate) fn captured() -> Self {
+        let pod = Self::new();
+        pod.enrol(PodFlags::CAPTURED);
+        pod
+    }
+
+    /// Programs attached and fed, the pod not yet in `PODS`.
+    pub(crate) fn new() -> Self {
+        let place = Place::new();
+        let (v4, v6) = listen(&place.netns);
+        let kernel = Kernel::load(&LoadOptions {
+            object: None,
+            log_level: LevelFilter::OFF,
+        });
+        let pod = Self {
+            kernel: kernel.expect("load the programs"),
+            cookie: netns_cookie(&v4).expect("a cookie"),
+            v4,
+            v6,
+            place,
+        };
+        pod.settle(false);
+        let proxied = SERVICES.map(|text| (text, Verdict::Proxy));
+        let wanted = proxied.into_iter().chain([(PASSED, Verdict::Pass)]);
+        let wanted = wanted.map(|(text, verdict)| {
+            let addr: SocketAddr = text.parse().expect("an address");
+            (FrontendKey::from_socket_addr(addr), Frontend::new(verdict))
+        });
+        let report = pod.kernel.reconcile_frontends(&wanted.collect());
+        assert_eq!(report.expect("frontends").inserted, 3);
+        let dir = pod.cgroup();
+        pod.kernel.attach(dir.as_fd()).expect("attach");
+        pod.kernel
+            .heartbeat(0)
+            .expect("a worker")
+            .beat()
+            .expect("beat");
+        pod
+    }
+
+    /// Settings of a test: one worker, 3 s.
+    pub(crate) fn settle(&self, refuse_unknown: bool) {
+        let node = TcpListener::bind("127.0.0.1:0").expect("a socket of the node");
+        let node_cookie = netns_cookie(&node).expect("a cookie");
+        let stale_after_ns = 3_000_000_000;
+        let settings = Settings::new(node_cookie, 1, stale_after_ns, refuse_unknown);
+        self.kernel.configure(settings).expect("configure");
+    }
+
+    /// Writes the pod's entry; both listeners are there.
+    pub(crate) fn enrol(&self, flags: PodFlags) {
+        let flags = flags.with(PodFlags::LISTENS_V4).with(PodFlags::LISTENS_V6);
+        let entry = PodEntry::new(LISTENER_PORT, flags);
+        self.kernel.set_pod(self.cookie, entry).expect("enrol");
+    }
+
+    /// Runs a Python client in the pod; returns what it printed.
+    pub(crate) fn client(&self, script: &str) -> String {
+        let output = Command::new("sh")
+            .args([
+                "-c",
+                r#"echo $$ > "$0/cgroup.procs" && exec ip netns exec "$1" python3 -c "$2""#,
+            ])
+            .arg(&self.place.cgroup)
+            .arg(&self.place.netns)
+            .arg(format!("{PRELUDE}\n{script}"))
+            .output()
+            .expect("run a client");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "client failed: {errors}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Accepts the next connection; returns what it was meant for.
+    pub(crate) fn accept(&self, listener: &TcpListener) -> Option<SocketAddr> {
+        let (_stream, source) = listener.accept().expect("a connection was steered here");
+        let flow = FlowKey::from_accepted(self.cookie, source, LISTENER_PORT);
+        let taken = self.kernel.orig_dst().take(&flow).expect("read ORIG_DST");
+        taken.map(|dst| dst.socket_addr())
+    }
+
+    pub(crate) fn stat(&self, stat: Stat) -> u64 {
+        self.kernel.stat(stat).expect("read STATS")
+    }
+
+    /// The pod's cgroup directory.
+    pub(crate) fn cgroup(&self) -> File {
+        File::open(&self.place.cgroup).expect("open the cgroup")
+    }
+
+    /// Id of the pod's cgroup.
+    pub(crate) fn cgroup_id(&self) -> u64 {
+        self.cgroup().metadata().expect("stat the cgroup").ino()
+    }
+
+    /// Entries in a map, by its name.
+    pub(crate) fn entries(&self, map: &str) -> u64 {
+        let status = self.kernel.status().expect("status");
+        let found = status.maps.into_iter().find(|status| status.name == map);
+        found.expect("the map is in status").entries
+    }
+}
+
+pub(crate) fn sh(script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .output()
+        .expect("run sh");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Binds on both loopback addresses of a netns, from a thread that entered it.
+fn listen(netns: &str) -> (TcpListener, TcpListener) {
+    let netns = File::open(format!("/run/netns/{netns}")).expect("open the netns");
+    let bind = move || {
+        nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("enter the netns");
+        let bind = |host: &str| TcpListener::bind((host, LISTENER_PORT)).expect("bind");
+        let listeners = (bind("127.0.0.1"), bind("::1"));
+        listeners.0.set_nonblocking(true).expect("non-blocking");
+        listeners.1.set_nonblocking(true).expect("non-blocking");
+        listeners
+    };
+    thread::spawn(bind).join().expect("bind in the netns")
+}
+
+fn cgroup2() -> PathBuf {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("read mounts");
+    let mut mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let mount = mounts.find(|fields| fields.get(2) == Some(&"cgroup2"));
+    PathBuf::from(mount.expect("a cgroup2 mount")[1])
+}

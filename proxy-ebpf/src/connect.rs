@@ -1,0 +1,147 @@
+//! cgroup/connect4 and 6: a captured pod's connection to a Service goes to the agent's listener.
+//!
+//! Minimum kernel version: 5.7. Fails open, apart from the two refusals that the user asks for;
+//! [`Skip`] names every reason for leaving a connection alone, and each is counted.
+
+mod check;
+mod skip;
+
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_set_retval, bpf_sk_storage_get};
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use aya_log_ebpf::macro_support::Level;
+use aya_log_ebpf::{debug, trace};
+use proxy_ebpf::{OrigDst, Stat, v4_mapped};
+
+use self::check::{Asked, Steer};
+use self::skip::{Skip, Verdict};
+use crate::maps::{REFUSE_WITH_ERRNO, SOCKET_DST};
+use crate::{log, port, stats};
+
+const ALLOW: i32 = 1;
+const REFUSE: i32 = 0;
+/// include/uapi/asm-generic/errno.h
+const ECONNREFUSED: i32 = 111;
+
+const LOOPBACK_V4: [u8; 16] = v4_mapped([127, 0, 0, 1]);
+const LOOPBACK_V6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// Steers `connect(2)` of AF_INET sockets.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
+    let asked = Asked::new(port::user_ip4(&ctx), port::user_port_be(&ctx));
+    let steered = steer(&ctx, &asked);
+    if let Ok(steer) = &steered {
+        port::set_user_ip4(&ctx, LOOPBACK_V4);
+        port::set_user_port_be(&ctx, steer.listener_port.to_be_bytes());
+    }
+    conclude(&ctx, &asked, steered)
+}
+
+/// Steers `connect(2)` of AF_INET6 sockets. A v4-mapped destination is an IPv4 one and stays
+/// v4-mapped, since the socket may be bound to a v4-mapped source.
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
+    let asked = Asked::new(port::user_ip6(&ctx), port::user_port_be(&ctx));
+    let steered = steer(&ctx, &asked);
+    if let Ok(steer) = &steered {
+        let loopback = if asked.is_v4() {
+            LOOPBACK_V4
+        } else {
+            LOOPBACK_V6
+        };
+        port::set_user_ip6(&ctx, loopback);
+        port::set_user_port_be(&ctx, steer.listener_port.to_be_bytes());
+    }
+    conclude(&ctx, &asked, steered)
+}
+
+/// Decides, and remembers on the socket what it asked for.
+#[inline(always)]
+fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip> {
+    let steer = check::steer(ctx, asked)?;
+    remember(ctx, asked)?;
+    Ok(steer)
+}
+
+#[inline(always)]
+fn remember(ctx: &SockAddrContext, asked: &Asked) -> Result<(), Skip> {
+    // SAFETY: the helper takes no argument.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let wanted = OrigDst::new(asked.addr, u16::from_be_bytes(asked.port_be), now_ns);
+    let map = core::ptr::from_ref(&SOCKET_DST).cast_mut().cast();
+    let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+    let sk = port::socket(ctx).cast();
+    // SAFETY: the loader has put the map's address here, and the verifier tracks `sk` as a socket.
+    let stored = unsafe { bpf_sk_storage_get(map, sk, core::ptr::null_mut(), create) };
+    // SAFETY: non-null storage is an `OrigDst` and lives as long as its socket, and connect(2)
+    // holds the socket's lock.
+    let slot = unsafe { stored.cast::<OrigDst>().as_mut() };
+    *slot.ok_or(Skip::StorageFull)? = wanted;
+    Ok(())
+}
+
+/// Counts and logs the outcome and turns it into the hook's verdict.
+#[inline(always)]
+fn conclude(ctx: &SockAddrContext, asked: &Asked, steered: Result<Steer, Skip>) -> i32 {
+    let port = u16::from_be_bytes(asked.port_be);
+    match steered {
+        Ok(steer) => {
+            stats::count(Stat::Proxied);
+            if log::admits(Level::Debug) {
+                debug!(
+                    ctx,
+                    "connect to {:i} port {} from netns {}: proxied to port {}",
+                    asked.addr,
+                    port,
+                    steer.netns_cookie,
+                    steer.listener_port
+                );
+            }
+            ALLOW
+        }
+        Err(skip) => {
+            // The socket may have been redirected before and now goes elsewhere.
+            // SAFETY: the pointer is the hook's own socket.
+            let _ = unsafe { SOCKET_DST.delete(port::socket(ctx)) };
+            let stat = skip.stat();
+            stats::count(stat);
+            match skip.verdict() {
+                Verdict::Pass => {
+                    if log::admits(Level::Trace) {
+                        trace!(
+                            ctx,
+                            "connect to {:i} port {}: passed, outcome {}",
+                            asked.addr,
+                            port,
+                            stat as u32
+                        );
+                    }
+                    ALLOW
+                }
+                Verdict::Refuse => {
+                    if log::admits(Level::Debug) {
+                        debug!(
+                            ctx,
+                            "connect to {:i} port {}: refused, outcome {}",
+                            asked.addr,
+                            port,
+                            stat as u32
+                        );
+                    }
+                    refuse()
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn refuse() -> i32 {
+    if REFUSE_WITH_ERRNO.load() == 1 {
+        // SAFETY: the helper takes a number; the loader allows it only where the kernel has it.
+        unsafe { bpf_set_retval(-ECONNREFUSED) };
+    }
+    REFUSE
+}

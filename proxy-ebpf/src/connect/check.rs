@@ -1,0 +1,201 @@
+//! The questions that a connection must pass, cheapest and most frequent "no" first.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{
+    bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_sk_lookup_tcp,
+    bpf_sk_release,
+};
+use aya_ebpf::programs::SockAddrContext;
+use proxy_ebpf::{FrontendKey, PodEntry, PodFlags, Settings, Verdict};
+
+use super::skip::Skip;
+use crate::maps::{AGENTS, FRONTENDS, HEARTBEATS, PODS, SETTINGS};
+use crate::port;
+
+/// `SOCK_STREAM`, include/linux/net.h.
+const SOCK_STREAM: u32 = 1;
+/// `IPPROTO_TCP`, include/uapi/linux/in.h.
+const IPPROTO_TCP: u32 = 6;
+/// `BPF_F_CURRENT_NETNS`: the netns of the hook's socket (include/uapi/linux/bpf.h).
+const CURRENT_NETNS: u64 = u64::MAX;
+
+/// The address that the application passed to connect(2).
+pub(crate) struct Asked {
+    /// IPv4 v4-mapped.
+    pub(crate) addr: [u8; 16],
+    /// Network order.
+    pub(crate) port_be: [u8; 2],
+}
+
+/// Where a connection goes instead.
+pub(crate) struct Steer {
+    /// Port of the agent's listener, host order.
+    pub(crate) listener_port: u16,
+    /// The netns that it is made in.
+    pub(crate) netns_cookie: u64,
+}
+
+impl Asked {
+    #[inline(always)]
+    pub(crate) const fn new(addr: [u8; 16], port_be: [u8; 2]) -> Self {
+        Self { addr, port_be }
+    }
+
+    /// Whether it is an IPv4 address, v4-mapped or not.
+    #[inline(always)]
+    pub(crate) const fn is_v4(&self) -> bool {
+        matches!(self.addr, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
+    }
+
+    const fn listener_flag(&self) -> PodFlags {
+        if self.is_v4() {
+            PodFlags::LISTENS_V4
+        } else {
+            PodFlags::LISTENS_V6
+        }
+    }
+}
+
+/// Asks every question in turn.
+#[inline(always)]
+pub(crate) fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip> {
+    if port::kind(ctx) != (SOCK_STREAM, IPPROTO_TCP) {
+        return Err(Skip::NotTcp);
+    }
+    let settings = SETTINGS.get(0).ok_or(Skip::NotServing)?;
+    // SAFETY: the context is the kernel's own and valid until the hook returns.
+    let netns_cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    if netns_cookie == settings.node_netns_cookie() {
+        return Err(Skip::Node);
+    }
+    if is_agent() {
+        return Err(Skip::Agent);
+    }
+    if settings.workers() == 0 {
+        return Err(Skip::NotServing);
+    }
+    let pod = pod(netns_cookie, settings)?;
+    frontend(asked)?;
+    if port::bound_device(ctx) != 0 {
+        return Err(Skip::BoundToDevice);
+    }
+    if !pod.flags().contains(asked.listener_flag()) {
+        return Err(Skip::NoListener);
+    }
+    fresh(settings, pod.flags())?;
+    let listener_port = pod.listener_port();
+    if !listens(ctx, asked.is_v4(), listener_port.to_be_bytes()) {
+        return Err(Skip::NoListener);
+    }
+    Ok(Steer {
+        listener_port,
+        netns_cookie,
+    })
+}
+
+#[inline(always)]
+fn is_agent() -> bool {
+    // SAFETY: the helper takes no argument.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    AGENTS.get_ptr(cgroup).is_some()
+}
+
+#[inline(always)]
+fn pod(netns_cookie: u64, settings: &Settings) -> Result<PodEntry, Skip> {
+    // SAFETY: the map is BPF_F_NO_PREALLOC, so an element that is removed while this runs is only
+    // freed, and never reused, after it.
+    let Some(pod) = (unsafe { PODS.get(netns_cookie) }) else {
+        return Err(if settings.refuse_unknown() {
+            Skip::UnknownPodRefused
+        } else {
+            Skip::UnknownPod
+        });
+    };
+    if !pod.flags().contains(PodFlags::CAPTURED) {
+        return Err(Skip::NotCaptured);
+    }
+    Ok(*pod)
+}
+
+#[inline(always)]
+fn frontend(asked: &Asked) -> Result<(), Skip> {
+    let key = FrontendKey::new(asked.addr, asked.port_be);
+    // SAFETY: as for `PODS`.
+    let frontend = unsafe { FRONTENDS.get(key) }.ok_or(Skip::NoFrontend)?;
+    match frontend.verdict() {
+        Verdict::Proxy => Ok(()),
+        Verdict::Pass => Err(Skip::FrontendPasses),
+    }
+}
+
+/// One stuck worker hangs its share of the listeners, so the oldest beat decides.
+#[inline(always)]
+fn fresh(settings: &Settings, flags: PodFlags) -> Result<(), Skip> {
+    let mut oldest_ns = u64::MAX;
+    for worker in 0..Settings::MAX_WORKERS {
+        if worker >= settings.workers() {
+            break;
+        }
+        let Some(beat_ns) = HEARTBEATS.get(worker) else {
+            break;
+        };
+        if *beat_ns < oldest_ns {
+            oldest_ns = *beat_ns;
+        }
+    }
+    // SAFETY: the helper takes no argument.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    if now_ns.saturating_sub(oldest_ns) <= settings.stale_after_ns() {
+        return Ok(());
+    }
+    Err(if flags.contains(PodFlags::FAIL_CLOSED) {
+        Skip::StaleRefused
+    } else {
+        Skip::Stale
+    })
+}
+
+/// Whether the listener is really there: the pod may be on its way out, or the agent on its.
+#[inline(always)]
+fn listens(ctx: &SockAddrContext, v4: bool, port_be: [u8; 2]) -> bool {
+    let dport = u16::from_ne_bytes(port_be);
+    if v4 {
+        let loopback = u32::from_ne_bytes([127, 0, 0, 1]);
+        let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+            saddr: loopback,
+            daddr: loopback,
+            sport: 0,
+            dport,
+        };
+        found(ctx, bpf_sock_tuple__bindgen_ty_1 { ipv4 }, 12)
+    } else {
+        let loopback = port::split(super::LOOPBACK_V6);
+        let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+            saddr: loopback,
+            daddr: loopback,
+            sport: 0,
+            dport,
+        };
+        found(ctx, bpf_sock_tuple__bindgen_ty_1 { ipv6 }, 36)
+    }
+}
+
+/// `size` tells the kernel which of the two families `addrs` holds: 12 or 36 bytes.
+#[inline(always)]
+fn found(ctx: &SockAddrContext, addrs: bpf_sock_tuple__bindgen_ty_1, size: u32) -> bool {
+    let mut tuple = bpf_sock_tuple {
+        __bindgen_anon_1: addrs,
+    };
+    // SAFETY: `tuple` is initialised for `size` bytes, as the verifier checks.
+    let sk = unsafe { bpf_sk_lookup_tcp(ctx.as_ptr(), &raw mut tuple, size, CURRENT_NETNS, 0) };
+    if sk.is_null() {
+        return false;
+    }
+    // SAFETY: the lookup returned a reference, given back exactly once.
+    unsafe { bpf_sk_release(sk.cast()) };
+    true
+}

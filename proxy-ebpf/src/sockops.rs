@@ -1,0 +1,83 @@
+//! sockops: ties a redirected connection to the address that it was meant for.
+//!
+//! Minimum kernel version: 5.15 (netns cookie). Sockets that were not redirected, among them all
+//! of the agent's, have no `SOCKET_DST` and are left alone.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE,
+    BPF_TCP_SYN_SENT,
+};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_storage_get};
+use aya_ebpf::macros::sock_ops;
+use aya_ebpf::programs::SockOpsContext;
+use proxy_ebpf::{FlowKey, OrigDst, Stat};
+
+use crate::maps::{ORIG_DST, SOCKET_DST};
+use crate::{port, stats};
+
+/// What a sockops program returns when it has nothing to reply.
+const DONE: u32 = 1;
+
+/// Publishes the original destination once the source port is known and no SYN has left.
+#[sock_ops]
+pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
+    match ctx.op() {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => publish(&ctx),
+        BPF_SOCK_OPS_STATE_CB => state_changed(&ctx),
+        _ => {}
+    }
+    DONE
+}
+
+#[inline(always)]
+fn publish(ctx: &SockOpsContext) {
+    let Some(asked) = asked_for(ctx) else {
+        return;
+    };
+    if ORIG_DST.insert(flow(ctx), asked, 0).is_err() {
+        stats::count(Stat::FlowBindFailed);
+        return;
+    }
+    stats::count(Stat::FlowBound);
+    // Without the callback an aborted connect leaves its entry to the sweep: worth no refusal.
+    let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32 | ctx.cb_flags() as i32);
+}
+
+/// Removes the entries of connections that were never established, and only those: a client may
+/// connect, send and close before the agent has accepted.
+#[inline(always)]
+fn state_changed(ctx: &SockOpsContext) {
+    let aborted = (BPF_TCP_SYN_SENT, BPF_TCP_CLOSE);
+    if port::ops_states(ctx) != aborted || asked_for(ctx).is_none() {
+        return;
+    }
+    if ORIG_DST.remove(flow(ctx)).is_ok() {
+        stats::count(Stat::FlowAborted);
+    }
+}
+
+#[inline(always)]
+fn flow(ctx: &SockOpsContext) -> FlowKey {
+    // SAFETY: the context is the kernel's own and valid until the hook returns.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    FlowKey::new(
+        cookie,
+        port::local_addr(ctx),
+        port::local_port(ctx),
+        port::remote_port(ctx),
+    )
+}
+
+#[inline(always)]
+fn asked_for(ctx: &SockOpsContext) -> Option<OrigDst> {
+    let sk = port::ops_socket(ctx);
+    if sk.is_null() {
+        return None;
+    }
+    let map = core::ptr::from_ref(&SOCKET_DST).cast_mut().cast();
+    // SAFETY: the loader has put the map's address here, and the verifier tracks `sk` as a socket.
+    let stored = unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0) };
+    // SAFETY: non-null storage is an `OrigDst` and lives as long as its socket.
+    unsafe { stored.cast::<OrigDst>().as_ref() }.copied()
+}
