@@ -21,6 +21,8 @@ pub struct AgentOptions<'a> {
     workers: u8,
     arguments: Vec<String>,
     log: &'a str,
+    socket: &'a str,
+    admin_port: u16,
 }
 
 impl<'a> AgentOptions<'a> {
@@ -32,6 +34,8 @@ impl<'a> AgentOptions<'a> {
             workers: 2,
             arguments: Vec::new(),
             log: "info",
+            socket: "agent.sock",
+            admin_port: ADMIN_PORT,
         }
     }
 
@@ -64,6 +68,14 @@ impl<'a> AgentOptions<'a> {
         self
     }
 
+    /// With an admin socket and port of its own, beside another agent of the node.
+    #[must_use]
+    pub fn second(mut self) -> Self {
+        self.socket = "second.sock";
+        self.admin_port += 1;
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
@@ -82,8 +94,8 @@ impl<'a> AgentOptions<'a> {
         let binary = binary()?;
         let netns = self.pod.map_or(self.node.netns(), Pod::netns);
         let admin_ip = self.pod.map_or_else(|| [127, 0, 0, 1].into(), Pod::ip);
-        let admin_address = SocketAddr::new(admin_ip, ADMIN_PORT);
-        let socket = self.node.scratch().join("agent.sock");
+        let admin_address = SocketAddr::new(admin_ip, self.admin_port);
+        let socket = self.node.scratch().join(self.socket);
         let mut command = Command::new(&binary);
         command.arg("run");
         command

@@ -32,27 +32,22 @@ impl Connection {
         }
     }
 
+    /// Waits until it can take a request; an error means that none was sent.
+    pub(crate) async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.ready().await,
+            Self::Http2(sender) => sender.ready().await,
+        }
+    }
+
+    /// Sends a request; [`Self::ready`] goes first.
     pub(crate) async fn send(
         &mut self,
         request: Request<Empty<Bytes>>,
     ) -> hyper::Result<Response<Incoming>> {
         match self {
-            Self::Http1(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await
-            }
-            Self::Http2(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await
-            }
-        }
-    }
-
-    /// Whether the other end has not closed it.
-    pub(crate) fn is_open(&self) -> bool {
-        match self {
-            Self::Http1(sender) => !sender.is_closed(),
-            Self::Http2(sender) => !sender.is_closed(),
+            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http2(sender) => sender.send_request(request).await,
         }
     }
 }

@@ -94,6 +94,9 @@ async fn all(options: Options) -> Result<Report> {
     Ok(shared.report.take())
 }
 
+/// A connection after an answer, or the stage that failed and how.
+type Attempted = Result<Open, (&'static str, String)>;
+
 struct Open {
     connection: Connection,
     begun_us: u64,
@@ -114,9 +117,14 @@ impl Shared {
     }
 
     /// Sends one request; returns the connection if it may carry another one.
-    async fn one(&self, kept: Option<Open>) -> Result<Option<Open>> {
+    async fn one(&self, mut kept: Option<Open>) -> Result<Option<Open>> {
         let request_us = now_us();
-        let kept = kept.filter(|open| !self.options.fresh && open.connection.is_open());
+        if let Some(open) = &mut kept {
+            // A connection that was closed between two requests has failed nothing.
+            if self.options.fresh || open.connection.ready().await.is_err() {
+                kept = None;
+            }
+        }
         let connect_us = kept.as_ref().map_or(request_us, |open| open.begun_us);
         let limit = Duration::from_millis(self.options.timeout_ms);
         let outcome = match timeout(limit, self.attempt(kept, connect_us)).await {
@@ -139,11 +147,7 @@ impl Shared {
         }
     }
 
-    async fn attempt(
-        &self,
-        kept: Option<Open>,
-        connect_us: u64,
-    ) -> Result<Result<Open, (&'static str, String)>> {
+    async fn attempt(&self, kept: Option<Open>, connect_us: u64) -> Result<Attempted> {
         let mut open = match kept {
             Some(open) => open,
             None => match self.connect().await {
@@ -174,7 +178,11 @@ impl Shared {
         let stream = TcpStream::connect(self.address).await;
         let stream = stream.map_err(|error| ("connect", error.to_string()))?;
         let connection = Connection::handshake(stream, self.options.http2).await;
-        let connection = connection.map_err(|error| ("handshake", describe(&error)))?;
+        let mut connection = connection.map_err(|error| ("handshake", describe(&error)))?;
+        connection
+            .ready()
+            .await
+            .map_err(|error| ("handshake", describe(&error)))?;
         self.report.borrow_mut().connects += 1;
         Ok(connection)
     }

@@ -38,6 +38,10 @@ async fn steps(options: &Options) -> Result<()> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while lines.next_line().await?.is_some() {
         let request = client::get(&options.url, false, &options.header)?;
+        connection
+            .ready()
+            .await
+            .context("wait for the connection")?;
         let response = connection.send(request).await.context("send")?;
         let status = response.status();
         let body = response
