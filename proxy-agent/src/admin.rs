@@ -59,7 +59,7 @@ pub struct Views {
     /// What would happen to a request; the error says why that cannot be told.
     pub explain: Box<dyn Fn(ExplainQuery) -> Result<Explanation, String> + Send + Sync>,
     /// The metrics as OpenMetrics text.
-    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    pub metrics: Box<dyn Fn() -> Result<String, fmt::Error> + Send + Sync>,
     /// Why the agent is not ready, one reason a line; empty if it is.
     pub ready: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }

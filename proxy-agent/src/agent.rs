@@ -6,7 +6,6 @@ mod sources;
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -134,7 +133,7 @@ impl Agent {
         let stop_rest = CancellationToken::new();
         let kernel = load_kernel(&args)?;
         let traffic = Arc::new(Traffic::new());
-        let sources = Sources::start(&args)?;
+        let mut sources = Sources::start(&args)?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
         let proxy = start_proxy(&args, &kernel, &traffic, &snapshots)?;
         let capture_status = CaptureStatus::default();

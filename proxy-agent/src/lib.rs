@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | what it is |
 //! |---|---|---|
-//! | L5 | [`cli`], [`agent`], [`admin`], [`client`] | the application and its verbs |
+//! | L5 | [`cli`], [`agent`], [`admin`], [`client`], [`verbs`] | the application and its verbs |
 //! | L4 | [`proxy`], [`capture`] | the two loops: data path, pods → hooks |
 //! | L3 | [`bpf`], [`net`], [`source`] | mechanisms without policy |
 //! | L2 | [`compile`], [`route`], [`balance`], [`metrics`], [`explain`] | pure: no I/O, never awaits |
@@ -12,12 +12,22 @@
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
 pub mod admin;
-pub mod cli;
-pub mod log;
-pub mod metrics;
+pub mod agent;
+pub mod balance;
 pub mod bpf;
 pub mod capture;
+pub mod cli;
+pub mod client;
+pub mod compile;
+pub mod explain;
+pub mod log;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod objects;
+pub mod proxy;
+pub mod route;
+pub mod source;
 pub mod status;
+pub mod verbs;
+pub mod validate;

@@ -66,7 +66,10 @@ pub(super) async fn answer(
 
 fn dispatch(path: &str, query: &str, scope: Scope, views: &Views) -> Answer {
     match path {
-        "/metrics" => with_type(StatusCode::OK, OPEN_METRICS, (views.metrics)()),
+        "/metrics" => match (views.metrics)() {
+            Ok(page) => with_type(StatusCode::OK, OPEN_METRICS, page),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => readiness(&(views.ready)()),
         _ if scope == Scope::Health => not_found(HEALTH_PATHS, &[]),

@@ -83,7 +83,7 @@ impl Running {
                 }),
                 other => Err(format!("no pod {other}")),
             }),
-            metrics: Box::new(|| "# EOF\n".to_owned()),
+            metrics: Box::new(|| Ok("# EOF\n".to_owned())),
             ready: Box::new(move || {
                 reasons
                     .lock()

@@ -65,6 +65,9 @@ pub struct RunArgs {
     /// How the log is written.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Seed of the balancers' random choices, for repeatable tests; else a random one.
+    #[arg(long, value_name = "N", hide = true)]
+    pub balance_seed: Option<u64>,
 }
 
 /// Which pods are captured.

@@ -5,17 +5,23 @@
 //! back. Endpoints and pods without any recorder left are forgotten; of clusters, the sums of the
 //! last [`MAX_RETIRED_CLUSTERS`] are kept by name, of older ones only in the totals.
 
+mod cluster;
+mod counter;
+mod histogram;
+mod recorder;
+
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::counter::Recorder;
-use super::{
-    ClusterRecorder, ClusterTotals, EndpointRecorder, EndpointTotals, PodRecorder, PodTotals,
-    WorkerRecorder, WorkerTotals,
-};
 use crate::status::TrafficStatus;
+use counter::Recorder;
+
+pub use cluster::{ClusterRecorder, ClusterTotals};
+pub use histogram::{Histogram, HistogramTotals};
+pub use recorder::{EndpointRecorder, EndpointTotals, PodRecorder, PodTotals};
+pub use recorder::{WorkerRecorder, WorkerTotals};
 
 /// Clusters that no worker serves any more and whose sums are still known by name. Enough for a
 /// Service that is deleted and made again to go on where it was.

@@ -167,9 +167,7 @@ impl Reader<'_> {
         let read: Result<T, _> =
             serde_ignored::deserialize(from, |path| ignored.push(steps(&path)));
         // Both are looked at before, and some types leave them out. A status is not the user's.
-        let ignorable = |path: &[Step]| {
-            matches!(path, [Step::Key(key), ..] if ["apiVersion", "kind", "status"].contains(&key.as_str()))
-        };
+        let ignorable = |path: &[Step]| matches!(path, [Step::Key(key), ..] if ["apiVersion", "kind", "status"].contains(&key.as_str()));
         ignored.retain(|path| !ignorable(path));
         let object = match read {
             Ok(object) => object,

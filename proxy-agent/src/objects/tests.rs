@@ -108,10 +108,7 @@ fn what_identifies_an_object_must_be_there() {
             "apiVersion: v1\nkind: Pod\nmetadata: {name: 7}\n",
             "a.yaml:1: metadata.name: found 7, expected a string",
         ),
-        (
-            "a: 1\na: 2\n",
-            "a.yaml:1: key `a` stands twice",
-        ),
+        ("a: 1\na: 2\n", "a.yaml:1: key `a` stands twice"),
     ] {
         assert_eq!(lines(&yaml(text)), [expected], "{text}");
     }

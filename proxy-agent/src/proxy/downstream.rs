@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::model::{ListenerProtocol, ListenerVerdict};
 
-use super::clock::{Clock, DRAIN_IDLE_LIMIT, IDLE_LIMIT};
+use super::clock::{Clock, DRAIN_IDLE_LIMIT, HEAD_LIMIT, IDLE_LIMIT};
 use super::detect::{Detected, detect};
 use super::exec::LocalExec;
 use super::io::DownstreamIo;
@@ -93,18 +93,16 @@ async fn detected(
 async fn look(stream: &mut TcpStream, prefix: &mut BytesMut) -> std::io::Result<Detected> {
     let silence = Instant::now() + SILENCE;
     loop {
-        let reading = stream.read_buf(prefix);
-        let read = if prefix.is_empty() {
-            match timeout_at(silence, reading).await {
-                Ok(read) => read?,
-                Err(_silent) => return Ok(Detected::Opaque),
-            }
+        let limit = if prefix.is_empty() {
+            silence
         } else {
-            match timeout_at(silence + super::clock::HEAD_LIMIT, reading).await {
-                Ok(read) => read?,
-                Err(_slow) => return Ok(Detected::Opaque),
-            }
+            silence + HEAD_LIMIT
         };
+        // Silence, or a beginning that is never finished.
+        let Ok(read) = timeout_at(limit, stream.read_buf(prefix)).await else {
+            return Ok(Detected::Opaque);
+        };
+        let read = read?;
         let detected = detect(prefix);
         if detected != Detected::Undecided || read == 0 || prefix.len() >= LOOK_BYTES {
             return Ok(detected);

@@ -4,14 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{
-    Action, ClusterId, Destination, Filters, Listener, Match, Redirect, RouteTable, Rule, Snapshot,
+    Action, ClusterId, Destination, Filters, Listener, Redirect, RouteTable, Rule, Snapshot,
     Timeouts, UpstreamProtocol, WeightedDestination,
 };
 use crate::route::{self, RequestView};
@@ -98,14 +98,7 @@ fn find<'a>(
     let namespace = &downstream.open.pod.namespace;
     let table = virtual_host(snapshot, namespace, authority)
         .unwrap_or_else(|| listener.routes_for(namespace));
-    let view = RequestView {
-        method: request.method(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-        authority,
-        headers: request.headers(),
-    };
-    table.find(&view).ok_or(Reason::NoRoute)
+    table.find(&view(request, authority)).ok_or(Reason::NoRoute)
 }
 
 fn virtual_host<'a>(
@@ -140,7 +133,8 @@ impl Exchange<'_> {
         match &*rule.action {
             Action::Respond { status, reason } => Err((Reason::Rule(*status, reason), None)),
             Action::Redirect { filters, redirect } => {
-                redirected(&rule.conditions, filters, redirect, &request)
+                let port = self.downstream.destination.port();
+                redirected(rule, filters, redirect, &request, port)
                     .map_err(|reason| (reason, None))
             }
             Action::Forward {
@@ -151,8 +145,7 @@ impl Exchange<'_> {
                 let destination = route::choose(destinations, draw);
                 let chosen = destination.ok_or((Reason::InvalidBackend, None))?;
                 let plan = Plan {
-                    conditions: &rule.conditions,
-                    timeouts: rule.timeouts,
+                    rule,
                     filters,
                     chosen,
                 };
@@ -183,7 +176,7 @@ impl Exchange<'_> {
             Ok(request) => request,
             Err(reason) => return Err((reason, Some(ticket))),
         };
-        let sent = self.send(plan.timeouts, &cluster, protocol, request, &mut ticket);
+        let sent = self.send(plan.rule.timeouts, &cluster, protocol, request, &mut ticket);
         let (mut response, lease) = match sent.await {
             Ok(answered) => answered,
             Err(reason) => return Err((reason, Some(ticket))),
@@ -238,8 +231,7 @@ impl Exchange<'_> {
 
 /// What a rule does with one request.
 struct Plan<'a> {
-    conditions: &'a Match,
-    timeouts: Timeouts,
+    rule: &'a Rule,
     filters: &'a Filters,
     chosen: &'a WeightedDestination,
 }
@@ -258,9 +250,8 @@ impl Plan<'_> {
         headers::strip_hop_by_hop(request.headers_mut());
         for filters in [self.filters, &self.chosen.filters] {
             filters.request_headers.apply(request.headers_mut());
-            route::rewrite(filters, self.conditions, &mut request)
-                .map_err(|_invalid| Reason::BadRequest)?;
         }
+        self.rewrite(&mut request)?;
         match protocol {
             Protocol::Http1 => {
                 headers::to_http1(&mut request);
@@ -286,6 +277,32 @@ impl Plan<'_> {
         Ok(request.map(RequestBody::Streamed))
     }
 
+    /// Gives the request the path and the authority that the rule says.
+    fn rewrite(&self, request: &mut Request<Incoming>) -> Result<(), Reason> {
+        let (path, authority) = (&self.filters.rewrite_path, &self.filters.rewrite_authority);
+        if path.is_none() && authority.is_none() {
+            return Ok(());
+        }
+        let mut parts = request.uri().clone().into_parts();
+        if let Some(path) = path {
+            let mut target = route::rewrite_path(self.rule, path, request.uri().path());
+            if let Some(query) = request.uri().query() {
+                target.push('?');
+                target.push_str(query);
+            }
+            parts.path_and_query = Some(target.parse().map_err(|_invalid| Reason::BadRequest)?);
+        }
+        if let Some(host) = authority {
+            if parts.authority.is_some() {
+                let authority = host.as_bytes().try_into();
+                parts.authority = Some(authority.map_err(|_invalid| Reason::BadRequest)?);
+            }
+            request.headers_mut().insert(HOST, host.clone());
+        }
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_invalid| Reason::BadRequest)?;
+        Ok(())
+    }
+
     /// The response as it goes to the client.
     fn finish<B>(&self, response: &mut Response<B>) {
         let switch = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
@@ -304,28 +321,30 @@ impl Plan<'_> {
 }
 
 fn redirected(
-    conditions: &Match,
+    rule: &Rule,
     filters: &Filters,
     redirect: &Redirect,
     request: &Request<Incoming>,
+    port: u16,
 ) -> Result<Response<ResponseBody>, Reason> {
     let authority = headers::authority(request).unwrap_or_default();
-    let path = request.uri().path_and_query();
-    let location = route::location(
-        redirect,
-        conditions,
-        authority,
-        path.map_or("/", |path| path.as_str()),
-    );
+    let location = route::location(rule, redirect, &view(request, authority), port);
     let location = HeaderValue::try_from(location).map_err(|_invalid| Reason::BadRequest)?;
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = redirect.status;
     let headers = response.headers_mut();
-    headers.insert(http::header::LOCATION, location);
-    if *request.method() != Method::HEAD {
-        let none = HeaderValue::from_static("0");
-        headers.insert(http::header::CONTENT_LENGTH, none);
-    }
+    headers.insert(LOCATION, location);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     filters.response_headers.apply(headers);
     Ok(response)
+}
+
+fn view<'a>(request: &'a Request<Incoming>, authority: &'a str) -> RequestView<'a> {
+    RequestView {
+        method: request.method(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        authority,
+        headers: request.headers(),
+    }
 }

@@ -1,6 +1,9 @@
 //! Upstream connections: made in the client pod's netns, kept per pod, endpoint and protocol.
 
-use std::rc::Rc;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -55,8 +58,15 @@ struct IdleHttp1 {
 struct SharedHttp2 {
     sender: http2::SendRequest<RequestBody>,
     /// Cloned into every stream: the count beyond one is that of open streams.
-    streams: Rc<()>,
+    streams: Rc<Streams>,
     last_used: Instant,
+}
+
+/// What an HTTP/2 connection has room for.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Most streams that the upstream allows now.
+    limit: Cell<usize>,
 }
 
 impl Pool {
@@ -78,8 +88,8 @@ impl Pool {
     fn take_http2(&mut self) -> Option<Sender> {
         self.http2.retain(|shared| !shared.sender.is_closed());
         let shared = self.http2.iter_mut().find(|shared| {
-            let limit = MAX_STREAMS.min(shared.sender.current_max_send_streams());
-            Rc::strong_count(&shared.streams) <= limit
+            // The pool itself holds one of the counted references.
+            Rc::strong_count(&shared.streams) <= shared.streams.limit.get()
         })?;
         shared.last_used = Instant::now();
         Some(Sender::Http2(
@@ -105,8 +115,8 @@ impl Pool {
 pub(super) enum Sender {
     /// This request's alone until its response has ended.
     Http1(http1::SendRequest<RequestBody>),
-    /// Shared; the token counts the stream.
-    Http2(http2::SendRequest<RequestBody>, Rc<()>),
+    /// Shared; the reference counts the stream.
+    Http2(http2::SendRequest<RequestBody>, Rc<Streams>),
 }
 
 impl Sender {
@@ -144,7 +154,7 @@ pub(super) enum Lease {
         pod: Rc<PodState>,
     },
     /// Counts the stream.
-    Http2 { _stream: Rc<()> },
+    Http2 { _stream: Rc<Streams> },
 }
 
 impl Lease {
@@ -226,8 +236,11 @@ pub(super) async fn open(
                 .handshake(io)
                 .await
                 .map_err(OpenError::Handshake)?;
-            drive(connection);
-            Ok(share(endpoint, pod, sender))
+            let streams = Rc::new(Streams {
+                limit: Cell::new(MAX_STREAMS),
+            });
+            drive(following_limit(connection, Rc::downgrade(&streams)));
+            Ok(share(endpoint, pod, sender, streams))
         }
     }
 }
@@ -236,8 +249,8 @@ fn share(
     endpoint: &EndpointState,
     pod: &PodState,
     sender: http2::SendRequest<RequestBody>,
+    streams: Rc<Streams>,
 ) -> Sender {
-    let streams = Rc::new(());
     if !pod.is_released() {
         let mut pools = endpoint.pools.borrow_mut();
         pools
@@ -251,6 +264,26 @@ fn share(
             });
     }
     Sender::Http2(sender, streams)
+}
+
+/// Runs an HTTP/2 connection and takes down how many streams its upstream allows.
+async fn following_limit<T>(
+    connection: http2::Connection<T, RequestBody, LocalExec>,
+    streams: Weak<Streams>,
+) -> hyper::Result<()>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        if let Some(streams) = streams.upgrade() {
+            let allowed = connection.current_max_send_streams();
+            streams.limit.set(allowed.clamp(1, MAX_STREAMS));
+        }
+        ended
+    })
+    .await
 }
 
 /// Runs an upstream connection until it ends; requests on it see its errors themselves.

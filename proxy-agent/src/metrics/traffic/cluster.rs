@@ -155,10 +155,6 @@ impl ClusterTotals {
     }
 
     /// As `status` shows it.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate of more than 2⁵³ requests may lose its last digit"
-    )]
     pub fn status(&self) -> TrafficStatus {
         let requests_total = self.requests_answered() + self.tcp_ended;
         let below_500: u64 = self.by_class[..5].iter().sum();

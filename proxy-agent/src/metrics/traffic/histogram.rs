@@ -125,8 +125,6 @@ impl HistogramTotals {
 /// Place, from 1, of the quantile among `count` sorted values (nearest rank).
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
     reason = "the quantile is clamped to 0..=1 and the rank to 1..=count"
 )]
 fn rank(quantile: f64, count: u64) -> u64 {

@@ -1,0 +1,309 @@
+//! Puts together what `status`, `/metrics` and `/readyz` show, at the moment they are asked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+
+use crate::admin::{ExplainQuery, Views};
+use crate::bpf::Kernel;
+use crate::capture::CaptureStatus;
+use crate::cli::{Capture, RunArgs};
+use crate::explain;
+use crate::metrics;
+use crate::metrics::traffic::Traffic;
+use crate::model::{
+    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, RouteTable, Severity, Snapshot,
+};
+use crate::objects::ObjectSet;
+use crate::status::{
+    BpfStatus, EndpointStatus, Explanation, Overview, PodStatus, RouteStatus, ServiceStatus,
+    SourceStatus, Status, TrafficStatus,
+};
+
+use super::STALE_AFTER;
+
+/// Everything that the views read. Shared with the running agent.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) started: Instant,
+    pub(super) args: RunArgs,
+    pub(super) root: PathBuf,
+    pub(super) kernel: Arc<Kernel>,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) capture: CaptureStatus,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
+    pub(super) draining: Arc<AtomicBool>,
+}
+
+/// The admin server's views.
+pub(super) fn views(parts: &Arc<Parts>) -> Views {
+    let (status, metrics, ready, explain) = (
+        Arc::clone(parts),
+        Arc::clone(parts),
+        Arc::clone(parts),
+        Arc::clone(parts),
+    );
+    Views {
+        status: Box::new(move || status.status()),
+        explain: Box::new(move |query| explain.explain(query)),
+        metrics: Box::new(move || metrics::encode(&metrics.traffic, &metrics.status())),
+        ready: Box::new(move || ready.not_ready(&ready.bpf())),
+    }
+}
+
+impl Parts {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    fn status(&self) -> Status {
+        let snapshot = self.snapshot();
+        let pods = self.pods(&snapshot);
+        let bpf = self.bpf();
+        Status {
+            overview: self.overview(&snapshot, &pods, &bpf),
+            pods,
+            services: services(&snapshot, &self.traffic),
+            routes: routes(&snapshot),
+            endpoints: endpoints(&snapshot, &self.traffic),
+            bpf,
+            problems: snapshot.problems.clone(),
+            unknown_kinds: snapshot
+                .unknown_kinds
+                .iter()
+                .map(|(id, place): &(_, Place)| format!("{id} ({place})"))
+                .collect(),
+        }
+    }
+
+    fn explain(&self, query: ExplainQuery) -> Result<Explanation, String> {
+        let query = explain::Query {
+            namespace: query.namespace,
+            pod: query.pod,
+            method: query.method,
+            url: query.url,
+            headers: query.headers,
+        };
+        explain::explain(&self.snapshot(), &query).map_err(|error| error.to_string())
+    }
+
+    fn bpf(&self) -> BpfStatus {
+        self.kernel.status().unwrap_or_else(|error| {
+            tracing::error!(%error, "the kernel side cannot be read");
+            BpfStatus::default()
+        })
+    }
+
+    fn heartbeat_age(&self) -> Duration {
+        let age = self.kernel.heartbeat_age(self.args.workers);
+        age.unwrap_or(Duration::MAX)
+    }
+
+    fn pods(&self, snapshot: &Snapshot) -> Vec<PodStatus> {
+        let mut pods = self.capture.pods(snapshot);
+        for pod in &mut pods {
+            let totals = self.traffic.pod(&pod.uid);
+            pod.connections_total = totals.accepted_total;
+            pod.connections_open = totals.accepted_total.saturating_sub(totals.closed_total);
+        }
+        pods
+    }
+
+    /// Why the agent is not ready: one line for each thing that is not in effect.
+    fn not_ready(&self, bpf: &BpfStatus) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            reasons.push("draining: new connections take the node's ordinary path".to_owned());
+            return reasons;
+        }
+        for source in &self.sources {
+            let set = source.borrow();
+            if !set.synced {
+                reasons.push(format!("source {} has not been read yet", set.source));
+            }
+        }
+        if bpf.programs.is_empty() {
+            reasons.push("the programs' state cannot be read from the kernel".to_owned());
+        }
+        for program in bpf.programs.iter().filter(|program| !program.attached) {
+            reasons.push(format!(
+                "program {} (id {}) is not attached to {}",
+                program.name,
+                program.id,
+                self.root.display()
+            ));
+        }
+        let age = self.heartbeat_age();
+        if age > STALE_AFTER {
+            reasons.push(format!(
+                "a worker's heartbeat is {} ms old: connections pass uncaptured",
+                millis(age)
+            ));
+        }
+        if !self.capture.has_scanned() {
+            reasons.push("the node's pods have not been listed yet".to_owned());
+        }
+        reasons
+    }
+
+    fn overview(&self, snapshot: &Snapshot, pods: &[PodStatus], bpf: &BpfStatus) -> Overview {
+        let not_ready = self.not_ready(bpf);
+        let captured = pods.iter().filter(|pod| pod.captured).count();
+        let count = |severity| {
+            let problems = snapshot.problems.iter();
+            problems.filter(|p| p.severity == severity).count()
+        };
+        let proxied = |listener: &&Arc<Listener>| {
+            matches!(listener.verdict, ListenerVerdict::Proxy(_))
+        };
+        let workers = self.traffic.workers();
+        Overview {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.args.node_name.clone(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            state: self.state(&not_ready).to_owned(),
+            not_ready,
+            cgroup_root: self.root.display().to_string(),
+            capture: match self.args.capture {
+                Capture::All => "all",
+                Capture::Labelled => "labelled",
+            }
+            .to_owned(),
+            workers: self.args.workers,
+            heartbeat_age_ms: millis(self.heartbeat_age()),
+            snapshot_version: snapshot.version,
+            snapshot_age_ms: age(snapshot.created),
+            sources: self.sources.iter().map(|s| source(&s.borrow())).collect(),
+            pods_captured: captured,
+            pods_not_captured: pods.len() - captured,
+            services_proxied: snapshot.listeners.iter().filter(proxied).count(),
+            errors: count(Severity::Error),
+            warnings: count(Severity::Warning),
+            connections_open: workers.accepted_total.saturating_sub(workers.closed_total),
+            requests_total: self.traffic.totals().requests_total,
+        }
+    }
+
+    fn state(&self, not_ready: &[String]) -> &'static str {
+        if self.draining.load(Ordering::Relaxed) {
+            "draining"
+        } else if not_ready.is_empty() {
+            "serving"
+        } else if self.snapshot().version == 0 || !self.capture.has_scanned() {
+            "starting"
+        } else {
+            "degraded"
+        }
+    }
+}
+
+fn source(set: &ObjectSet) -> SourceStatus {
+    SourceStatus {
+        name: set.source.to_string(),
+        synced: set.synced,
+        objects: set.objects.len(),
+        last_change_ms: age(set.changed),
+        trouble: set.trouble.clone(),
+    }
+}
+
+fn services(snapshot: &Snapshot, traffic: &Traffic) -> Vec<ServiceStatus> {
+    let service = |listener: &Arc<Listener>| {
+        let cluster = snapshot.cluster(listener.cluster);
+        let (mode, reason) = match listener.verdict {
+            ListenerVerdict::Proxy(ListenerProtocol::Http) => ("http", ""),
+            ListenerVerdict::Proxy(ListenerProtocol::Tcp) => ("tcp", ""),
+            ListenerVerdict::Pass(reason) => ("pass", reason.name()),
+        };
+        ServiceStatus {
+            namespace: listener.namespace.to_string(),
+            name: listener.service.to_string(),
+            port: listener.port,
+            port_name: listener.port_name.to_string(),
+            mode: mode.to_owned(),
+            reason: reason.to_owned(),
+            addresses: listener.addresses.iter().map(ToString::to_string).collect(),
+            cluster: text(cluster, |c| c.name.to_string()),
+            balance: text(cluster, |c| c.balance.name().to_owned()),
+            endpoints: cluster.map_or(0, |c| c.endpoints.len()),
+            traffic: cluster.map_or_else(TrafficStatus::default, |c| traffic.cluster(&c.name)),
+        }
+    };
+    snapshot.listeners.iter().map(service).collect()
+}
+
+fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> String {
+    cluster.map_or_else(String::new, |cluster| read(cluster))
+}
+
+fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
+    let mut routes = Vec::new();
+    for listener in &snapshot.listeners {
+        if !matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
+            continue;
+        }
+        let parent = format!(
+            "{}/{}:{}",
+            listener.namespace, listener.service, listener.port
+        );
+        routes.push(table(snapshot, &parent, "all", &listener.routes));
+        for (namespace, routes_of) in &listener.consumer_routes {
+            routes.push(table(snapshot, &parent, namespace, routes_of));
+        }
+    }
+    for (namespace, hosts) in &snapshot.virtual_hosts {
+        for (host, routes_of) in hosts {
+            routes.push(table(snapshot, &format!("host {host}"), namespace, routes_of));
+        }
+    }
+    routes.sort_by(|a, b| (&a.parent, &a.clients).cmp(&(&b.parent, &b.clients)));
+    routes
+}
+
+fn table(snapshot: &Snapshot, parent: &str, clients: &str, routes: &RouteTable) -> RouteStatus {
+    let rules = routes.rules.iter();
+    RouteStatus {
+        parent: parent.to_owned(),
+        clients: clients.to_owned(),
+        origin: routes.origin.to_string(),
+        rules: rules.map(|rule| explain::describe(rule, snapshot)).collect(),
+    }
+}
+
+fn endpoints(snapshot: &Snapshot, traffic: &Traffic) -> Vec<EndpointStatus> {
+    let clusters = snapshot.clusters.iter().flatten();
+    let of_cluster = |cluster: &Arc<Cluster>| {
+        let name = Arc::clone(&cluster.name);
+        let status = move |endpoint: &crate::model::Endpoint| {
+            let totals = traffic.endpoint(&name, endpoint.address);
+            let or_empty = |text: &Option<Arc<str>>| {
+                text.as_deref().unwrap_or_default().to_owned()
+            };
+            EndpointStatus {
+                cluster: name.to_string(),
+                address: endpoint.address.to_string(),
+                pod: or_empty(&endpoint.pod),
+                node: or_empty(&endpoint.node),
+                requests_total: totals.sent_total,
+                connect_failures_total: totals.connect_failures_total,
+                in_flight: totals.sent_total.saturating_sub(totals.ended_total),
+            }
+        };
+        cluster.endpoints.iter().map(status).collect::<Vec<_>>()
+    };
+    clusters.flat_map(of_cluster).collect()
+}
+
+fn age(since: SystemTime) -> u64 {
+    // A clock that was set back makes no age, rather than a wrong one.
+    since.elapsed().map_or(0, millis)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

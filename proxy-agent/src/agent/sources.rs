@@ -1,0 +1,204 @@
+//! From the sources' objects to the snapshot in force: compiles on every change, publishes to the
+//! workers, and brings the kernel's Service addresses in line.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy_ebpf::{Frontend, FrontendKey, Verdict};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::bpf::Kernel;
+use crate::cli::{Capture, RunArgs, SourceArg};
+use crate::compile::{CidrError, Compiler, Options};
+use crate::model::{ListenerVerdict, Problem, Severity, Snapshot};
+use crate::objects::ObjectSet;
+use crate::source::file::{self, FileSource};
+
+/// How long the start waits for the first read before it goes on and says in `status` what is
+/// missing.
+const FIRST_SYNC_LIMIT: Duration = Duration::from_secs(10);
+
+/// Pause before the kernel's maps are written again after a failure.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why a source could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory cannot be watched.
+    #[error(transparent)]
+    File(#[from] file::Error),
+    /// `--service-cidr` is none.
+    #[error("--service-cidr")]
+    Cidr(#[from] CidrError),
+}
+
+/// The running sources and the compiler that turns what they hold into snapshots.
+pub(super) struct Sources {
+    running: Vec<FileSource>,
+    sets: Vec<watch::Receiver<Arc<ObjectSet>>>,
+    compiler: Compiler,
+    options: Options,
+    /// What was logged before, so that each problem is one line however often it is compiled.
+    logged: HashSet<String>,
+}
+
+impl Sources {
+    /// Starts every source on the current runtime.
+    pub(super) fn start(args: &RunArgs) -> Result<Self, Error> {
+        let mut running = Vec::new();
+        for source in &args.sources {
+            let SourceArg::File(directory) = source;
+            running.push(file::watch(directory.clone())?);
+        }
+        Ok(Self {
+            sets: running.iter().map(FileSource::objects).collect(),
+            running,
+            compiler: Compiler::default(),
+            options: Options {
+                service_cidr: args.service_cidr.parse()?,
+                capture_all: args.capture == Capture::All,
+                agent_namespace: std::env::var("POD_NAMESPACE").ok(),
+                node_name: Some(args.node_name.clone()),
+            },
+            logged: HashSet::new(),
+        })
+    }
+
+    /// What each source holds, for `status`.
+    pub(super) fn statuses(&self) -> Vec<watch::Receiver<Arc<ObjectSet>>> {
+        self.sets.clone()
+    }
+
+    /// Waits for every source's first read and puts the first snapshot in force.
+    pub(super) async fn first_sync(
+        &mut self,
+        publish: &watch::Sender<Arc<Snapshot>>,
+        kernel: &Kernel,
+    ) {
+        let limit = Instant::now() + FIRST_SYNC_LIMIT;
+        for set in &mut self.sets {
+            let synced = set.wait_for(|set| set.synced);
+            if tokio::time::timeout_at(limit, synced).await.is_err() {
+                tracing::warn!("a source is not read yet; going on with what is there");
+            }
+        }
+        if !self.apply(publish, kernel) {
+            tracing::warn!("not every Service address is in the kernel; trying again");
+        }
+    }
+
+    /// Follows every change until `stop`.
+    pub(super) async fn follow(
+        mut self,
+        publish: watch::Sender<Arc<Snapshot>>,
+        kernel: Arc<Kernel>,
+        stop: CancellationToken,
+    ) {
+        let mut retry = None;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = changed(&mut self.sets) => {}
+                () = until(retry) => {}
+            }
+            let applied = self.apply(&publish, &kernel);
+            retry = (!applied).then(|| Instant::now() + RETRY);
+        }
+    }
+
+    /// Compiles what the sources hold now. Returns whether the kernel took all of it.
+    fn apply(&mut self, publish: &watch::Sender<Arc<Snapshot>>, kernel: &Kernel) -> bool {
+        let sets: Vec<Arc<ObjectSet>> = self
+            .sets
+            .iter_mut()
+            .map(|set| Arc::clone(&set.borrow_and_update()))
+            .collect();
+        let snapshot = Arc::new(self.compiler.compile(&sets, &self.options));
+        self.log(&snapshot.problems);
+        let wanted = frontends(&snapshot);
+        // Workers first: a connection that the hook sends them is for a listener that they know.
+        publish.send_replace(Arc::clone(&snapshot));
+        match kernel.reconcile_frontends(&wanted) {
+            Ok(report) => {
+                tracing::debug!(version = snapshot.version, ?report, "snapshot in force");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "Service addresses are missing in the kernel; they pass");
+                false
+            }
+        }
+    }
+
+    fn log(&mut self, problems: &[Problem]) {
+        let mut now = HashSet::new();
+        for problem in problems {
+            let line = problem.to_string();
+            if !self.logged.contains(&line) && !now.contains(&line) {
+                match problem.severity {
+                    Severity::Error => tracing::error!("{line}"),
+                    Severity::Warning => tracing::warn!("{line}"),
+                }
+            }
+            now.insert(line);
+        }
+        self.logged = now;
+    }
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources")
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every address of every listener, with the hook's verdict on it.
+fn frontends(snapshot: &Snapshot) -> HashMap<FrontendKey, Frontend> {
+    let verdicts = snapshot.listeners.iter().flat_map(|listener| {
+        let verdict = match listener.verdict {
+            ListenerVerdict::Proxy(_) => Verdict::Proxy,
+            ListenerVerdict::Pass(_) => Verdict::Pass,
+        };
+        let addresses = listener.addresses.iter();
+        addresses.map(move |address| (address, verdict))
+    });
+    let mut wanted: HashMap<FrontendKey, Frontend> = verdicts
+        .map(|(address, verdict)| {
+            let key = FrontendKey::from_socket_addr(*address);
+            (key, Frontend::new(verdict))
+        })
+        .collect();
+    // Where two Services claim one address, what the workers go by decides.
+    for address in snapshot.by_address.keys() {
+        let key = FrontendKey::from_socket_addr(*address);
+        wanted.insert(key, Frontend::new(Verdict::Proxy));
+    }
+    wanted
+}
+
+/// Returns when any of the sets has changed; never, if all sources have ended.
+async fn changed(sets: &mut [watch::Receiver<Arc<ObjectSet>>]) {
+    let mut waits = tokio::task::JoinSet::new();
+    for set in sets.iter() {
+        let mut set = set.clone();
+        waits.spawn(async move { set.changed().await });
+    }
+    while let Some(ended) = waits.join_next().await {
+        if matches!(ended, Ok(Ok(()))) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => sleep(Duration::MAX).await,
+    }
+}

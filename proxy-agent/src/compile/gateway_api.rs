@@ -1,0 +1,231 @@
+//! Gateway API's HTTPRoute with Services as parents (GAMMA).
+//!
+//! Routes of Gateways are not the mesh's and are passed over in silence.
+
+mod destination;
+mod filter;
+mod matches;
+
+use std::sync::Arc;
+
+use gateway_api::apis::experimental::httproutes::{
+    HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
+};
+
+use self::filter::RuleFilters;
+use super::attach::{
+    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, no_such_port, respond, shared_id,
+    tcp_port,
+};
+use super::by_key::Key;
+use super::cluster_ids::ClusterIds;
+use super::duration::gep2257;
+use super::index::{At, Index};
+use super::problems::Problems;
+use super::service::Ports;
+use crate::model::{Action, Destination, Match, Rule, Timeouts};
+
+/// What rules are compiled against.
+pub(super) struct Scope<'a, 's> {
+    pub ports: &'s Ports<'a>,
+    pub ids: &'s mut ClusterIds,
+    pub problems: &'s mut Problems,
+}
+
+/// Compiles every HTTPRoute that has a Service as its parent.
+pub(super) fn compile<'a>(index: &'a Index<'a>, scope: &mut Scope<'a, '_>) -> Vec<Attachment<'a>> {
+    let mut attachments = Vec::new();
+    for at in &index.http_routes {
+        let parents = parents(at, scope);
+        if parents.is_empty() {
+            continue;
+        }
+        if at
+            .object
+            .spec
+            .hostnames
+            .as_ref()
+            .is_some_and(|names| !names.is_empty())
+        {
+            let reason = "ignored: a route of a Service applies whatever the host";
+            scope.problems.warning(at.located, "spec.hostnames", reason);
+        }
+        let rules = rules(at, scope);
+        attachments.extend(parents.into_iter().map(|(service, port)| {
+            Attachment {
+                located: at.located,
+                dialect: Dialect::GatewayApi,
+                service,
+                port,
+                clients: (service.0 != &*at.located.id.namespace)
+                    .then(|| Arc::clone(&at.located.id.namespace)),
+                rules: Arc::clone(&rules),
+            }
+        }));
+    }
+    attachments
+}
+
+/// The Services, and their ports where one is named, that a route attaches to.
+fn parents<'a>(
+    at: &'a At<'a, HttpRoute>,
+    scope: &mut Scope<'a, '_>,
+) -> Vec<(Key<'a>, Option<u16>)> {
+    let mut parents = Vec::new();
+    for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
+        let is_service =
+            parent.group.as_deref() == Some("") && parent.kind.as_deref() == Some("Service");
+        if !is_service {
+            continue;
+        }
+        match attach(at, parent, scope) {
+            Ok(found) if parents.contains(&found) => {}
+            Ok(found) => parents.push(found),
+            Err((field, reason)) => {
+                let field = format!("spec.parentRefs[{index}].{field}");
+                scope.problems.error(at.located, field, reason);
+            }
+        }
+    }
+    parents
+}
+
+fn attach<'a>(
+    at: &'a At<'a, HttpRoute>,
+    parent: &'a HttpRouteParentRefs,
+    scope: &Scope<'a, '_>,
+) -> Result<(Key<'a>, Option<u16>), (&'static str, String)> {
+    if parent.section_name.is_some() {
+        let reason = "is not read of a Service: name the port by `port`".to_owned();
+        return Err(("sectionName", reason));
+    }
+    let namespace = parent
+        .namespace
+        .as_deref()
+        .unwrap_or(&at.located.id.namespace);
+    let service = (namespace, parent.name.as_str());
+    if scope.ports.get(service).is_none() {
+        return Err(("name", format!("no Service {namespace}/{}", parent.name)));
+    }
+    let Some(number) = parent.port else {
+        return Ok((service, None));
+    };
+    let port = u16::try_from(number)
+        .ok()
+        .filter(|port| tcp_port(scope.ports, service, *port).is_some());
+    match port {
+        Some(port) => Ok((service, Some(port))),
+        None => Err(("port", no_such_port(service, number.into(), scope.ports))),
+    }
+}
+
+fn rules<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'a, '_>) -> Arc<[PortRule]> {
+    let object = shared_id(at.located);
+    let mut compiled = Vec::new();
+    for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
+        let field: Arc<str> = format!("spec.rules[{index}]").into();
+        let conditions = matches::compile(at, &field, rule, scope.problems);
+        let outcome = action(at, &field, rule, &conditions, scope);
+        let (action, timeouts) = outcome.unwrap_or_else(|(inner, reason)| {
+            let field = [&field, inner.as_str()].join(".");
+            let reason = format!("{reason}; the rule answers 500");
+            scope.problems.error(at.located, field, reason);
+            (respond(INVALID_ROUTE), Timeouts::default())
+        });
+        let action = Arc::new(action);
+        compiled.extend(conditions.into_iter().map(|conditions| PortRule {
+            rule: Rule {
+                object: Some(Arc::clone(&object)),
+                field: Arc::clone(&field),
+                conditions,
+                action: Arc::clone(&action),
+                timeouts,
+            },
+            port: None,
+        }));
+    }
+    compiled.into()
+}
+
+/// A field below the rule and what is wrong with it.
+type Fault = (String, String);
+
+fn action<'a>(
+    at: &At<'a, HttpRoute>,
+    field: &str,
+    rule: &HttpRouteRules,
+    conditions: &[Match],
+    scope: &mut Scope<'a, '_>,
+) -> Result<(Action, Timeouts), Fault> {
+    for (name, there) in [
+        ("retry", rule.retry.is_some()),
+        ("sessionPersistence", rule.session_persistence.is_some()),
+    ] {
+        if there {
+            return Err((
+                name.to_owned(),
+                "is not supported by this version".to_owned(),
+            ));
+        }
+    }
+    let timeouts = rule
+        .timeouts
+        .as_ref()
+        .map_or(Ok(Timeouts::default()), timeouts)?;
+    let RuleFilters { filters, redirect } = filter::compile(rule.filters.as_deref(), conditions)?;
+    let references = rule.backend_refs.as_deref().unwrap_or_default();
+    if let Some(redirect) = redirect {
+        if !references.is_empty() {
+            let reason = "a rule with a RequestRedirect has no destinations".to_owned();
+            return Err(("backendRefs".to_owned(), reason));
+        }
+        return Ok((Action::Redirect { filters, redirect }, timeouts));
+    }
+    let destinations = destination::compile(at, field, references, scope)?;
+    if destinations
+        .iter()
+        .all(|destination| destination.weight == 0)
+    {
+        let reason = "no destination with a weight; every request is answered 500";
+        scope
+            .problems
+            .warning(at.located, format!("{field}.backendRefs"), reason);
+        return Ok((respond(NO_DESTINATION), timeouts));
+    }
+    let invalid = |destination: &Destination| matches!(destination, Destination::Invalid);
+    debug_assert!(
+        !destinations.iter().any(|d| invalid(&d.destination)) || !scope.problems.0.is_empty(),
+        "an invalid destination is always named"
+    );
+    Ok((
+        Action::Forward {
+            filters,
+            destinations,
+        },
+        timeouts,
+    ))
+}
+
+fn timeouts(timeouts: &HttpRouteRulesTimeouts) -> Result<Timeouts, Fault> {
+    let parse = |name: &str, text: &Option<String>| match text.as_deref() {
+        None => Ok(None),
+        Some(text) => gep2257(text)
+            .map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
+            .ok_or_else(|| {
+                let reason =
+                    format!("found `{text}`, expected a duration as in 10s or 1m30s (GEP-2257)");
+                (format!("timeouts.{name}"), reason)
+            }),
+    };
+    let parsed = Timeouts {
+        request: parse("request", &timeouts.request)?,
+        backend_request: parse("backendRequest", &timeouts.backend_request)?,
+    };
+    match (parsed.request, parsed.backend_request) {
+        (Some(whole), Some(one)) if one > whole => {
+            let reason = format!("found {one:?}, which is more than timeouts.request ({whole:?})");
+            Err(("timeouts.backendRequest".to_owned(), reason))
+        }
+        _ => Ok(parsed),
+    }
+}

@@ -1,0 +1,94 @@
+//! `spec.rules[].backendRefs`.
+
+use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRulesBackendRefs};
+
+use super::{Fault, Scope, filter};
+use crate::compile::attach::{no_such_port, tcp_port};
+use crate::compile::index::At;
+use crate::model::{ClusterId, Destination, PassReason, WeightedDestination};
+
+/// Compiles the destinations of a rule. A reference that leads nowhere keeps its share, answers
+/// 500 for it, and is named; a malformed one fails the rule.
+pub(super) fn compile<'a>(
+    at: &At<'a, HttpRoute>,
+    field: &str,
+    references: &[HttpRouteRulesBackendRefs],
+    scope: &mut Scope<'a, '_>,
+) -> Result<Vec<WeightedDestination>, Fault> {
+    let mut destinations = Vec::new();
+    for (index, reference) in references.iter().enumerate() {
+        let inner = format!("backendRefs[{index}]");
+        let weight = reference.weight.unwrap_or(1);
+        let weight = u32::try_from(weight)
+            .ok()
+            .filter(|weight| *weight <= 1_000_000);
+        let weight = weight.ok_or_else(|| {
+            let reason = format!(
+                "found {}, accepted: 0 to 1000000",
+                reference.weight.unwrap_or(1)
+            );
+            (format!("{inner}.weight"), reason)
+        })?;
+        let filters = filter::of_destination(reference.filters.as_deref())
+            .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
+        let destination = match resolve(at, reference, scope) {
+            Ok(id) => Destination::Cluster(id),
+            Err((below, reason)) => {
+                let field = format!("{field}.{inner}.{below}");
+                let reason = format!("{reason}; its share of requests is answered 500");
+                scope.problems.error(at.located, field, reason);
+                Destination::Invalid
+            }
+        };
+        destinations.push(WeightedDestination {
+            weight,
+            destination,
+            filters,
+        });
+    }
+    Ok(destinations)
+}
+
+fn resolve(
+    at: &At<'_, HttpRoute>,
+    reference: &HttpRouteRulesBackendRefs,
+    scope: &mut Scope<'_, '_>,
+) -> Result<ClusterId, (&'static str, String)> {
+    let (group, kind) = (
+        reference.group.as_deref().unwrap_or_default(),
+        reference.kind.as_deref().unwrap_or("Service"),
+    );
+    if !group.is_empty() || kind != "Service" {
+        return Err((
+            "kind",
+            format!("found `{kind}` of group `{group}`, accepted: Service of the core group"),
+        ));
+    }
+    let own = &*at.located.id.namespace;
+    let namespace = reference.namespace.as_deref().unwrap_or(own);
+    if namespace != own {
+        let reason = format!(
+            "`{namespace}` is another namespace: needs a ReferenceGrant, which is not read yet"
+        );
+        return Err(("namespace", reason));
+    }
+    let service = (namespace, reference.name.as_str());
+    if scope.ports.get(service).is_none() {
+        return Err(("name", format!("no Service {namespace}/{}", reference.name)));
+    }
+    let Some(number) = reference.port else {
+        return Err(("port", "is missing: a Service needs it".to_owned()));
+    };
+    let port = u16::try_from(number).ok();
+    let port = port.and_then(|number| tcp_port(scope.ports, service, number));
+    let Some(port) = port else {
+        return Err(("port", no_such_port(service, number.into(), scope.ports)));
+    };
+    if port.pass == Some(PassReason::ExternalName) {
+        return Err((
+            "name",
+            "is an ExternalName Service, which has no endpoints".to_owned(),
+        ));
+    }
+    Ok(scope.ids.id(&port.cluster))
+}

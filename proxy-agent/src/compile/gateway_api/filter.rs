@@ -1,0 +1,245 @@
+//! `spec.rules[].filters` and `spec.rules[].backendRefs[].filters`.
+
+use gateway_api::apis::experimental::httproutes::{
+    HttpRouteRulesBackendRefsFilters, HttpRouteRulesFilters,
+    HttpRouteRulesFiltersRequestHeaderModifier, HttpRouteRulesFiltersRequestRedirect,
+    HttpRouteRulesFiltersRequestRedirectScheme, HttpRouteRulesFiltersResponseHeaderModifier,
+    HttpRouteRulesFiltersType, HttpRouteRulesFiltersUrlRewrite,
+};
+use http::StatusCode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Fault;
+use crate::compile::text::{header_edits, header_value};
+use crate::model::{Filters, HeaderEdits, Match, PathMatch, PathRewrite, Redirect};
+
+/// What the filters of a rule come to.
+#[derive(Debug, Default)]
+pub(super) struct RuleFilters {
+    pub filters: Filters,
+    pub redirect: Option<Redirect>,
+}
+
+/// Compiles the filters of a rule. An unknown one fails the rule: it must not be ignored.
+pub(super) fn compile(
+    filters: Option<&[HttpRouteRulesFilters]>,
+    conditions: &[Match],
+) -> Result<RuleFilters, Fault> {
+    let mut compiled = RuleFilters::default();
+    let filters = filters.unwrap_or_default();
+    for (index, filter) in filters.iter().enumerate() {
+        let field = format!("filters[{index}]");
+        if filters[..index]
+            .iter()
+            .any(|before| before.r#type == filter.r#type)
+        {
+            let reason = format!("a second {:?}; accepted: one of each type", filter.r#type);
+            return Err((format!("{field}.type"), reason));
+        }
+        add(&mut compiled, filter, conditions)
+            .map_err(|(inner, reason)| (format!("{field}.{inner}"), reason))?;
+    }
+    if compiled.redirect.is_some()
+        && (compiled.filters.rewrite_path.is_some() || compiled.filters.rewrite_authority.is_some())
+    {
+        let reason = "found both RequestRedirect and URLRewrite, accepted: one of them".to_owned();
+        return Err(("filters".to_owned(), reason));
+    }
+    Ok(compiled)
+}
+
+/// Compiles the filters of one destination: header modifiers.
+pub(super) fn of_destination(
+    filters: Option<&[HttpRouteRulesBackendRefsFilters]>,
+) -> Result<Filters, Fault> {
+    use HttpRouteRulesFiltersType::{RequestHeaderModifier, ResponseHeaderModifier};
+    let filters: Vec<HttpRouteRulesFilters> = filters
+        .unwrap_or_default()
+        .iter()
+        .map(same_shape)
+        .collect::<Result<_, _>>()
+        .map_err(|error| ("filters".to_owned(), error.to_string()))?;
+    for (index, filter) in filters.iter().enumerate() {
+        if !matches!(
+            filter.r#type,
+            RequestHeaderModifier | ResponseHeaderModifier
+        ) {
+            let reason = format!(
+                "found {:?}, accepted here: RequestHeaderModifier, ResponseHeaderModifier",
+                filter.r#type
+            );
+            return Err((format!("filters[{index}].type"), reason));
+        }
+    }
+    compile(Some(&filters), &[]).map(|compiled| compiled.filters)
+}
+
+/// The bindings repeat the type of a rule's filters for those of a destination, field by field.
+fn same_shape<From: Serialize, To: DeserializeOwned>(from: &From) -> serde_json::Result<To> {
+    serde_json::from_value(serde_json::to_value(from)?)
+}
+
+fn add(
+    compiled: &mut RuleFilters,
+    filter: &HttpRouteRulesFilters,
+    conditions: &[Match],
+) -> Result<(), Fault> {
+    use HttpRouteRulesFiltersType as Type;
+    match filter.r#type {
+        Type::RequestHeaderModifier => {
+            let modifier = required(
+                filter.request_header_modifier.as_ref(),
+                "requestHeaderModifier",
+            )?;
+            compiled.filters.request_headers = request_headers(modifier)?;
+        }
+        Type::ResponseHeaderModifier => {
+            let modifier = required(
+                filter.response_header_modifier.as_ref(),
+                "responseHeaderModifier",
+            )?;
+            compiled.filters.response_headers = response_headers(modifier)?;
+        }
+        Type::RequestRedirect => {
+            let from = required(filter.request_redirect.as_ref(), "requestRedirect")?;
+            compiled.redirect = Some(redirect(from, conditions)?);
+        }
+        Type::UrlRewrite => {
+            let from = required(filter.url_rewrite.as_ref(), "urlRewrite")?;
+            rewrite(from, conditions, &mut compiled.filters)?;
+        }
+        Type::RequestMirror | Type::ExtensionRef | Type::Cors | Type::ExternalAuth => {
+            let reason = format!(
+                "found {:?}, accepted: RequestHeaderModifier, ResponseHeaderModifier, \
+                 RequestRedirect, URLRewrite",
+                filter.r#type
+            );
+            return Err(("type".to_owned(), reason));
+        }
+    }
+    Ok(())
+}
+
+fn required<'a, T>(part: Option<&'a T>, name: &str) -> Result<&'a T, Fault> {
+    part.ok_or_else(|| {
+        (
+            name.to_owned(),
+            "is missing: the filter's type needs it".to_owned(),
+        )
+    })
+}
+
+fn request_headers(
+    from: &HttpRouteRulesFiltersRequestHeaderModifier,
+) -> Result<HeaderEdits, Fault> {
+    header_edits(
+        from.set
+            .iter()
+            .flatten()
+            .map(|header| (&header.name, &header.value)),
+        from.add
+            .iter()
+            .flatten()
+            .map(|header| (&header.name, &header.value)),
+        from.remove.iter().flatten(),
+    )
+    .map_err(|(inner, reason)| (format!("requestHeaderModifier.{inner}"), reason))
+}
+
+fn response_headers(
+    from: &HttpRouteRulesFiltersResponseHeaderModifier,
+) -> Result<HeaderEdits, Fault> {
+    header_edits(
+        from.set
+            .iter()
+            .flatten()
+            .map(|header| (&header.name, &header.value)),
+        from.add
+            .iter()
+            .flatten()
+            .map(|header| (&header.name, &header.value)),
+        from.remove.iter().flatten(),
+    )
+    .map_err(|(inner, reason)| (format!("responseHeaderModifier.{inner}"), reason))
+}
+
+fn redirect(
+    from: &HttpRouteRulesFiltersRequestRedirect,
+    conditions: &[Match],
+) -> Result<Redirect, Fault> {
+    use HttpRouteRulesFiltersRequestRedirectScheme::{Http, Https};
+    let code = from.status_code.unwrap_or(302);
+    let status = match code {
+        301 => StatusCode::MOVED_PERMANENTLY,
+        302 => StatusCode::FOUND,
+        303 => StatusCode::SEE_OTHER,
+        307 => StatusCode::TEMPORARY_REDIRECT,
+        308 => StatusCode::PERMANENT_REDIRECT,
+        _ => {
+            let reason = format!("found {code}, accepted: 301, 302, 303, 307, 308");
+            return Err(("requestRedirect.statusCode".to_owned(), reason));
+        }
+    };
+    let port = from
+        .port
+        .map(u16::try_from)
+        .transpose()
+        .map_err(|error| ("requestRedirect.port".to_owned(), error.to_string()))?;
+    let path = from.path.as_ref().map(|path| {
+        let (full, prefix) = (&path.replace_full_path, &path.replace_prefix_match);
+        path_rewrite(full.as_deref(), prefix.as_deref(), conditions)
+    });
+    let path = path
+        .transpose()
+        .map_err(|(inner, reason)| (format!("requestRedirect.path{inner}"), reason))?;
+    Ok(Redirect {
+        scheme: from.scheme.as_ref().map(|scheme| match scheme {
+            Http => "http".into(),
+            Https => "https".into(),
+        }),
+        hostname: from.hostname.as_deref().map(Into::into),
+        port,
+        path,
+        status,
+    })
+}
+
+fn rewrite(
+    from: &HttpRouteRulesFiltersUrlRewrite,
+    conditions: &[Match],
+    filters: &mut Filters,
+) -> Result<(), Fault> {
+    if let Some(hostname) = &from.hostname {
+        let value = header_value(hostname);
+        let value = value.map_err(|reason| ("urlRewrite.hostname".to_owned(), reason))?;
+        filters.rewrite_authority = Some(value);
+    }
+    if let Some(path) = &from.path {
+        let (full, prefix) = (&path.replace_full_path, &path.replace_prefix_match);
+        let rewrite = path_rewrite(full.as_deref(), prefix.as_deref(), conditions)
+            .map_err(|(inner, reason)| (format!("urlRewrite.path{inner}"), reason))?;
+        filters.rewrite_path = Some(rewrite);
+    }
+    Ok(())
+}
+
+fn path_rewrite(
+    full: Option<&str>,
+    prefix: Option<&str>,
+    conditions: &[Match],
+) -> Result<PathRewrite, Fault> {
+    let is_prefix = |one: &Match| matches!(one.path, Some(PathMatch::ElementPrefix(_)));
+    match (full, prefix) {
+        (Some(path), None) => Ok(PathRewrite::Full(path.into())),
+        (None, Some(_)) if !conditions.iter().all(is_prefix) => {
+            let reason = "needs every match of the rule to be a PathPrefix".to_owned();
+            Err((".replacePrefixMatch".to_owned(), reason))
+        }
+        (None, Some(prefix)) => Ok(PathRewrite::Prefix(prefix.into())),
+        (None, None) | (Some(_), Some(_)) => {
+            let reason = "accepted: either replaceFullPath or replacePrefixMatch".to_owned();
+            Err((String::new(), reason))
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `spec.rules[].matches`.
+
+use std::sync::Arc;
+
+use gateway_api::apis::experimental::httproutes::{
+    HttpRoute, HttpRouteRules, HttpRouteRulesMatches, HttpRouteRulesMatchesHeadersType,
+    HttpRouteRulesMatchesMethod, HttpRouteRulesMatchesPath, HttpRouteRulesMatchesPathType,
+    HttpRouteRulesMatchesQueryParamsType,
+};
+use http::Method;
+
+use super::Fault;
+use crate::compile::index::At;
+use crate::compile::problems::Problems;
+use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
+use crate::model::{HeaderMatch, Match, PathMatch, QueryMatch};
+
+/// The alternatives of a rule. One that cannot be compiled is left out and named: what it would
+/// have matched cannot be told.
+pub(super) fn compile(
+    at: &At<'_, HttpRoute>,
+    field: &str,
+    rule: &HttpRouteRules,
+    problems: &mut Problems,
+) -> Vec<Match> {
+    let matches = rule.matches.as_deref().unwrap_or_default();
+    if matches.is_empty() {
+        return vec![everything()];
+    }
+    let mut compiled = Vec::new();
+    for (index, one) in matches.iter().enumerate() {
+        match conditions(one) {
+            Ok(conditions) => compiled.push(conditions),
+            Err((inner, reason)) => {
+                let field = format!("{field}.matches[{index}].{inner}");
+                problems.error(
+                    at.located,
+                    field,
+                    format!("{reason}; the match is left out"),
+                );
+            }
+        }
+    }
+    compiled
+}
+
+fn everything() -> Match {
+    Match {
+        path: Some(PathMatch::ElementPrefix("".into())),
+        ..Match::default()
+    }
+}
+
+fn conditions(from: &HttpRouteRulesMatches) -> Result<Match, Fault> {
+    Ok(Match {
+        path: from
+            .path
+            .as_ref()
+            .map_or_else(|| Ok(everything().path), |from| path(from).map(Some))?,
+        method: from.method.as_ref().map(method),
+        headers: headers(from)?,
+        query: query(from)?,
+        authority: None,
+    })
+}
+
+fn path(from: &HttpRouteRulesMatchesPath) -> Result<PathMatch, Fault> {
+    use HttpRouteRulesMatchesPathType::{Exact, PathPrefix, RegularExpression};
+    let value = from.value.as_deref().unwrap_or("/");
+    let kind = from.r#type.as_ref().unwrap_or(&PathPrefix);
+    if !matches!(kind, RegularExpression) && !value.starts_with('/') {
+        let reason = format!("found `{value}`, expected a path that begins with /");
+        return Err(("path.value".to_owned(), reason));
+    }
+    Ok(match kind {
+        Exact => PathMatch::Exact(Arc::from(value)),
+        PathPrefix => PathMatch::ElementPrefix(Arc::from(value.trim_end_matches('/'))),
+        RegularExpression => {
+            PathMatch::Regex(full_regex(value).map_err(|reason| ("path.value".to_owned(), reason))?)
+        }
+    })
+}
+
+fn method(from: &HttpRouteRulesMatchesMethod) -> Method {
+    use HttpRouteRulesMatchesMethod as From;
+    match from {
+        From::Get => Method::GET,
+        From::Head => Method::HEAD,
+        From::Post => Method::POST,
+        From::Put => Method::PUT,
+        From::Delete => Method::DELETE,
+        From::Connect => Method::CONNECT,
+        From::Options => Method::OPTIONS,
+        From::Trace => Method::TRACE,
+        From::Patch => Method::PATCH,
+    }
+}
+
+/// Of entries with the same name the first counts (HTTPHeaderMatch of the v1 reference).
+fn headers(from: &HttpRouteRulesMatches) -> Result<Vec<HeaderMatch>, Fault> {
+    let mut headers: Vec<HeaderMatch> = Vec::new();
+    for (index, header) in from.headers.iter().flatten().enumerate() {
+        let fault = |name: &str| {
+            let field = format!("headers[{index}].{name}");
+            move |reason| (field, reason)
+        };
+        let name = header_name(&header.name).map_err(fault("name"))?;
+        let value = match header.r#type {
+            Some(HttpRouteRulesMatchesHeadersType::RegularExpression) => {
+                regex_match(&header.value).map_err(fault("value"))?
+            }
+            Some(HttpRouteRulesMatchesHeadersType::Exact) | None => exact_match(&header.value),
+        };
+        if headers.iter().all(|known| known.name != name) {
+            headers.push(HeaderMatch { name, value });
+        }
+    }
+    Ok(headers)
+}
+
+/// Of entries with the same name the first counts (HTTPQueryParamMatch of the v1 reference).
+fn query(from: &HttpRouteRulesMatches) -> Result<Vec<QueryMatch>, Fault> {
+    let mut query: Vec<QueryMatch> = Vec::new();
+    for (index, parameter) in from.query_params.iter().flatten().enumerate() {
+        let value = match parameter.r#type {
+            Some(HttpRouteRulesMatchesQueryParamsType::RegularExpression) => {
+                regex_match(&parameter.value)
+                    .map_err(|reason| (format!("queryParams[{index}].value"), reason))?
+            }
+            Some(HttpRouteRulesMatchesQueryParamsType::Exact) | None => {
+                exact_match(&parameter.value)
+            }
+        };
+        if query.iter().all(|known| *known.name != *parameter.name) {
+            let name = Arc::from(parameter.name.as_str());
+            query.push(QueryMatch { name, value });
+        }
+    }
+    Ok(query)
+}

@@ -1,0 +1,172 @@
+//! `spec.http[].match`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Fault, MESH};
+use crate::compile::index::{At, Index};
+use crate::compile::problems::Problems;
+use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
+use crate::model::{HeaderMatch, Match, PathMatch, QueryMatch, StringMatch};
+use crate::objects::istio::{self, HttpMatch, HttpRoute, VirtualService};
+
+/// One alternative of a route.
+#[derive(Debug)]
+pub(super) struct Alternative {
+    pub conditions: Match,
+    /// The one port that it is for.
+    pub port: Option<u16>,
+    /// It has conditions beside these that cannot be tested: what it matches is answered 500.
+    pub unsupported: bool,
+}
+
+/// The alternatives of a route. One that cannot be compiled is left out and named.
+pub(super) fn compile(
+    at: &At<'_, VirtualService>,
+    field: &str,
+    route: &HttpRoute,
+    index: &Index<'_>,
+    problems: &mut Problems,
+) -> Vec<Alternative> {
+    if route.matches.is_empty() {
+        return vec![Alternative {
+            conditions: Match::default(),
+            port: None,
+            unsupported: false,
+        }];
+    }
+    let mut compiled = Vec::new();
+    for (position, one) in route.matches.iter().enumerate() {
+        let field = format!("{field}.match[{position}]");
+        if is_for_gateways_alone(one, at, index) {
+            continue;
+        }
+        let unsupported = unsupported(one);
+        if let Some(name) = unsupported {
+            let reason = "is not supported by this version; what the match's other conditions \
+                          match is answered 500";
+            problems.error(at.located, format!("{field}.{name}"), reason);
+        }
+        match conditions(one) {
+            Ok(conditions) => compiled.push(Alternative {
+                conditions,
+                port: one.port,
+                unsupported: unsupported.is_some(),
+            }),
+            Err((inner, reason)) => {
+                let reason = format!("{reason}; the match is left out");
+                problems.error(at.located, format!("{field}.{inner}"), reason);
+            }
+        }
+    }
+    compiled
+}
+
+/// A match for gateways of the VirtualService's own list is not for the mesh, unless the list as a
+/// whole is applied to the mesh.
+fn is_for_gateways_alone(one: &HttpMatch, at: &At<'_, VirtualService>, index: &Index<'_>) -> bool {
+    let mesh = |names: &[String]| names.is_empty() || names.iter().any(|name| name == MESH);
+    let _ = index;
+    !mesh(&one.gateways) && mesh(&at.object.spec.gateways)
+}
+
+fn unsupported(one: &HttpMatch) -> Option<&'static str> {
+    let fields = [
+        ("scheme", one.scheme.is_some()),
+        ("withoutHeaders", one.without_headers.is_some()),
+        ("ignoreUriCase", one.ignore_uri_case == Some(true)),
+        ("sourceLabels", one.source_labels.is_some()),
+        ("sourceNamespace", one.source_namespace.is_some()),
+    ];
+    fields
+        .into_iter()
+        .find_map(|(name, there)| there.then_some(name))
+}
+
+fn conditions(one: &HttpMatch) -> Result<Match, Fault> {
+    Ok(Match {
+        path: one.uri.as_ref().map(path).transpose()?.flatten(),
+        method: one.method.as_ref().map(method).transpose()?,
+        headers: headers(&one.headers)?,
+        query: query(&one.query_params)?,
+        authority: one
+            .authority
+            .as_ref()
+            .map(|from| text(from, "authority"))
+            .transpose()?,
+    })
+}
+
+fn path(from: &istio::StringMatch) -> Result<Option<PathMatch>, Fault> {
+    Ok(match only(from, "uri")? {
+        Kind::Exact(text) => Some(PathMatch::Exact(text.into())),
+        Kind::Prefix(text) => Some(PathMatch::StringPrefix(text.into())),
+        Kind::Regex(text) => {
+            let regex = full_regex(text).map_err(|reason| ("uri.regex".to_owned(), reason))?;
+            Some(PathMatch::Regex(regex))
+        }
+        Kind::Present => None,
+    })
+}
+
+fn method(from: &istio::StringMatch) -> Result<Method, Fault> {
+    let fault = |reason| ("method".to_owned(), reason);
+    let Kind::Exact(text) = only(from, "method")? else {
+        return Err(fault("accepted: exact".to_owned()));
+    };
+    Method::from_bytes(text.as_bytes()).map_err(|error| fault(error.to_string()))
+}
+
+fn headers(from: &BTreeMap<String, istio::StringMatch>) -> Result<Vec<HeaderMatch>, Fault> {
+    let one = |(name, value): (&String, &istio::StringMatch)| {
+        let field = format!("headers[{name}]");
+        Ok(HeaderMatch {
+            value: text(value, &field)?,
+            name: header_name(name).map_err(|reason| (field, reason))?,
+        })
+    };
+    from.iter().map(one).collect()
+}
+
+fn query(from: &BTreeMap<String, istio::StringMatch>) -> Result<Vec<QueryMatch>, Fault> {
+    let one = |(name, value): (&String, &istio::StringMatch)| {
+        Ok(QueryMatch {
+            name: Arc::from(name.as_str()),
+            value: text(value, &format!("queryParams[{name}]"))?,
+        })
+    };
+    from.iter().map(one).collect()
+}
+
+fn text(from: &istio::StringMatch, field: &str) -> Result<StringMatch, Fault> {
+    Ok(match only(from, field)? {
+        Kind::Exact(text) => exact_match(text),
+        Kind::Prefix(text) => StringMatch::Prefix(text.into()),
+        Kind::Regex(text) => {
+            regex_match(text).map_err(|reason| (format!("{field}.regex"), reason))?
+        }
+        Kind::Present => StringMatch::Present,
+    })
+}
+
+enum Kind<'a> {
+    Exact(&'a str),
+    Prefix(&'a str),
+    Regex(&'a str),
+    Present,
+}
+
+fn only<'a>(from: &'a istio::StringMatch, field: &str) -> Result<Kind<'a>, Fault> {
+    match (&from.exact, &from.prefix, &from.regex) {
+        (Some(text), None, None) => Ok(Kind::Exact(text)),
+        (None, Some(text), None) => Ok(Kind::Prefix(text)),
+        (None, None, Some(text)) => Ok(Kind::Regex(text)),
+        (None, None, None) => Ok(Kind::Present),
+        _ => {
+            let reason = "accepted: one of exact, prefix, regex".to_owned();
+            Err((field.to_owned(), reason))
+        }
+    }
+}

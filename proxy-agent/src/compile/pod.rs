@@ -1,0 +1,194 @@
+//! Pods: who is captured, and why not.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod as KubePod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::Options;
+use super::index::{At, Index};
+use super::problems::Problems;
+use crate::model::{CaptureDecision, NotCaptured, Pod};
+
+/// On pods (annotation) and namespaces (label): `enabled` or `disabled`.
+const CAPTURE: &str = "proxy-agent.io/capture";
+/// On pods and namespaces (annotation): `open` or `closed`.
+const ON_FAILURE: &str = "proxy-agent.io/on-failure";
+/// Annotations that sidecar injectors leave.
+const SIDECAR_ANNOTATIONS: [&str; 2] = ["sidecar.istio.io/status", "linkerd.io/proxy-version"];
+/// Names of sidecar containers.
+const SIDECAR_CONTAINERS: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
+
+/// Compiles the pods that may run on this node, by uid.
+pub(super) fn compile(
+    index: &Index<'_>,
+    options: &Options,
+    problems: &mut Problems,
+) -> HashMap<Arc<str>, Arc<Pod>> {
+    let mut pods = HashMap::new();
+    for at in index.pods.values().flatten() {
+        let node = at
+            .object
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.as_ref());
+        if node.is_some() && options.node_name.is_some() && node != options.node_name.as_ref() {
+            continue;
+        }
+        let capture = decide(at, index, options, problems);
+        let metadata = &at.object.metadata;
+        let Some(uid) = metadata.uid.as_deref().filter(|uid| !uid.is_empty()) else {
+            if matches!(capture, CaptureDecision::Capture { .. }) {
+                let reason = "no uid: the pod's cgroup cannot be told, so it is not captured";
+                problems.warning(at.located, "metadata.uid", reason);
+            }
+            continue;
+        };
+        let pod = Pod {
+            uid: uid.into(),
+            namespace: Arc::clone(&at.located.id.namespace),
+            name: Arc::clone(&at.located.id.name),
+            ips: ips(at.object),
+            capture,
+        };
+        pods.insert(Arc::clone(&pod.uid), Arc::new(pod));
+    }
+    pods
+}
+
+/// `status.podIPs`, or `status.podIP` alone.
+pub(super) fn ips(pod: &KubePod) -> Vec<IpAddr> {
+    let Some(status) = &pod.status else {
+        return Vec::new();
+    };
+    let mut ips: Vec<IpAddr> = status
+        .pod_ip
+        .iter()
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    for ip in status.pod_ips.iter().flatten() {
+        if let Ok(ip) = ip.ip.parse() {
+            if !ips.contains(&ip) {
+                ips.push(ip);
+            }
+        }
+    }
+    ips
+}
+
+/// Whether the pod has run to completion.
+pub(super) fn is_completed(pod: &KubePod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn decide(
+    at: &At<'_, KubePod>,
+    index: &Index<'_>,
+    options: &Options,
+    problems: &mut Problems,
+) -> CaptureDecision {
+    use CaptureDecision::{Capture, LeaveAlone};
+    let namespace = index.namespaces.get(&*at.located.id.namespace);
+    let own = switch(
+        at,
+        &at.object.metadata.annotations,
+        Field::Annotation,
+        problems,
+    );
+    let inherited =
+        namespace.and_then(|at| switch(at, &at.object.metadata.labels, Field::Label, problems));
+    if at
+        .object
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.host_network == Some(true))
+    {
+        return LeaveAlone(NotCaptured::HostNetwork);
+    }
+    if is_completed(at.object) {
+        return LeaveAlone(NotCaptured::Completed);
+    }
+    let system = &*at.located.id.namespace == "kube-system"
+        || options.agent_namespace.as_deref() == Some(&*at.located.id.namespace);
+    match own.or(inherited) {
+        Some(false) => return LeaveAlone(NotCaptured::Disabled),
+        None if !options.capture_all => return LeaveAlone(NotCaptured::NotEnabled),
+        None if system => return LeaveAlone(NotCaptured::SystemNamespace),
+        Some(true) | None => {}
+    }
+    let sidecar = has_sidecar(at.object);
+    if sidecar && own != Some(true) {
+        return LeaveAlone(NotCaptured::Sidecar);
+    }
+    Capture {
+        fail_closed: fail_closed(at, problems)
+            .or_else(|| namespace.and_then(|at| fail_closed(at, problems)))
+            .unwrap_or(false),
+        avoid_sidecar_ports: sidecar,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Field {
+    Label,
+    Annotation,
+}
+
+type Texts = Option<std::collections::BTreeMap<String, String>>;
+
+/// The value of the capture switch; a bad value counts as none, and is named.
+fn switch<T>(at: &At<'_, T>, texts: &Texts, field: Field, problems: &mut Problems) -> Option<bool> {
+    let field = match field {
+        Field::Label => "metadata.labels",
+        Field::Annotation => "metadata.annotations",
+    };
+    match texts.as_ref()?.get(CAPTURE)?.as_str() {
+        "enabled" => Some(true),
+        "disabled" => Some(false),
+        other => {
+            let reason = format!("found `{other}`, accepted: enabled, disabled");
+            problems.once(at.located, format!("{field}[{CAPTURE}]"), reason);
+            None
+        }
+    }
+}
+
+fn fail_closed<T>(at: &At<'_, T>, problems: &mut Problems) -> Option<bool> {
+    let metadata: Option<&ObjectMeta> = at.located.object.metadata();
+    match metadata?.annotations.as_ref()?.get(ON_FAILURE)?.as_str() {
+        "closed" => Some(true),
+        "open" => Some(false),
+        other => {
+            let reason = format!("found `{other}`, accepted: open, closed");
+            problems.once(
+                at.located,
+                format!("metadata.annotations[{ON_FAILURE}]"),
+                reason,
+            );
+            None
+        }
+    }
+}
+
+fn has_sidecar(pod: &KubePod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    let annotated = annotations.is_some_and(|annotations| {
+        SIDECAR_ANNOTATIONS
+            .iter()
+            .any(|name| annotations.contains_key(*name))
+    });
+    annotated
+        || pod.spec.as_ref().is_some_and(|spec| {
+            let native = spec.init_containers.iter().flatten();
+            spec.containers
+                .iter()
+                .chain(native)
+                .any(|container| SIDECAR_CONTAINERS.contains(&container.name.as_str()))
+        })
+}

@@ -1,0 +1,204 @@
+//! Attachments and ports to listeners: which dialect decides, and in which order rules are tried.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::attach::{Attachment, Dialect, sort_by_precedence};
+use super::by_key::ByKey;
+use super::cluster_ids::ClusterIds;
+use super::problems::Problems;
+use super::service::{Declared, Port, Ports};
+use crate::model::{
+    Action, ClusterId, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, Match,
+    PassReason, RouteTable, Rule, Timeouts, WeightedDestination,
+};
+
+/// Attachments by Service.
+pub(super) type ByService<'s, 'a> = ByKey<'a, Vec<&'s Attachment<'a>>>;
+
+/// Groups attachments by their Service; the order stays.
+pub(super) fn by_service<'s, 'a>(attachments: &'s [Attachment<'a>]) -> ByService<'s, 'a> {
+    let mut grouped = ByService::default();
+    for attachment in attachments {
+        grouped.or_default(attachment.service).push(attachment);
+    }
+    grouped
+}
+
+/// The listeners of one port: one, or two when some of its addresses pass.
+pub(super) fn listeners(
+    port: &Port<'_>,
+    attached: &[&Attachment<'_>],
+    named_by_linkerd: NamedByLinkerd,
+    ids: &mut ClusterIds,
+) -> Vec<Listener> {
+    let cluster = ids.id(&port.cluster);
+    let attached: Vec<_> = attached
+        .iter()
+        .copied()
+        .filter(|one| one.is_for(port))
+        .collect();
+    let http = !attached.is_empty()
+        || matches!(port.declared, Declared::Http(_))
+        || named_by_linkerd == NamedByLinkerd::Yes;
+    let protocol = if http {
+        ListenerProtocol::Http
+    } else {
+        ListenerProtocol::Tcp
+    };
+    let verdict = port
+        .pass
+        .map_or(ListenerVerdict::Proxy(protocol), ListenerVerdict::Pass);
+    let (namespace, service) = port.at.key();
+    let routes = table(&attached, None, port).unwrap_or_else(|| implicit(cluster));
+    let clients: BTreeSet<&Arc<str>> = attached
+        .iter()
+        .filter_map(|one| one.clients.as_ref())
+        .collect();
+    let consumer_routes = clients.into_iter().filter_map(|namespace| {
+        Some((
+            Arc::clone(namespace),
+            Arc::new(table(&attached, Some(namespace), port)?),
+        ))
+    });
+    let listener = Listener {
+        namespace: namespace.into(),
+        service: service.into(),
+        port: port.number,
+        port_name: port.kube.name.as_deref().unwrap_or_default().into(),
+        addresses: port.addresses.clone(),
+        verdict,
+        cluster,
+        routes: Arc::new(routes),
+        consumer_routes: consumer_routes.collect(),
+    };
+    let passed = (!port.passed_addresses.is_empty() && port.pass.is_none()).then(|| Listener {
+        addresses: port.passed_addresses.clone(),
+        verdict: ListenerVerdict::Pass(PassReason::IpModeProxy),
+        ..listener.clone()
+    });
+    [Some(listener), passed].into_iter().flatten().collect()
+}
+
+/// Whether a `linkerd.io/v1` object names the port's Service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum NamedByLinkerd {
+    Yes,
+    No,
+}
+
+/// The table for clients of `clients`, or for all others; `None` if nothing is for them alone.
+fn table(
+    attached: &[&Attachment<'_>],
+    clients: Option<&Arc<str>>,
+    port: &Port<'_>,
+) -> Option<RouteTable> {
+    let by = |dialect: Dialect| -> Vec<&Attachment<'_>> {
+        let of_dialect = attached
+            .iter()
+            .copied()
+            .filter(|one| one.dialect == dialect);
+        of_dialect
+            .filter(|one| one.clients.as_ref() == clients)
+            .collect()
+    };
+    let routes = by(Dialect::GatewayApi);
+    if !routes.is_empty() {
+        let mut rules = rules_of(&routes, port);
+        sort_by_precedence(&mut rules);
+        return Some(RouteTable {
+            origin: origin(&routes),
+            rules,
+        });
+    }
+    let producer =
+        |one: &&Attachment<'_>| one.dialect == Dialect::GatewayApi && one.clients.is_none();
+    if clients.is_some() && attached.iter().any(producer) {
+        return None;
+    }
+    let first = by(Dialect::VirtualService)
+        .into_iter()
+        .take(1)
+        .collect::<Vec<_>>();
+    (!first.is_empty()).then(|| RouteTable {
+        origin: origin(&first),
+        rules: rules_of(&first, port),
+    })
+}
+
+fn rules_of(attached: &[&Attachment<'_>], port: &Port<'_>) -> Vec<Rule> {
+    let rules = attached.iter().flat_map(|one| one.rules.iter());
+    let here = rules.filter(|one| one.port.is_none_or(|number| number == port.number));
+    here.map(|one| one.rule.clone()).collect()
+}
+
+fn origin(attached: &[&Attachment<'_>]) -> Arc<str> {
+    let names: Vec<_> = attached
+        .iter()
+        .map(|one| one.located.id.to_string())
+        .collect();
+    names.join(", ").into()
+}
+
+/// The table of a port without routes: everything to its own endpoints.
+pub(super) fn implicit(cluster: ClusterId) -> RouteTable {
+    RouteTable {
+        origin: "implicit".into(),
+        rules: vec![Rule {
+            object: None,
+            field: "".into(),
+            conditions: Match::default(),
+            action: Arc::new(Action::Forward {
+                filters: Filters::default(),
+                destinations: vec![WeightedDestination {
+                    weight: 1,
+                    destination: Destination::Cluster(cluster),
+                    filters: Filters::default(),
+                }],
+            }),
+            timeouts: Timeouts::default(),
+        }],
+    }
+}
+
+/// Names the routes that another one shadows, and those that no port takes up.
+pub(super) fn name_what_is_without_effect(
+    grouped: &ByService<'_, '_>,
+    ports: &Ports<'_>,
+    problems: &mut Problems,
+) {
+    for (key, attached) in grouped.iter() {
+        let of_service = ports.get(key).map(Vec::as_slice).unwrap_or_default();
+        for (index, one) in attached.iter().enumerate() {
+            if let Some(reason) = without_effect(one, &attached[..index], of_service) {
+                let reason = format!("of no effect on Service {}/{}: {reason}", key.0, key.1);
+                problems.warning(one.located, "", reason);
+            }
+        }
+    }
+}
+
+/// Why an attachment does nothing, if so. `before` come first in the order of precedence.
+fn without_effect(
+    one: &Attachment<'_>,
+    before: &[&Attachment<'_>],
+    ports: &[Port<'_>],
+) -> Option<String> {
+    let taken: Vec<_> = ports.iter().filter(|port| one.is_for(port)).collect();
+    if taken.is_empty() {
+        return Some("it has no port that can be HTTP; name one by `port`".to_owned());
+    }
+    if taken.iter().all(|port| port.pass.is_some()) {
+        let reason = taken[0].pass.map(PassReason::name).unwrap_or_default();
+        return Some(format!("its connections pass ({reason})"));
+    }
+    if one.dialect == Dialect::GatewayApi {
+        return None; // HTTPRoutes of one Service are merged
+    }
+    let winner = before.iter().find(|rival| {
+        let same_port = rival.port.is_none() || rival.port == one.port;
+        let producer = rival.dialect == Dialect::GatewayApi && rival.clients.is_none();
+        same_port && (producer || rival.clients == one.clients)
+    })?;
+    Some(format!("{} decides", winner.located.id))
+}

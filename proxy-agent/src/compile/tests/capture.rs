@@ -1,0 +1,152 @@
+//! Which pods are captured.
+
+use super::{compile, only_problem, problems, set};
+use crate::compile::{Compiler, Options};
+use crate::model::{CaptureDecision, NotCaptured, Snapshot};
+use crate::objects::Origin;
+
+const CAPTURED: CaptureDecision = CaptureDecision::Capture {
+    fail_closed: false,
+    avoid_sidecar_ports: false,
+};
+
+fn text(namespace: &str, metadata: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: ns{namespace}}}\n---\n\
+         apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: ns, uid: u{metadata}}}\n\
+         spec: {{containers: [{{name: c}}]{spec}}}\nstatus: {{phase: Running}}\n"
+    )
+}
+
+fn decision(snapshot: &Snapshot) -> CaptureDecision {
+    snapshot.pods["u"].capture
+}
+
+const ON: &str = ", annotations: {proxy-agent.io/capture: enabled}";
+const OFF: &str = ", annotations: {proxy-agent.io/capture: disabled}";
+const NS_ON: &str = ", labels: {proxy-agent.io/capture: enabled}";
+const NS_OFF: &str = ", labels: {proxy-agent.io/capture: disabled}";
+
+#[test]
+fn the_pods_own_word_counts_before_its_namespaces() {
+    use NotCaptured::{Disabled, NotEnabled};
+    for (namespace, pod, expected) in [
+        ("", "", CaptureDecision::LeaveAlone(NotEnabled)),
+        (NS_ON, "", CAPTURED),
+        (NS_ON, OFF, CaptureDecision::LeaveAlone(Disabled)),
+        (NS_OFF, ON, CAPTURED),
+        (NS_OFF, "", CaptureDecision::LeaveAlone(Disabled)),
+        ("", ON, CAPTURED),
+    ] {
+        let snapshot = compile(&text(namespace, pod, ""));
+        assert_eq!(decision(&snapshot), expected, "{namespace} {pod}");
+        assert_eq!(problems(&snapshot), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn some_pods_are_left_alone_whoever_asks() {
+    let completed = text(NS_ON, ON, "").replace("Running", "Succeeded");
+    for (text, expected) in [
+        (
+            text(NS_ON, ON, ", hostNetwork: true"),
+            NotCaptured::HostNetwork,
+        ),
+        (completed, NotCaptured::Completed),
+        (
+            text(NS_ON, ", annotations: {sidecar.istio.io/status: '{}'}", ""),
+            NotCaptured::Sidecar,
+        ),
+        (
+            text(NS_ON, "", "").replace("name: c", "name: linkerd-proxy"),
+            NotCaptured::Sidecar,
+        ),
+        (
+            text(NS_ON, "", ", initContainers: [{name: istio-proxy}]"),
+            NotCaptured::Sidecar,
+        ),
+    ] {
+        assert_eq!(
+            decision(&compile(&text)),
+            CaptureDecision::LeaveAlone(expected)
+        );
+    }
+}
+
+#[test]
+fn a_pod_with_a_sidecar_that_asks_for_it_is_captured_beside_it() {
+    let snapshot = compile(&text("", ON, ", initContainers: [{name: istio-proxy}]"));
+    let expected = CaptureDecision::Capture {
+        fail_closed: false,
+        avoid_sidecar_ports: true,
+    };
+    assert_eq!(decision(&snapshot), expected);
+}
+
+#[test]
+fn on_failure_is_the_pods_or_the_namespaces() {
+    let closed = |snapshot: &Snapshot| match decision(snapshot) {
+        CaptureDecision::Capture { fail_closed, .. } => fail_closed,
+        CaptureDecision::LeaveAlone(_) => panic!("captured"),
+    };
+    let namespace = format!("{NS_ON}, annotations: {{proxy-agent.io/on-failure: closed}}");
+    assert!(closed(&compile(&text(&namespace, "", ""))));
+    let open = ", annotations: {proxy-agent.io/on-failure: open}";
+    assert!(!closed(&compile(&text(&namespace, open, ""))));
+    assert!(closed(&compile(&text(
+        NS_ON,
+        &open.replace("open", "closed"),
+        ""
+    ))));
+}
+
+#[test]
+fn capture_all_leaves_out_the_system_and_the_agents_own() {
+    let all = Options {
+        capture_all: true,
+        agent_namespace: Some("agent".to_owned()),
+        node_name: Some("here".to_owned()),
+        ..Options::default()
+    };
+    let decide = |text: &str| {
+        let snapshot = Compiler::default().compile(&[set(text, Origin::Files)], &all);
+        snapshot.pods.get("u").map(|pod| pod.capture)
+    };
+    let plain = text("", "", "");
+    let system = CaptureDecision::LeaveAlone(NotCaptured::SystemNamespace);
+    assert_eq!(decide(&plain), Some(CAPTURED));
+    assert_eq!(decide(&plain.replace("ns", "kube-system")), Some(system));
+    assert_eq!(decide(&plain.replace("ns", "agent")), Some(system));
+    assert_eq!(
+        decide(&text("", ON, "").replace("namespace: ns", "namespace: agent")),
+        Some(CAPTURED)
+    );
+    assert_eq!(decide(&text("", "", ", nodeName: here")), Some(CAPTURED));
+    assert_eq!(
+        decide(&text("", "", ", nodeName: there")),
+        None,
+        "another node's"
+    );
+}
+
+#[test]
+fn bad_values_and_a_missing_uid_are_named() {
+    for (text, expected) in [
+        (
+            text("", &ON.replace("enabled", "yes"), "").replace("yes", "'yes'"),
+            "Pod ns/p: metadata.annotations[proxy-agent.io/capture]: found `yes`, \
+             accepted: enabled, disabled",
+        ),
+        (
+            text(&NS_ON.replace("enabled", "on"), "", ""),
+            "Namespace ns: metadata.labels[proxy-agent.io/capture]: found `on`, \
+             accepted: enabled, disabled",
+        ),
+        (
+            text("", ON, "").replace(", uid: u", ""),
+            "Pod ns/p: metadata.uid: no uid: the pod's cgroup cannot be told, so it is not captured",
+        ),
+    ] {
+        assert_eq!(only_problem(&compile(&text)), expected);
+    }
+}

@@ -1,0 +1,38 @@
+//! Metrics of the programs and maps in the kernel.
+
+use std::fmt;
+
+use super::{Metric, Page, Picture};
+use crate::status::MapStatus;
+
+pub(super) fn write(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
+    let bpf = &picture.status.bpf;
+    let outcomes = Metric::new("hook_outcomes", "Outcomes of the hooks, by counter");
+    let counters = bpf.counters.iter();
+    page.counters(
+        &outcomes,
+        counters.map(|counter| (vec![("outcome", &*counter.name)], counter.value)),
+    )?;
+    let swept = Metric::new(
+        "flows_swept",
+        "Redirected connections that were never accepted and were forgotten after 60 s",
+    );
+    page.counter(&swept, bpf.flows_swept_total)?;
+    let attached = Metric::new("bpf_program_attached", "1 if the kernel lists the program");
+    let programs = bpf.programs.iter();
+    page.gauges(
+        &attached,
+        programs.map(|program| {
+            let value = f64::from(u8::from(program.attached));
+            (vec![("program", &*program.name)], value)
+        }),
+    )?;
+    let each = |value: fn(&MapStatus) -> u64| {
+        let maps = bpf.maps.iter();
+        maps.map(move |map| (vec![("map", &*map.name)], value(map) as f64))
+    };
+    let entries = Metric::new("bpf_map_entries", "Entries in the map");
+    page.gauges(&entries, each(|map| map.entries))?;
+    let room = Metric::new("bpf_map_max_entries", "Entries that the map has room for");
+    page.gauges(&room, each(|map| map.max_entries))
+}

@@ -1,0 +1,135 @@
+//! Finds the rule of a request and says what follows from it. Pure: no I/O, never awaits.
+//!
+//! Tables are compiled and sorted elsewhere; here the first rule that matches is the answer.
+
+mod edit;
+mod header;
+mod path;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use http::{HeaderMap, Method};
+
+use crate::model::{Match, RouteTable, Rule, StringMatch, WeightedDestination};
+
+pub use edit::{location, rewrite_path};
+pub use query::strip_port;
+
+/// What rules look at in a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// The query, without the `?`.
+    pub query: Option<&'a str>,
+    /// The authority, with or without a port, in any letter case.
+    pub authority: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// The condition of a rule that a request does not meet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unmet {
+    /// On the path.
+    Path,
+    /// On the method.
+    Method,
+    /// On the authority.
+    Authority,
+    /// On the header at this index of [`Match::headers`].
+    Header(usize),
+    /// On the query parameter at this index of [`Match::query`].
+    Query(usize),
+}
+
+impl RouteTable {
+    /// The rule that decides; `None` means 404. Allocates nothing, unless a condition looks at a
+    /// header that occurs several times or at a query parameter that is percent-encoded.
+    pub fn find(&self, request: &RequestView<'_>) -> Option<&Rule> {
+        self.rules
+            .iter()
+            .find(|rule| rule.conditions.holds(request))
+    }
+}
+
+impl Match {
+    /// Whether every condition holds.
+    pub fn holds(&self, request: &RequestView<'_>) -> bool {
+        self.unmet(request).is_none()
+    }
+
+    /// The first condition that does not hold, cheap ones first.
+    pub fn unmet(&self, request: &RequestView<'_>) -> Option<Unmet> {
+        if self
+            .path
+            .as_ref()
+            .is_some_and(|path| !path.holds(request.path))
+        {
+            return Some(Unmet::Path);
+        }
+        if self
+            .method
+            .as_ref()
+            .is_some_and(|method| method != request.method)
+        {
+            return Some(Unmet::Method);
+        }
+        let authority = self.authority.as_ref();
+        if authority.is_some_and(|condition| !condition.holds_for_host(request.authority)) {
+            return Some(Unmet::Authority);
+        }
+        let header = |condition| !header::holds(condition, request.headers);
+        if let Some(index) = self.headers.iter().position(header) {
+            return Some(Unmet::Header(index));
+        }
+        let query = |condition| !query::holds(condition, request.query);
+        self.query.iter().position(query).map(Unmet::Query)
+    }
+}
+
+impl StringMatch {
+    /// Whether the condition holds for a text.
+    pub fn holds(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(expected) => text == &**expected,
+            Self::Prefix(prefix) => text.starts_with(&**prefix),
+            Self::Regex(regex) => regex.is_match(text),
+            Self::Present => true,
+        }
+    }
+
+    /// Whether it holds for a host, without regard to its port and letter case. Expressions are
+    /// tried against the host as it was sent, without the port.
+    fn holds_for_host(&self, authority: &str) -> bool {
+        let host = strip_port(authority);
+        match self {
+            Self::Exact(expected) => host.eq_ignore_ascii_case(strip_port(expected)),
+            Self::Prefix(prefix) => host
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
+            Self::Regex(regex) => regex.is_match(host),
+            Self::Present => !host.is_empty(),
+        }
+    }
+}
+
+/// The destination of one request. `draw` is a uniform random word; `None` only when no
+/// destination has a share.
+pub fn choose(destinations: &[WeightedDestination], draw: u32) -> Option<&WeightedDestination> {
+    if let [only] = destinations {
+        return (only.weight > 0).then_some(only);
+    }
+    let total: u64 = destinations.iter().map(|one| u64::from(one.weight)).sum();
+    // The draw scaled to 0..total (Lemire 2019, doi:10.1145/3230636, without the rejection step).
+    let mut left = (u64::from(draw) * total) >> 32;
+    destinations.iter().find(|one| {
+        let weight = u64::from(one.weight);
+        let hit = left < weight;
+        left = left.saturating_sub(weight);
+        hit
+    })
+}

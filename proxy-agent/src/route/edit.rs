@@ -1,0 +1,52 @@
+//! Rewritten paths and the `Location` of redirects.
+
+use super::{RequestView, strip_port};
+use crate::model::{PathMatch, PathRewrite, Redirect, Rule};
+
+/// The path that a rewrite makes of `path`, which has no query and matched `rule`.
+pub fn rewrite_path(rule: &Rule, rewrite: &PathRewrite, path: &str) -> String {
+    let matched = match &rule.conditions.path {
+        Some(PathMatch::ElementPrefix(prefix) | PathMatch::StringPrefix(prefix)) => prefix.len(),
+        Some(PathMatch::Exact(_) | PathMatch::Regex(_)) | None => 0,
+    };
+    let rest = path.get(matched..).unwrap_or_default();
+    let rewritten = match rewrite {
+        PathRewrite::Full(full) => full.to_string(),
+        // HTTPPathModifier of the Gateway API v1 reference: by whole elements, so a trailing `/`
+        // of the replacement counts for nothing.
+        PathRewrite::Prefix(prefix) => format!("{}{rest}", prefix.trim_end_matches('/')),
+        PathRewrite::StringPrefix(prefix) => format!("{prefix}{rest}"),
+    };
+    if rewritten.starts_with('/') {
+        return rewritten;
+    }
+    format!("/{rewritten}")
+}
+
+/// The value of `Location` (HTTPRequestRedirectFilter of the Gateway API v1 reference). `port` is
+/// the one that the client connected to: it stays unless the redirect names a port or a scheme.
+pub fn location(rule: &Rule, redirect: &Redirect, request: &RequestView<'_>, port: u16) -> String {
+    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let well_known = if scheme == "https" { 443 } else { 80 };
+    let port = match (redirect.port, &redirect.scheme) {
+        (Some(port), _) => port,
+        (None, Some(_)) => well_known,
+        (None, None) => port,
+    };
+    let host = redirect.hostname.as_deref();
+    let host = host.unwrap_or_else(|| strip_port(request.authority));
+    let path = redirect.path.as_ref().map_or_else(
+        || request.path.to_owned(),
+        |rewrite| rewrite_path(rule, rewrite, request.path),
+    );
+    let port = if port == well_known {
+        String::new()
+    } else {
+        format!(":{port}")
+    };
+    let query = request
+        .query
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    format!("{scheme}://{host}{port}{path}{query}")
+}

@@ -1,0 +1,44 @@
+//! Conditions on paths.
+
+use crate::model::PathMatch;
+
+impl PathMatch {
+    /// Whether the condition holds for a path without its query.
+    pub fn holds(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(expected) => path == &**expected,
+            Self::ElementPrefix(prefix) => path
+                .strip_prefix(&**prefix)
+                .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/')),
+            Self::StringPrefix(prefix) => path.starts_with(&**prefix),
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_by_element_or_by_text() {
+        let element = |prefix: &str| PathMatch::ElementPrefix(prefix.into());
+        let string = |prefix: &str| PathMatch::StringPrefix(prefix.into());
+        for (condition, path, expected) in [
+            (element("/foo"), "/foo", true),
+            (element("/foo"), "/foo/", true),
+            (element("/foo"), "/foo/x", true),
+            (element("/foo"), "/foobar", false),
+            (element("/foo"), "/fo", false),
+            (element(""), "/", true),
+            (element(""), "/x", true),
+            (element(""), "*", true),
+            (string("/foo"), "/foobar", true),
+            (string("/foo/"), "/foo", false),
+            (PathMatch::Exact("/foo".into()), "/foo", true),
+            (PathMatch::Exact("/foo".into()), "/foo/", false),
+        ] {
+            assert_eq!(condition.holds(path), expected, "{condition:?} on {path}");
+        }
+    }
+}

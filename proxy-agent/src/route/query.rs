@@ -1,0 +1,117 @@
+//! Conditions on query parameters, and the host of an authority.
+
+use std::borrow::Cow;
+
+use crate::model::QueryMatch;
+
+/// Whether the condition holds: the first parameter of that name counts.
+pub(super) fn holds(condition: &QueryMatch, query: Option<&str>) -> bool {
+    let pairs = query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty());
+    let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let found = pairs.find(|(name, _)| decode(name).as_deref() == Some(&*condition.name));
+    found
+        .and_then(|(_, value)| decode(value))
+        .is_some_and(|value| condition.value.holds(&value))
+}
+
+/// Decodes `%41` and `+` (URL standard, application/x-www-form-urlencoded); `None` if the result
+/// is no UTF-8. Allocates only when there is something to decode.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
+        return Some(Cow::Borrowed(text));
+    }
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let escaped = bytes
+            .get(at + 1..at + 3)
+            .filter(|_| *byte == b'%')
+            .and_then(hex);
+        decoded.push(match (byte, escaped) {
+            (_, Some(escaped)) => escaped,
+            (b'+', None) => b' ',
+            (byte, None) => *byte,
+        });
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    let all = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    all.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// The host of an authority, without its port and without user information.
+pub fn strip_port(authority: &str) -> &str {
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    match host.rsplit_once(':') {
+        Some((before, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            // A bare IPv6 address has colons of its own.
+            if before.contains(':') && !before.ends_with(']') {
+                host
+            } else {
+                before
+            }
+        }
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::StringMatch;
+
+    #[test]
+    fn the_first_parameter_of_a_name_counts_after_decoding() {
+        let condition = |name: &str, value: &str| QueryMatch {
+            name: name.into(),
+            value: StringMatch::Exact(value.into()),
+        };
+        for (name, value, query, expected) in [
+            ("a", "1", Some("a=1"), true),
+            ("a", "1", Some("b=2&a=1"), true),
+            ("a", "1", Some("a=2&a=1"), false),
+            ("a", "", Some("a"), true),
+            ("a", "x y", Some("a=x+y"), true),
+            ("a", "x y", Some("a=x%20y"), true),
+            ("ä", "ö", Some("%C3%A4=%C3%B6"), true),
+            ("a", "%", Some("a=%"), true),
+            ("a", "%zz", Some("a=%zz"), true),
+            ("a", "%+1", Some("a=%+1"), false),
+            ("a", "1", Some("a=%ff"), false),
+            ("a", "1", Some(""), false),
+            ("a", "1", None, false),
+        ] {
+            assert_eq!(
+                holds(&condition(name, value), query),
+                expected,
+                "{name}={value} in {query:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_is_stripped_from_names_and_addresses() {
+        for (authority, host) in [
+            ("web", "web"),
+            ("web:80", "web"),
+            ("user@web:80", "web"),
+            ("10.0.0.1:80", "10.0.0.1"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("::1", "::1"),
+            ("", ""),
+        ] {
+            assert_eq!(strip_port(authority), host, "{authority}");
+        }
+    }
+}
