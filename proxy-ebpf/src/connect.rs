@@ -112,10 +112,10 @@ fn conclude(ctx: &SockAddrContext, asked: &Asked, steered: Result<Steer, Skip>) 
                     if log::admits(Level::Trace) {
                         trace!(
                             ctx,
-                            "connect to {:i} port {}: passed, outcome {}",
+                            "connect to {:i} port {}: {}",
                             asked.addr,
                             port,
-                            stat as u32
+                            stat.name()
                         );
                     }
                     ALLOW
@@ -124,10 +124,10 @@ fn conclude(ctx: &SockAddrContext, asked: &Asked, steered: Result<Steer, Skip>) 
                     if log::admits(Level::Debug) {
                         debug!(
                             ctx,
-                            "connect to {:i} port {}: refused, outcome {}",
+                            "connect to {:i} port {}: {}",
                             asked.addr,
                             port,
-                            stat as u32
+                            stat.name()
                         );
                     }
                     refuse()

@@ -89,11 +89,16 @@ impl Pod {
 
     /// Programs attached and fed, the pod not yet in `PODS`.
     pub(crate) fn new() -> Self {
+        Self::logging(LevelFilter::OFF)
+    }
+
+    /// As [`Self::new`], with programs that log.
+    pub(crate) fn logging(log_level: LevelFilter) -> Self {
         let place = Place::new();
         let (v4, v6) = listen(&place.netns);
         let kernel = Kernel::load(&LoadOptions {
             object: None,
-            log_level: LevelFilter::OFF,
+            log_level,
         });
         let pod = Self {
             kernel: kernel.expect("load the programs"),

@@ -1,0 +1,71 @@
+//! The programs' messages in the agent's log.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use proxy_ebpf::{PodFlags, Stat};
+use tracing::level_filters::LevelFilter;
+
+use crate::fixture::Pod;
+
+/// What `tracing` wrote, as text.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The programs' messages so far.
+fn messages(pod: &Pod) -> String {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let mut log = pod.kernel.take_log().unwrap();
+    tracing::subscriber::with_default(subscriber, || log.flush());
+    let bytes = lines.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn verdicts_are_logged_at_their_level() {
+    for (level, shown) in [
+        (LevelFilter::TRACE, [true, true]),
+        (LevelFilter::DEBUG, [true, false]),
+        (LevelFilter::INFO, [false, false]),
+    ] {
+        let pod = Pod::logging(level);
+        pod.enrol(PodFlags::CAPTURED);
+        pod.client("c(socket.socket(), '10.96.0.10', 80); c(socket.socket(), '10.96.0.11', 80)");
+        let log = messages(&pod);
+        let proxied = format!(
+            "DEBUG proxy_ebpf: connect to ::ffff:10.96.0.10 port 80 from netns {}: proxied to port 15001",
+            pod.cookie
+        );
+        let passed = "TRACE proxy_ebpf: connect to ::ffff:10.96.0.11 port 80: passed_frontend";
+        let found = [log.contains(&proxied), log.contains(passed)];
+        assert_eq!(found, shown, "at {level}: {log}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn log_lines_are_bounded_and_the_rest_is_counted() {
+    let pod = Pod::logging(LevelFilter::TRACE);
+    pod.client("for _ in range(2_000): c(socket.socket(), '10.96.0.10', 80)");
+    let lines = messages(&pod).lines().count() as u64;
+    assert_eq!(lines + pod.stat(Stat::LogDropped), 2_000);
+    assert!(lines < 1_500, "{lines} lines");
+}
