@@ -73,18 +73,20 @@ pub(super) struct Links {
 impl Links {
     /// Attaches all `programs`, beside any of others; on error none stays attached.
     ///
-    /// Sockops comes first: a connection that is steered must find its flow published.
+    /// Sockops comes first and goes last, in [`Drop`] as in the kernel's own closing of a dead
+    /// process's descriptors (the newest first): what is steered must find its flow published.
     pub(super) fn attach(programs: &[Program], cgroup: BorrowedFd<'_>) -> Result<Self, Error> {
         let keep = cgroup.try_clone_to_owned();
         let cgroup = keep.map_err(|source| Error::Attach {
             name: "cgroup",
             source,
         })?;
-        let links = programs
+        let mut links = programs
             .iter()
             .rev()
             .map(|program| program.attach(cgroup.as_fd()))
             .collect::<Result<Vec<_>, _>>()?;
+        links.reverse();
         Ok(Self {
             cgroup,
             _links: links,

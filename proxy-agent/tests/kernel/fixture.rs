@@ -21,8 +21,9 @@ pub(crate) const LISTENER_PORT: u16 = 15001;
 pub(crate) const SERVICES: [&str; 2] = ["10.96.0.10:80", "[fd00:96::10]:80"];
 /// A Service address with the verdict pass.
 pub(crate) const PASSED: &str = "10.96.0.11:80";
-/// An address of the pod.
-pub(crate) const POD_IP: &str = "10.77.0.2";
+/// The pod's addresses.
+const POD_IP: &str = "10.77.0.2";
+const POD_IP6: &str = "fd00:77::2";
 
 /// What every client script starts with. `c` connects and says how it went.
 const PRELUDE: &str = r#"
@@ -55,7 +56,10 @@ impl Place {
         let netns = &place.netns;
         sh(&format!(
             "ip netns add {netns} && ip -n {netns} link set lo up \
-             && ip -n {netns} addr add {POD_IP}/32 dev lo"
+             && ip -n {netns} link add eth0 type veth peer name eth0-peer \
+             && ip -n {netns} link set eth0 up && ip -n {netns} link set eth0-peer up \
+             && ip -n {netns} addr add {POD_IP}/32 dev eth0 \
+             && ip -n {netns} addr add {POD_IP6}/128 dev eth0 nodad"
         ));
         place
     }

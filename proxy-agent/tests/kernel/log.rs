@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use proxy_ebpf::{PodFlags, Stat};
 use tracing::level_filters::LevelFilter;
 
-use crate::fixture::Pod;
+use crate::fixture::{Pod, sh};
 
 /// What `tracing` wrote, as text.
 #[derive(Clone, Default)]
@@ -68,4 +68,20 @@ fn log_lines_are_bounded_and_the_rest_is_counted() {
     let lines = messages(&pod).lines().count() as u64;
     assert_eq!(lines + pod.stat(Stat::LogDropped), 2_000);
     assert!(lines < 1_500, "{lines} lines");
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn messages_that_are_off_are_not_in_the_program() {
+    let bytes = |level| {
+        let pod = Pod::logging(level);
+        let id = pod.kernel.attached()[0].id;
+        let shown = sh(&format!("bpftool prog show id {id}"));
+        let words: Vec<_> = shown.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "xlated").unwrap();
+        let size = words[at + 1].trim_end_matches('B');
+        size.parse::<u32>().unwrap()
+    };
+    let (off, trace) = (bytes(LevelFilter::OFF), bytes(LevelFilter::TRACE));
+    assert!(off * 2 < trace, "{off} and {trace} bytes");
 }

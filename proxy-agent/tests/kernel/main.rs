@@ -9,6 +9,7 @@
 mod attachment;
 mod fixture;
 mod flows;
+mod frontends;
 mod log;
 mod pass;
 mod steer;

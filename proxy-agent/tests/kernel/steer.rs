@@ -56,6 +56,9 @@ fn a_socket_bound_before_connect_is_steered_with_its_source() {
         ("V4", "0.0.0.0", "10.96.0.10"),
         ("V6", "::ffff:10.77.0.2", "::ffff:10.96.0.10"),
         ("V6", "::", "::ffff:10.96.0.10"),
+        ("V6", "::1", "fd00:96::10"),
+        ("V6", "fd00:77::2", "fd00:96::10"),
+        ("V6", "::", "fd00:96::10"),
     ] {
         let pod = Pod::captured();
         let said = pod.client(&format!(
@@ -63,11 +66,11 @@ fn a_socket_bound_before_connect_is_steered_with_its_source() {
              print(c(s, '{target}', 80), peer(s), s.getsockname()[1])"
         ));
         assert_eq!(said, format!("ok {target} 80 40123"), "bound to {source}");
-        assert_eq!(
-            pod.accept(&pod.v4),
-            addr("10.96.0.10:80"),
-            "bound to {source}"
-        );
+        let (listener, asked) = match target {
+            "fd00:96::10" => (&pod.v6, "[fd00:96::10]:80"),
+            _ => (&pod.v4, "10.96.0.10:80"),
+        };
+        assert_eq!(pod.accept(listener), addr(asked), "bound to {source}");
     }
 }
 
