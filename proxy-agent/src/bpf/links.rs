@@ -73,7 +73,7 @@ pub(super) struct Links {
 impl Links {
     /// Attaches all `programs`, beside any of others; on error none stays attached.
     ///
-    /// Sockops comes first and goes last, in [`Drop`] as in the kernel's own closing of a dead
+    /// Sockops comes first and goes last, on drop as in the kernel's own closing of a dead
     /// process's descriptors (the newest first): what is steered must find its flow published.
     pub(super) fn attach(programs: &[Program], cgroup: BorrowedFd<'_>) -> Result<Self, Error> {
         let keep = cgroup.try_clone_to_owned();

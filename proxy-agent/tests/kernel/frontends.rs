@@ -26,7 +26,7 @@ fn only_differences_are_written() {
         updated,
         removed,
     };
-    assert_eq!(reconcile(many(10, Verdict::Proxy)), report(10, 0, 3));
+    assert_eq!(reconcile(many(10, Verdict::Proxy)), report(10, 0, 4));
     assert_eq!(reconcile(many(10, Verdict::Proxy)), report(0, 0, 0));
     let mut wanted = many(5, Verdict::Pass);
     wanted.extend(many(2, Verdict::Proxy));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proxy_ebpf::{PodFlags, Stat};
 use tracing::level_filters::LevelFilter;
@@ -23,8 +24,14 @@ impl io::Write for Lines {
     }
 }
 
-/// The programs' messages so far.
-fn messages(pod: &Pod) -> String {
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// A subscriber for everything, and what it writes.
+fn recorder() -> (Lines, impl tracing::Subscriber + Send + Sync) {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -32,10 +39,15 @@ fn messages(pod: &Pod) -> String {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    (lines, subscriber)
+}
+
+/// The programs' messages so far.
+fn messages(pod: &Pod) -> String {
+    let (lines, subscriber) = recorder();
     let mut log = pod.kernel.take_log().unwrap();
     tracing::subscriber::with_default(subscriber, || log.flush());
-    let bytes = lines.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
+    lines.text()
 }
 
 #[test]
@@ -84,4 +96,32 @@ fn messages_that_are_off_are_not_in_the_program() {
     };
     let (off, trace) = (bytes(LevelFilter::OFF), bytes(LevelFilter::TRACE));
     assert!(off * 2 < trace, "{off} and {trace} bytes");
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn messages_are_pumped_as_they_come() {
+    let pod = Pod::logging(LevelFilter::TRACE);
+    let (lines, subscriber) = recorder();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = pod.kernel.take_log().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let pump = log.pump();
+        let seen = async {
+            for round in 1..=3 {
+                pod.client("c(socket.socket(), '10.96.0.10', 80)");
+                while lines.text().lines().count() < round {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        tokio::select! {
+            ended = pump => panic!("the pump ended: {ended:?}"),
+            seen = tokio::time::timeout(Duration::from_secs(5), seen) => seen.unwrap(),
+        }
+    });
 }

@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use proxy_ebpf::{PodFlags, Stat};
+use proxy_ebpf::{PodFlags, Settings, Stat};
 
-use crate::fixture::Pod;
+use crate::fixture::{Pod, STALE_AFTER_NS, node_cookie};
 
 #[test]
 #[ignore = "needs root and the eBPF object: cargo xtask e2e"]
@@ -61,7 +61,7 @@ fn a_pod_without_the_listener_passes() {
 #[ignore = "needs root and the eBPF object: cargo xtask e2e"]
 fn an_unknown_pod_is_refused_where_that_is_asked_for() {
     let pod = Pod::new();
-    pod.settle(true);
+    pod.settle(Settings::new(node_cookie(), 1, STALE_AFTER_NS, true));
     let said = pod.client("print(c(socket.socket(), '10.96.0.10', 80))");
     assert_eq!(said, "ECONNREFUSED");
     assert_eq!(pod.stat(Stat::RefusedUnknownPod), 1);
@@ -81,4 +81,36 @@ fn a_stale_heartbeat_passes_or_refuses_as_the_pod_asked() {
     assert_eq!(pod.stat(Stat::RefusedStale), 1);
     pod.kernel.heartbeat(0).unwrap().beat().unwrap();
     assert_eq!(pod.client(connect), "ok");
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn one_stuck_worker_is_enough_to_pass() {
+    let pod = Pod::captured();
+    pod.settle(Settings::new(node_cookie(), 2, STALE_AFTER_NS, false));
+    let connect = "print(c(socket.socket(), '10.96.0.10', 80))";
+    assert_eq!(pod.client(connect), "ENETUNREACH");
+    assert_eq!(pod.stat(Stat::PassedStale), 1);
+    pod.kernel.heartbeat(1).unwrap().beat().unwrap();
+    assert_eq!(pod.client(connect), "ok");
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn the_node_is_passed_even_if_it_was_enrolled() {
+    let pod = Pod::captured();
+    pod.settle(Settings::new(pod.cookie, 1, STALE_AFTER_NS, true));
+    let said = pod.client("print(c(socket.socket(), '10.96.0.10', 80))");
+    assert_eq!(said, "ENETUNREACH");
+    assert_eq!(pod.stat(Stat::PassedNode), 1);
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn an_agent_without_workers_passes() {
+    let pod = Pod::captured();
+    pod.settle(Settings::new(node_cookie(), 0, STALE_AFTER_NS, false));
+    let said = pod.client("print(c(socket.socket(), '10.96.0.10', 80))");
+    assert_eq!(said, "ENETUNREACH");
+    assert_eq!(pod.stat(Stat::PassedNotServing), 1);
 }

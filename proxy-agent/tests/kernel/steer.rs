@@ -1,9 +1,12 @@
 //! Connections of every kind that go to the agent, and what the application sees of it.
 
-use proxy_ebpf::{Stat, map};
+use std::io::Read;
+use std::thread;
+
+use proxy_ebpf::{FlowKey, Stat, map};
 
 use crate::addr;
-use crate::fixture::Pod;
+use crate::fixture::{LISTENER_PORT, Pod};
 
 #[test]
 #[ignore = "needs root and the eBPF object: cargo xtask e2e"]
@@ -102,4 +105,37 @@ fn a_socket_that_is_dissolved_and_connected_elsewhere_forgets_the_service() {
     assert_eq!(said, [service, "0", "ok 127.0.0.1 7000", "0", service]);
     assert_eq!(pod.stat(Stat::PassedNoFrontend), 1);
     assert_eq!(pod.stat(Stat::Proxied), 2);
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn each_of_many_connections_at_once_keeps_its_own_destination() {
+    const CONNECTIONS: usize = 2_000;
+    let pod = Pod::captured();
+    // Every client says where it meant to go; whoever accepts compares.
+    let script = "import threading\n\
+        def run(host, port):\n\
+        \x20 for _ in range(500):\n\
+        \x20   s = socket.create_connection((host, port)); s.sendall(b'%s:%d' % (host.encode(), port))\n\
+        \x20   s.shutdown(1); s.recv(1); s.close()\n\
+        to = [('10.96.0.10', 80), ('10.96.0.12', 8080)] * 2\n\
+        all = [threading.Thread(target=run, args=a) for a in to]\n\
+        for t in all: t.start()\n\
+        for t in all: t.join()\n\
+        print('done')";
+    thread::scope(|scope| {
+        let client = scope.spawn(|| pod.client(script));
+        pod.v4.set_nonblocking(false).unwrap();
+        for _ in 0..CONNECTIONS {
+            let (mut stream, source) = pod.v4.accept().unwrap();
+            let flow = FlowKey::from_accepted(pod.cookie, source, LISTENER_PORT);
+            let taken = pod.kernel.orig_dst().take(&flow).unwrap().unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).unwrap();
+            assert_eq!(taken.socket_addr().to_string(), said);
+        }
+        assert_eq!(client.join().unwrap(), "done");
+    });
+    assert_eq!(pod.entries(map::ORIG_DST), 0);
+    assert_eq!(pod.stat(Stat::FlowAborted), 0);
 }
