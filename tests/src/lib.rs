@@ -1,1 +1,35 @@
-//! The end-to-end harness.
+//! A Kubernetes node built out of network namespaces, and what the end-to-end tests need on it.
+//!
+//! One [`Node`] = a netns with a bridge, an nftables DNAT that stands in for kube-proxy, a cgroup
+//! tree like kubelet's, a directory of manifests. One [`Pod`] = a netns on that bridge, a cgroup, a
+//! process that holds both. [`Agent`] is the real binary on such a node.
+//!
+//! Nothing here knows the agent's code: the harness sees what a user sees. Everything is removed
+//! on drop; what a killed run leaves behind is swept by the next one ([`run_id`]).
+
+mod admin;
+mod agent;
+mod cgroup;
+mod config;
+pub mod echo;
+mod kube_proxy;
+mod load;
+pub mod manifest;
+mod netns;
+mod node;
+mod pod;
+mod process;
+mod run_id;
+mod service;
+mod wait;
+
+pub use agent::{Agent, AgentOptions};
+pub use cgroup::Layout;
+pub use config::ConfigDir;
+pub use load::{Attempt, Failure, Load, Report, Running, now_us};
+pub use netns::Netns;
+pub use node::{Node, NodeOptions};
+pub use pod::{Pod, PodOptions};
+pub use process::{Finished, Process, tool};
+pub use service::{Service, ServiceOptions};
+pub use wait::{PATIENCE, until, until_some};

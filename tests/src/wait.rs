@@ -1,0 +1,38 @@
+//! Waiting for a state, never for a time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// How long a state may take to come about before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// Polls until `look` answers true.
+///
+/// # Errors
+/// `what` did not come about within [`PATIENCE`], or looking failed at the last moment.
+pub fn until(what: &str, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
+    until_some(what, || Ok(look()?.then_some(())))
+}
+
+/// Polls until `look` answers with a value. Errors of `look` count as "not yet".
+///
+/// # Errors
+/// As [`until`]; the last error of `look` is the cause.
+pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = look();
+        if let Ok(Some(value)) = seen {
+            return Ok(value);
+        }
+        if Instant::now() >= deadline {
+            seen.with_context(|| format!("waiting until {what}"))?;
+            bail!("not within {PATIENCE:?}: {what}");
+        }
+        thread::sleep(INTERVAL);
+    }
+}

@@ -1,0 +1,134 @@
+//! SIGTERM: what is open ends well, and nobody new is refused.
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use proxy_e2e::{Agent, Load, Node, Pod, Service, until};
+
+struct Scene {
+    agent: Agent,
+    client: Pod,
+    web: Service,
+    _servers: Vec<Pod>,
+    _node: Node,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let node = Node::new()?;
+        let servers = node.echo_pods("web", 2)?;
+        let web = node.service("web").to(&servers)?;
+        let client = node.pod("client").captured().start()?;
+        let agent = Agent::start(&node)?;
+        agent.wait_captured([&client])?;
+        agent.wait_endpoints(&web, 2)?;
+        Ok(Self {
+            agent,
+            client,
+            web,
+            _servers: servers,
+            _node: node,
+        })
+    }
+}
+
+#[test]
+fn under_load_no_request_fails() -> Result<()> {
+    let scene = Scene::new()?;
+    let load = Load::new(&scene.web.url()).connections(4);
+    let loads = [
+        scene.client.start_load(&load)?,
+        scene.client.start_load(&load.clone().http2())?,
+        scene.client.start_load(&load.fresh().pause_ms(1))?,
+    ];
+    for load in &loads {
+        load.wait_answers(200)?;
+    }
+    assert_eq!(
+        scene.web.packets()?,
+        0,
+        "the control: the agent serves all of it"
+    );
+
+    scene.agent.stop()?;
+    for load in &loads {
+        load.wait_answers(load.answers() + 200)?;
+    }
+
+    for load in loads {
+        load.stop()?.flawless()?;
+    }
+    assert!(
+        scene.web.dnat_connections()? >= 200,
+        "afterwards by the ordinary path"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_request_under_way_is_answered() -> Result<()> {
+    let scene = Scene::new()?;
+    let url = scene.web.url_of("delay/2000");
+    let slow = scene.client.start_load(&Load::new(&url).requests(1))?;
+    until("the request is under way", || {
+        Ok(scene.agent.service("web")?["traffic"]["in_flight"] == 1)
+    })?;
+
+    scene.agent.stop()?;
+
+    slow.finish()?.all_ok(1)
+}
+
+#[test]
+fn readiness_is_withdrawn_and_liveness_is_not() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let url = scene.web.url_of("delay/3000");
+    let slow = scene.client.start_load(&Load::new(&url).requests(1))?;
+    until("the request is under way", || {
+        Ok(scene.agent.service("web")?["traffic"]["in_flight"] == 1)
+    })?;
+    assert_eq!(scene.agent.probe("/readyz")?.0, 200, "the control");
+
+    scene.agent.signal(Signal::SIGTERM)?;
+
+    until("/readyz says that it drains", || {
+        let (code, body) = scene.agent.probe("/readyz")?;
+        Ok(code == 503 && body.contains("drain"))
+    })?;
+    assert_eq!(scene.agent.probe("/healthz")?.0, 200);
+    slow.finish()?.all_ok(1)?;
+    assert!(scene.agent.process().wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn an_opaque_connection_goes_on_while_the_agent_drains() -> Result<()> {
+    let node = Node::new()?;
+    let server = node.pod("echo-0").start()?;
+    server.serve(
+        "e2e-tcp",
+        &[
+            "serve", "--name", "echo-0", "--port", "9000", "--mode", "greet",
+        ],
+    )?;
+    let echo = node.service("echo").port("tcp", 9000, 9000).to([&server])?;
+    let client = node.pod("client").captured().start()?;
+    let mut agent = Agent::start(&node)?;
+    agent.wait_captured([&client])?;
+    agent.wait_endpoints(&echo, 1)?;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/chat.py");
+    let mut chat = std::process::Command::new("/usr/bin/python3");
+    chat.args([script, &echo.ip().to_string(), "9000"]);
+    let mut chat = client.spawn("chat", chat)?;
+    chat.wait_for_output("HELLO echo-0")?;
+
+    agent.signal(Signal::SIGTERM)?;
+    until("the agent drains", || Ok(agent.probe("/readyz")?.0 == 503))?;
+    chat.input("still here\n")?;
+    chat.wait_for_output("got still here")?;
+
+    let output = chat.finish()?.success()?;
+    assert!(output.contains("END echo-0"), "{output}");
+    assert!(agent.process().wait()?.success());
+    assert_eq!(echo.packets()?, 0, "all of it went through the agent");
+    Ok(())
+}

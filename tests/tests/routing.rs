@@ -1,0 +1,359 @@
+//! HTTPRoutes by traffic: matches, weights, filters, failure answers.
+
+use anyhow::{Context, Result};
+use proxy_e2e::manifest::http_route;
+use proxy_e2e::{Agent, Load, Node, Pod, Service, until};
+use serde_json::{Value, json};
+
+/// A node with Services `web`, `blue` and `green` of one endpoint each, and a captured client.
+struct Scene {
+    agent: Agent,
+    client: Pod,
+    web: Service,
+    _pods: Vec<Pod>,
+    node: Node,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let node = Node::new()?;
+        let mut pods = Vec::new();
+        for name in ["web", "blue", "green"] {
+            let pod = node.echo_pod(&format!("{name}-0"))?;
+            let service = node.service(name).to([&pod])?;
+            pods.push((pod, service));
+        }
+        let client = node.pod("client").captured().start()?;
+        let agent = Agent::start(&node)?;
+        agent.wait_captured([&client])?;
+        let mut services = Vec::new();
+        let mut kept = Vec::new();
+        for (pod, service) in pods {
+            agent.wait_endpoints(&service, 1)?;
+            kept.push(pod);
+            services.push(service);
+        }
+        let web = services.swap_remove(0);
+        Ok(Self {
+            agent,
+            client,
+            web,
+            _pods: kept,
+            node,
+        })
+    }
+
+    /// Puts a route on `web` and waits until it is in force.
+    fn route(&self, rules: &Value) -> Result<()> {
+        let version = self.version()?;
+        self.node
+            .config()
+            .put("route.json", &[http_route("route", "web", rules)])?;
+        until("the route is in force", || Ok(self.version()? > version))
+    }
+
+    fn version(&self) -> Result<u64> {
+        let status = self.agent.status()?;
+        status["overview"]["snapshot_version"]
+            .as_u64()
+            .context("a snapshot version")
+    }
+
+    fn endpoint(&self, path: &str, arguments: &[&str]) -> Result<String> {
+        let url = self.web.url_of(path);
+        Ok(self
+            .client
+            .request(&[arguments, &[&url]].concat())?
+            .endpoint)
+    }
+}
+
+fn to(service: &str) -> Value {
+    json!([{ "name": service, "port": 80 }])
+}
+
+#[test]
+fn without_a_route_the_service_itself_answers_every_path() -> Result<()> {
+    let scene = Scene::new()?;
+    for path in ["", "a", "a/b?c=d"] {
+        assert_eq!(scene.endpoint(path, &[])?, "web-0", "{path}");
+    }
+    assert_eq!(scene.web.packets()?, 0);
+    Ok(())
+}
+
+#[test]
+fn paths_headers_methods_and_queries_choose_the_service() -> Result<()> {
+    let scene = Scene::new()?;
+    let path = |kind: &str, value: &str| json!({ "type": kind, "value": value });
+    scene.route(&json!([
+        { "matches": [{ "path": path("PathPrefix", "/foo") }], "backendRefs": to("blue") },
+        { "matches": [{ "path": path("Exact", "/foo/exact") }], "backendRefs": to("green") },
+        {
+            "matches": [{ "headers": [{ "name": "x-color", "value": "green" }] }],
+            "backendRefs": to("green"),
+        },
+        { "matches": [{ "method": "PUT" }], "backendRefs": to("blue") },
+        {
+            "matches": [{ "queryParams": [{ "name": "color", "value": "green" }] }],
+            "backendRefs": to("green"),
+        },
+        { "matches": [{ "path": path("Exact", "/own") }], "backendRefs": to("web") },
+    ]))?;
+
+    assert_eq!(scene.endpoint("foo", &[])?, "blue-0");
+    assert_eq!(scene.endpoint("foo/x", &[])?, "blue-0");
+    assert_eq!(scene.endpoint("foo/exact", &[])?, "green-0");
+    assert_eq!(scene.endpoint("any", &["-H", "X-Color: green"])?, "green-0");
+    assert_eq!(scene.endpoint("any", &["-X", "PUT"])?, "blue-0");
+    assert_eq!(scene.endpoint("any?a=b&color=green", &[])?, "green-0");
+    assert_eq!(scene.endpoint("own", &[])?, "web-0");
+    for unmatched in ["foobar", "", "own/more", "any?color=red"] {
+        let status = scene.client.status(&[&scene.web.url_of(unmatched)])?;
+        assert_eq!(
+            status, 404,
+            "{unmatched}: a route replaces the Service's own behaviour"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn weights_share_the_requests_out() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.route(&json!([{ "backendRefs": [
+        { "name": "blue", "port": 80, "weight": 80 },
+        { "name": "green", "port": 80, "weight": 20 },
+        { "name": "web", "port": 80, "weight": 0 },
+    ]}]))?;
+
+    let load = Load::new(&scene.web.url()).requests(1_000).connections(4);
+    let report = scene.client.load(&load)?;
+
+    report.all_ok(1_000)?;
+    // Five standard deviations of a binomial share of 20 %: 5 × sqrt(1,000 × 0.2 × 0.8) = 63.
+    let green = report.of("green-0");
+    assert!((137..=263).contains(&green), "{:?}", report.by_endpoint);
+    assert_eq!(report.of("web-0"), 0, "weight 0 gets nothing");
+    Ok(())
+}
+
+#[test]
+fn headers_are_set_added_and_removed_both_ways() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.route(&json!([{
+        "filters": [
+            { "type": "RequestHeaderModifier", "requestHeaderModifier": {
+                "set": [{ "name": "x-set", "value": "new" }],
+                "add": [{ "name": "x-add", "value": "more" }],
+                "remove": ["x-remove"],
+            }},
+            { "type": "ResponseHeaderModifier", "responseHeaderModifier": {
+                "set": [{ "name": "x-answered", "value": "yes" }],
+                "remove": ["x-peer"],
+            }},
+        ],
+        "backendRefs": to("blue"),
+    }]))?;
+
+    let url = scene.web.url();
+    let headers = [
+        "-H",
+        "x-set: old",
+        "-H",
+        "x-add: one",
+        "-H",
+        "x-remove: here",
+    ];
+    let answer = scene
+        .client
+        .request(&[&headers, &[url.as_str()][..]].concat())?;
+    let head = scene
+        .client
+        .curl(&["--include", &url])?
+        .success()?
+        .to_lowercase();
+
+    assert_eq!(answer.header("x-set"), "new");
+    assert_eq!(answer.header("x-add"), "one, more");
+    assert_eq!(answer.header("x-remove"), "");
+    assert!(head.contains("x-answered: yes"), "{head}");
+    assert!(!head.contains("x-peer:"), "{head}");
+    assert!(
+        head.contains("x-endpoint: blue-0"),
+        "the control: what is not named stays: {head}"
+    );
+    Ok(())
+}
+
+#[test]
+fn redirects_answer_without_an_endpoint() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.route(
+        &json!([{ "filters": [{ "type": "RequestRedirect", "requestRedirect": {
+            "scheme": "https",
+            "hostname": "example.org",
+            "path": { "type": "ReplaceFullPath", "replaceFullPath": "/moved" },
+            "statusCode": 301,
+        }}]}]),
+    )?;
+
+    let head = scene
+        .client
+        .curl(&["--include", &scene.web.url_of("old")])?
+        .success()?;
+    let head = head.to_lowercase();
+
+    assert!(head.starts_with("http/1.1 301"), "{head}");
+    assert!(
+        head.contains("location: https://example.org/moved\r"),
+        "{head}"
+    );
+    assert!(
+        !head.contains("x-endpoint"),
+        "no endpoint was asked: {head}"
+    );
+    Ok(())
+}
+
+#[test]
+fn rewrites_change_what_the_endpoint_sees() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.route(&json!([{
+        "matches": [{ "path": { "type": "PathPrefix", "value": "/api" } }],
+        "filters": [{ "type": "URLRewrite", "urlRewrite": {
+            "hostname": "inner.example",
+            "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/v2" },
+        }}],
+        "backendRefs": to("blue"),
+    }]))?;
+
+    let answer = scene.client.get(&scene.web.url_of("api/list?x=1"))?;
+
+    assert_eq!(answer.path, "/v2/list?x=1");
+    assert_eq!(answer.authority, "inner.example");
+    Ok(())
+}
+
+#[test]
+fn failures_have_a_status_and_a_reason() -> Result<()> {
+    let scene = Scene::new()?;
+    let empty = scene.node.service("empty").to([])?;
+    scene.agent.wait_endpoints(&empty, 0)?;
+    let exact = |path: &str| json!([{ "path": { "type": "Exact", "value": path } }]);
+    scene.route(&json!([
+        { "matches": exact("/empty"), "backendRefs": to("empty") },
+        { "matches": exact("/missing"), "backendRefs": to("no-such-service") },
+        {
+            "matches": exact("/delay/3000"),
+            "timeouts": { "request": "200ms" },
+            "backendRefs": to("blue"),
+        },
+        { "matches": exact("/abort"), "backendRefs": to("blue") },
+        { "matches": exact("/fine"), "backendRefs": to("blue") },
+    ]))?;
+
+    let cases = [
+        ("empty", 503),
+        ("missing", 500),
+        ("delay/3000", 504),
+        ("abort", 502),
+        ("x", 404),
+    ];
+    for (path, expected) in cases {
+        let url = scene.web.url_of(path);
+        let head = scene
+            .client
+            .curl(&["--include", &url])?
+            .success()?
+            .to_lowercase();
+        assert!(
+            head.starts_with(&format!("http/1.1 {expected}")),
+            "{path}: {head}"
+        );
+        let reason = head
+            .lines()
+            .find_map(|line| line.strip_prefix("x-proxy-agent-reason: "));
+        assert!(
+            reason.is_some_and(|reason| !reason.trim().is_empty()),
+            "{path}: {head}"
+        );
+    }
+    assert_eq!(scene.endpoint("fine", &[])?, "blue-0");
+    let direct = scene.client.status(&[&empty.url()])?;
+    assert_eq!(direct, 503, "a Service without endpoints");
+    Ok(())
+}
+
+#[test]
+fn a_consumer_route_is_seen_by_its_own_namespace_alone() -> Result<()> {
+    let scene = Scene::new()?;
+    let consumer = scene
+        .node
+        .pod("consumer")
+        .namespace("shop")
+        .captured()
+        .start()?;
+    scene.agent.wait_captured([&consumer])?;
+    let mut route = http_route(
+        "route",
+        "web",
+        &json!([{
+            "filters": [{ "type": "RequestHeaderModifier", "requestHeaderModifier": {
+                "set": [{ "name": "x-consumer", "value": "yes" }],
+            }}],
+            "backendRefs": [{ "name": "web", "namespace": "default", "port": 80 }],
+        }]),
+    );
+    route["metadata"]["namespace"] = json!("shop");
+    route["spec"]["parentRefs"][0]["namespace"] = json!("default");
+    let grant = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1beta1",
+        "kind": "ReferenceGrant",
+        "metadata": { "namespace": "default", "name": "shop" },
+        "spec": {
+            "from": [{
+                "group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop",
+            }],
+            "to": [{ "group": "", "kind": "Service" }],
+        },
+    });
+    let version = scene.version()?;
+    scene.node.config().put("consumer.yaml", &[route, grant])?;
+    until("the route is in force", || Ok(scene.version()? > version))?;
+
+    assert_eq!(consumer.get(&scene.web.url())?.header("x-consumer"), "yes");
+    assert_eq!(scene.client.get(&scene.web.url())?.header("x-consumer"), "");
+    Ok(())
+}
+
+#[test]
+fn a_change_of_routes_takes_effect_without_a_failed_request() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.route(&json!([{ "backendRefs": to("blue") }]))?;
+    let kept = scene
+        .client
+        .start_load(&Load::new(&scene.web.url()).connections(4))?;
+    let fresh = Load::new(&scene.web.url()).fresh().pause_ms(1);
+    let fresh = scene.client.start_load(&fresh)?;
+    kept.wait_answers(100)?;
+
+    for service in ["green", "blue", "green", "blue", "green"] {
+        scene.route(&json!([{ "backendRefs": to(service) }]))?;
+        kept.wait_answers(kept.answers() + 50)?;
+        fresh.wait_answers(fresh.answers() + 20)?;
+        assert_eq!(scene.endpoint("", &[])?, format!("{service}-0"));
+    }
+
+    for load in [kept, fresh] {
+        let report = load.stop()?;
+        report.flawless()?;
+        assert_eq!(
+            report.by_endpoint.len(),
+            2,
+            "both had some: {:?}",
+            report.by_endpoint
+        );
+    }
+    Ok(())
+}
