@@ -15,4 +15,5 @@ pub mod compile;
 pub mod model;
 pub mod objects;
 pub mod route;
+pub mod source;
 pub mod status;
