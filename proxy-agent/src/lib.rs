@@ -12,8 +12,10 @@
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
 pub mod compile;
+pub mod explain;
 pub mod model;
 pub mod objects;
 pub mod route;
 pub mod source;
 pub mod status;
+pub mod validate;
