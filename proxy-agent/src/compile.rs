@@ -66,6 +66,9 @@ impl Compiler {
         problems
             .0
             .extend(sets.iter().flat_map(|set| set.problems.iter().cloned()));
+        problems
+            .0
+            .extend(sets.iter().filter_map(|set| set.trouble_as_problem()));
         let index = Index::new(sets, &mut problems);
         let ports = service::ports(
             &index,

@@ -16,7 +16,7 @@ use crate::model::{
     Action, CaptureDecision, Destination, Listener, ListenerProtocol, ListenerVerdict, RouteTable,
     Rule, Snapshot, WeightedDestination,
 };
-use crate::route::{RequestView, location, strip_port};
+use crate::route::{RequestView, location, virtual_host};
 use crate::status::{ExplainedCluster, Explanation};
 
 pub use describe::describe;
@@ -69,53 +69,37 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
             url: query.url.clone(),
         });
     };
-    let default = if uri.scheme_str() == Some("https") {
-        443
-    } else {
-        80
-    };
-    let port = uri.port_u16().unwrap_or(default);
+    let tls = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let sent = query
         .headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let authority = sent.unwrap_or(host);
     let request = RequestView {
         method: &query.method,
         path: uri.path(),
         query: uri.query(),
-        authority,
+        authority: sent.unwrap_or(host),
         headers: &query.headers,
     };
     let mut answer = Explanation {
         from: from(snapshot, query),
         ..Explanation::default()
     };
-    let virtual_host = virtual_host(snapshot, &query.namespace, authority);
+    let virtual_host = virtual_host(snapshot, &query.namespace, request.authority);
     match resolve::resolve(snapshot, &query.namespace, host, port) {
         Resolved::Listener(listener) => {
-            answer.listener = format!(
-                "{}/{}:{}",
-                listener.namespace, listener.service, listener.port
-            );
             let address = listener.addresses.first().map(ToString::to_string);
             answer.address = address.unwrap_or_default();
+            let (namespace, service) = (&listener.namespace, &listener.service);
+            answer.listener = format!("{namespace}/{service}:{}", listener.port);
             answer.verdict = verdict(listener);
-            match listener.verdict {
-                ListenerVerdict::Proxy(ListenerProtocol::Http) if default == 443 => {
-                    "proxy: TLS is opaque TCP to one of the Service's own endpoints"
-                        .clone_into(&mut answer.verdict);
-                    opaque(snapshot, listener, &mut answer);
-                }
-                ListenerVerdict::Proxy(ListenerProtocol::Http) => {
-                    let table =
-                        virtual_host.unwrap_or_else(|| listener.routes_for(&query.namespace));
-                    route(snapshot, table, &request, port, &mut answer);
-                }
-                ListenerVerdict::Proxy(ListenerProtocol::Tcp) => {
-                    opaque(snapshot, listener, &mut answer)
-                }
-                ListenerVerdict::Pass(_) => {}
+            let http = listener.verdict == ListenerVerdict::Proxy(ListenerProtocol::Http);
+            if http && !tls {
+                let table = virtual_host.unwrap_or_else(|| listener.routes_for(&query.namespace));
+                route(snapshot, table, &request, port, &mut answer);
+            } else if matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
+                opaque(snapshot, listener, &mut answer);
             }
         }
         Resolved::Passes(reason) => match virtual_host {
@@ -158,16 +142,6 @@ fn from(snapshot: &Snapshot, query: &Query) -> String {
     format!("{}/{}: {state}", query.namespace, query.pod)
 }
 
-fn virtual_host<'a>(
-    snapshot: &'a Snapshot,
-    namespace: &str,
-    authority: &str,
-) -> Option<&'a RouteTable> {
-    let hosts = snapshot.virtual_hosts.get(namespace)?;
-    let host = strip_port(authority).to_ascii_lowercase();
-    hosts.get(host.as_str()).map(AsRef::as_ref)
-}
-
 fn verdict(listener: &Listener) -> String {
     match listener.verdict {
         ListenerVerdict::Proxy(ListenerProtocol::Http) => "proxy (http)".to_owned(),
@@ -177,7 +151,7 @@ fn verdict(listener: &Listener) -> String {
 }
 
 fn opaque(snapshot: &Snapshot, listener: &Listener, answer: &mut Explanation) {
-    "none: connections are balanced as a whole".clone_into(&mut answer.route);
+    "none: opaque TCP, TLS among it, is balanced by connection".clone_into(&mut answer.route);
     let whole = WeightedDestination {
         weight: 1,
         destination: Destination::Cluster(listener.cluster),

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::model::{
-    Action, Destination, Filters, HeaderEdits, Match, PathMatch, PathRewrite, Rule, Snapshot,
-    StringMatch, WeightedDestination,
+    Action, Destination, Filters, HeaderEdits, Match, PathMatch, Rule, Snapshot, StringMatch,
+    WeightedDestination,
 };
 use crate::route::{RequestView, Unmet, rewrite_path, strip_port};
 
@@ -166,8 +166,6 @@ fn filter_lines(filters: &Filters, rule: &Rule, request: &RequestView<'_>) -> Ve
         ));
     }
     if let Some(rewrite) = &filters.rewrite_path {
-        let (PathRewrite::Full(_) | PathRewrite::Prefix(_) | PathRewrite::StringPrefix(_)) =
-            rewrite;
         lines.push(format!(
             "rewrites the path to {}",
             rewrite_path(rule, rewrite, request.path)

@@ -143,10 +143,7 @@ fn hosts_are_resolved_as_pods_would() {
     for (url, verdict) in [
         ("http://web:5432", "proxy (opaque TCP)"),
         ("http://web:53", "pass (dns)"),
-        (
-            "https://web:80",
-            "proxy: TLS is opaque TCP to one of the Service's own endpoints",
-        ),
+        ("https://web:80", "proxy (http)"),
         (
             "http://web:81",
             "pass: Service shop/web has no port 81; it has: 53, 80, 5432",
@@ -170,6 +167,16 @@ fn hosts_are_resolved_as_pods_would() {
     ] {
         assert_eq!(ask(url, &[]).verdict, verdict, "{url}");
     }
+}
+
+#[test]
+fn tls_on_an_http_port_is_opaque() {
+    let answer = ask("https://web:80/shop", &[]);
+    assert_eq!(
+        answer.route,
+        "none: opaque TCP, TLS among it, is balanced by connection"
+    );
+    assert_eq!(answer.clusters[0].name, "shop/web:80");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch::Receiver;
+
 use super::contents::Contents;
 use super::signals::Changes;
 use super::{FileSource, read, watch};
@@ -201,7 +203,7 @@ fn more_files_than_accepted_are_one_problem() {
 /// A watched directory and the runtime that serves it.
 struct Live {
     dir: Dir,
-    sets: tokio::sync::watch::Receiver<Arc<ObjectSet>>,
+    sets: Receiver<Arc<ObjectSet>>,
     runtime: tokio::runtime::Runtime,
 }
 
