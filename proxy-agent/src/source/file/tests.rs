@@ -88,6 +88,19 @@ fn manifests_are_read_and_nothing_else() {
 }
 
 #[test]
+fn a_file_that_was_touched_is_no_news() {
+    let dir = Dir::new();
+    dir.write("a.yaml", namespace("a"));
+    let mut contents = Contents::new(&dir.0);
+    let everything = Changes::everything();
+    assert!(contents.update(&everything));
+    dir.write("a.yaml", namespace("a"));
+    assert!(!contents.update(&everything));
+    dir.write("a.yaml", namespace("b"));
+    assert!(contents.update(&everything));
+}
+
+#[test]
 fn a_path_that_is_not_there_is_a_problem() {
     let dir = Dir::new();
     let set = read(&dir.0.join("gone.yaml"));
