@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::getsockopt;
 use nix::{getsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
-use tracing::error;
+use tracing::{error, warn};
 
 sockopt_impl!(
     /// Cookie of the network namespace that a socket belongs to (Linux 5.14, `socket(7)`).
@@ -38,6 +38,25 @@ impl Netns {
     /// `/proc` is not mounted, or the kernel is older than 5.14.
     pub fn current() -> io::Result<Self> {
         Self::new(File::open("/proc/thread-self/ns/net")?, cookie_here)
+    }
+
+    /// Opens the node's namespace, which is that of process 1.
+    ///
+    /// A process 1 that has more capabilities than the agent keeps its namespace to itself unless
+    /// the agent has `CAP_SYS_PTRACE`. Then the calling thread's own is taken, which is right
+    /// wherever the agent runs on the node rather than in a pod.
+    ///
+    /// # Errors
+    ///
+    /// As [`Netns::of_pid`], but for the missing capability.
+    pub fn of_node() -> io::Result<Self> {
+        match Self::of_pid(1) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                warn!("process 1 hides its network namespace: taking the agent's for the node's");
+                Self::current()
+            }
+            found => found,
+        }
     }
 
     /// Opens the namespace of a process, named in the PID namespace of `/proc`.

@@ -1,0 +1,192 @@
+//! What goes wrong around an enrolment.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
+
+use proxy_agent::capture::{Error, cgroup};
+
+use crate::fixture::{CAPTURE, Event, Fixture, Process, Tree, alone};
+
+const UID: &str = "6f1ed002ab5595859014ebf0951522d9";
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn a_pod_that_dies_during_its_enrolment_leaves_nothing_behind() {
+    alone(async {
+        let fixture = Fixture::start();
+        let process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}/1")));
+        fixture.pod(UID, |row| row.netns_cookie != 0).await;
+        *fixture.recorder.victim.lock().unwrap() = Some(process);
+
+        fixture.decide(UID, Some(CAPTURE));
+
+        fixture
+            .pod(UID, |row| row.reason.starts_with("waiting"))
+            .await;
+        let events = fixture.recorder.events();
+        let sets = events
+            .iter()
+            .filter(|event| matches!(event, Event::Set(..)));
+        let removals = events
+            .iter()
+            .filter(|event| matches!(event, Event::Removed(_)));
+        assert_eq!(sets.count(), removals.count(), "{events:?}");
+        assert_eq!(events.last(), Some(&Event::Released(UID.to_owned())));
+        assert!(fixture.recorder.served().is_empty());
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn listeners_that_the_proxy_refuses_are_offered_again() {
+    alone(async {
+        let fixture = Fixture::start();
+        fixture.recorder.refusals.store(3, Ordering::SeqCst);
+        fixture.decide(UID, Some(CAPTURE));
+        let _process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));
+        fixture.captured(UID).await;
+        let events = fixture.recorder.events();
+        let set = events
+            .iter()
+            .position(|event| matches!(event, Event::Set(..)));
+        let served = events
+            .iter()
+            .position(|event| matches!(event, Event::Served(..)));
+        assert!(
+            served < set,
+            "never in the map before it is served: {events:?}"
+        );
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn ports_that_the_pod_uses_itself_are_passed_over_and_named_when_none_is_left() {
+    alone(async {
+        let fixture = Fixture::start();
+        fixture.decide(UID, Some(CAPTURE));
+        let listen = |ports: &str| {
+            format!(
+                "exec unshare --net sh -c 'ip link set lo up && exec python3 -c \"\
+import socket,time
+kept=[]
+for port in {ports}:
+    s=socket.socket(); s.setsockopt(1,15,1); s.bind((str(),port)); s.listen(); kept.append(s)
+time.sleep(600)\"'"
+            )
+        };
+        let dir = fixture.root.dir(&format!("pod{UID}/1"));
+        // The decision comes when the sockets are there, so the namespace is not free at first.
+        fixture.decide(UID, None);
+        let some = Process::start(&dir, &listen("(15001,15101)"));
+        wait_for_listener(&some, 15101).await;
+        fixture.decide(UID, Some(CAPTURE));
+        let row = fixture.captured(UID).await;
+        assert_eq!(row.listeners, ["127.0.0.1:15102", "[::1]:15102"]);
+        drop(some);
+        fixture.decide(UID, None);
+
+        let all = Process::start(&dir, &listen("(15001,*range(15101,15109))"));
+        wait_for_listener(&all, 15108).await;
+        fixture.decide(UID, Some(CAPTURE));
+        let row = fixture
+            .pod(UID, |row| row.reason.starts_with("ports-taken"))
+            .await;
+        assert!(!row.captured && row.listeners.is_empty());
+    });
+}
+
+async fn wait_for_listener(process: &Process, port: u16) {
+    while process
+        .netns()
+        .run(|| std::net::TcpStream::connect(("127.0.0.1", port)))
+        .is_err()
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn two_pods_in_one_namespace_are_not_both_captured() {
+    alone(async {
+        let fixture = Fixture::start();
+        for uid in [UID, "second"] {
+            fixture.decide(uid, Some(CAPTURE));
+        }
+        let first = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));
+        fixture.captured(UID).await;
+
+        let dir = fixture.root.dir("podsecond");
+        let join = format!("exec nsenter --net=/proc/{}/ns/net sleep 600", first.pid());
+        let _second = Process::start(&dir, &join);
+
+        let row = fixture
+            .pod("second", |row| row.reason.starts_with("netns-shared"))
+            .await;
+        assert!(row.reason.contains(UID) && !row.captured, "{}", row.reason);
+        assert!(fixture.row(UID).is_some_and(|row| row.captured));
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn a_shutdown_removes_the_entries_and_leaves_the_listeners_to_the_proxy() {
+    alone(async {
+        let fixture = Fixture::start();
+        fixture.decide(UID, Some(CAPTURE));
+        let process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));
+        let cookie = fixture.captured(UID).await.netns_cookie;
+
+        let (recorder, ended) = fixture.stop_around(process).await;
+
+        assert!(ended.is_ok());
+        assert_eq!(recorder.events().last(), Some(&Event::Removed(cookie)));
+        assert_eq!(recorder.served().len(), 1);
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn a_root_that_is_removed_ends_capture() {
+    alone(async {
+        let fixture = Fixture::start();
+        while !fixture.status.has_scanned() {
+            tokio::task::yield_now().await;
+        }
+        fs::remove_dir(&fixture.root.path).unwrap();
+        assert!(matches!(fixture.end().await, Err(Error::RootGone { .. })));
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn kubepods_is_found_below_the_mount_and_may_be_named() {
+    alone(async {
+        let fixture = Fixture::start();
+        let root = fixture.root.dir("kubelet.slice/kubelet-kubepods.slice");
+        assert_eq!(cgroup::find_root(Some(&root)).unwrap(), root);
+        // Other roots may be on this machine: then the error must list this one.
+        match cgroup::find_root(None) {
+            Ok(found) => assert_eq!(found, root),
+            Err(error) => assert!(error.to_string().contains("choose one"), "{error}"),
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn the_own_cgroup_is_the_one_that_lists_this_process() {
+    alone(async {
+        let fixture = Fixture::start();
+        let tree: &Tree = &fixture.root;
+        let (inside, outside) = (tree.dir("agent"), tree.path.parent().unwrap());
+        let pid = std::process::id().to_string();
+        fs::write(inside.join("cgroup.procs"), &pid).unwrap();
+        let id = cgroup::own_id();
+        fs::write(outside.join("cgroup.procs"), &pid).unwrap();
+        assert_eq!(id.unwrap(), inside.metadata().unwrap().ino());
+        assert_ne!(cgroup::own_id().unwrap(), inside.metadata().unwrap().ino());
+    });
+}
