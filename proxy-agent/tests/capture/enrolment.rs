@@ -95,22 +95,15 @@ fn a_process_that_is_still_in_the_nodes_namespace_decides_nothing() {
         let fixture = Fixture::start();
         fixture.decide(UID, Some(CAPTURE));
         let dir = fixture.root.dir(&format!("pod{UID}"));
-        let (gate, go) = (
-            format!("/tmp/gate-{}", std::process::id()),
-            "exec unshare --net",
-        );
-        let script = format!(
-            "mkfifo {gate} && read x < {gate} && rm {gate} && \
-         {go} sh -c 'ip link set lo up && exec sleep 600'"
-        );
-        let process = Process::start(&dir, &script);
+        let script = "read go && exec unshare --net sh -c 'ip link set lo up && exec sleep 600'";
+        let mut process = Process::start(&dir, script);
         let row = fixture
             .pod(UID, |row| row.reason.contains("node's network namespace"))
             .await;
         assert_eq!((row.captured, row.netns_cookie), (false, 0));
         assert_eq!(fixture.recorder.events(), []);
 
-        std::fs::write(&gate, "go\n").unwrap();
+        process.go();
 
         let row = fixture.captured(UID).await;
         assert_eq!(row.netns_cookie, process.netns().cookie());

@@ -1,6 +1,7 @@
 //! A kubepods tree of its own with processes in network namespaces, removed on drop.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -265,7 +266,7 @@ impl Process {
         let enter = format!("echo $$ > {}/cgroup.procs && {script}", dir.display());
         let child = Command::new("sh")
             .args(["-c", &enter])
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .spawn()
             .unwrap();
         Self(child)
@@ -280,6 +281,12 @@ impl Process {
     pub(crate) fn sandbox_after(dir: &Path, first: &str) -> Self {
         let script = format!("{first} && ip link set lo up && exec sleep 600");
         Self::start(dir, &format!("exec unshare --net sh -c '{script}'"))
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) fn go(&mut self) {
+        let input = self.0.stdin.as_mut().unwrap();
+        input.write_all(b"go\n").unwrap();
     }
 
     pub(crate) fn pid(&self) -> u32 {
