@@ -13,6 +13,7 @@ mod layout;
 mod pod;
 mod report;
 mod seams;
+mod surroundings;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -31,7 +32,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::model::Snapshot;
-use crate::net::Netns;
 
 use self::layout::Directory;
 use self::pod::{Claims, Context, PodTask};
@@ -39,6 +39,7 @@ use self::watch::Watch;
 
 pub use self::report::CaptureStatus;
 pub use self::seams::{Ack, BoxError, Enrol, Serve, ServedPod};
+pub use self::surroundings::Surroundings;
 
 /// When to look again after a directory could not be watched.
 const RESCAN_AFTER: Duration = Duration::from_secs(5);
@@ -69,10 +70,8 @@ pub struct Capture {
     pub root: PathBuf,
     /// How many listeners of each family a pod gets.
     pub workers: usize,
-    /// The node's network namespace, [`Netns::of_node`]: not the agent's in a DaemonSet.
-    pub node_netns: Arc<Netns>,
-    /// The agent's own network namespace.
-    pub own_netns: Arc<Netns>,
+    /// The namespaces that are no pod's.
+    pub surroundings: Surroundings,
     /// The kernel side.
     pub enrol: Arc<dyn Enrol>,
     /// The proxy.
@@ -141,8 +140,7 @@ impl Pods {
             root_inode,
             context: Arc::new(Context {
                 workers: capture.workers,
-                node_netns: capture.node_netns,
-                own_netns: capture.own_netns,
+                surroundings: capture.surroundings,
                 enrol: capture.enrol,
                 serve: capture.serve,
                 status: capture.status,

@@ -130,6 +130,11 @@ pub fn own_id() -> Result<u64, RootError> {
         .ok_or(RootError::NotFound { mounts })
 }
 
+/// Whether the agent itself is in a cgroup below `root`, as in a DaemonSet.
+pub fn holds_this_process(root: &Path) -> bool {
+    find_process(root, std::process::id()).is_some()
+}
+
 fn find_process(start: &Path, pid: u32) -> Option<u64> {
     let mut queue = VecDeque::from([start.to_owned()]);
     while let Some(dir) = queue.pop_front() {

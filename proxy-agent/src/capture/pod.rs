@@ -22,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::model::{CaptureDecision, NotCaptured, Snapshot};
-use crate::net::{ListenError, Netns};
+use crate::net::ListenError;
 use crate::status::PodStatus;
 
 use super::report::CaptureStatus;
 use super::seams::{BoxError, Enrol, Serve};
+use super::surroundings::Surroundings;
 
 use self::backoff::Backoff;
 use self::enrolment::{ACK_LIMIT, Held};
@@ -34,15 +35,11 @@ use self::locate::Located;
 
 pub(super) use self::claims::Claims;
 
-/// When to try again what failed and no event will announce.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-
 /// What all pods share.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) workers: usize,
-    pub(super) node_netns: Arc<Netns>,
-    pub(super) own_netns: Arc<Netns>,
+    pub(super) surroundings: Surroundings,
     pub(super) enrol: Arc<dyn Enrol>,
     pub(super) serve: Arc<dyn Serve>,
     pub(super) status: CaptureStatus,
@@ -124,10 +121,17 @@ impl PodTask {
         let mut backoff = Backoff::new();
         loop {
             let decision = self.decision();
-            let again = match self.step(decision).await {
+            // The proxy may keep a step waiting; the agent's end does not wait with it.
+            let Some(done) = context.leave.run_until_cancelled(self.step(decision)).await else {
+                return self.leave();
+            };
+            let again = match done {
                 Ok(Step::Settled) => None,
-                Ok(Step::Unsettled) => backoff.next(),
-                Err(fault) => Some(self.fail(&fault, &mut backoff)),
+                Ok(Step::Unsettled) => Some(backoff.next()),
+                Err(fault) => {
+                    self.report(&fault, &backoff);
+                    Some(backoff.next())
+                }
             };
             tokio::select! {
                 () = context.leave.cancelled() => return self.leave(),
@@ -188,7 +192,12 @@ impl PodTask {
                 let reason = "hidden: its processes are not visible; run the agent with hostPID";
                 return Ok(self.stand_by(reason).await);
             }
-            Located::Fleeting => return Ok(Step::Unsettled),
+            Located::Fleeting => {
+                if self.held.is_none() {
+                    self.publish("waiting: its processes come and go");
+                }
+                return Ok(Step::Unsettled);
+            }
         }
         self.apply(decision).await?;
         Ok(Step::Settled)
@@ -208,22 +217,16 @@ impl PodTask {
         Step::Settled
     }
 
-    /// Publishes why, and says when to try again. Only what lasts is worth a line in the log.
-    fn fail(&self, fault: &Fault, backoff: &mut Backoff) -> Duration {
+    /// Publishes why a step failed. Only what lasts is worth a line in the log.
+    fn report(&self, fault: &Fault, backoff: &Backoff) {
         let reason = chain(fault);
-        let is_news = self.publish(&reason);
-        if let Some(soon) = backoff.next() {
-            if is_news {
-                debug!(pod = %self.uid, reason, "enrolment is not through yet");
-            }
-            return soon;
+        self.publish(&reason);
+        if backoff.is_late() {
+            warn!(pod = %self.uid, reason, "a pod cannot be enrolled");
         }
-        warn!(pod = %self.uid, reason, "a pod cannot be enrolled");
-        RETRY_AFTER
     }
 
-    /// Answers whether this is another state than the one before.
-    fn publish(&self, reason: &str) -> bool {
+    fn publish(&self, reason: &str) {
         let pod = self.snapshots.borrow().pods.get(&self.uid).cloned();
         let (namespace, name) = pod.map_or_else(Default::default, |pod| {
             (pod.namespace.to_string(), pod.name.to_string())
@@ -246,7 +249,7 @@ impl PodTask {
                 listeners: listeners.clone(),
                 netns_cookie,
                 cgroup: self.cgroup.clone(),
-                enrolment_us: self.enrolment_us,
+                enrolment_us: if captured { self.enrolment_us } else { 0 },
                 ..PodStatus::default()
             },
         );
@@ -256,7 +259,6 @@ impl PodTask {
         } else if is_news {
             debug!(namespace, name, uid = %self.uid, reason, "pod not captured");
         }
-        is_news
     }
 }
 

@@ -107,7 +107,7 @@ fn a_process_that_is_still_in_the_nodes_namespace_decides_nothing() {
 
         let row = fixture.captured(UID).await;
         assert_eq!(row.netns_cookie, process.netns().cookie());
-        assert_ne!(row.netns_cookie, Netns::of_node().unwrap().cookie());
+        assert_ne!(row.netns_cookie, Netns::current().unwrap().cookie());
     });
 }
 

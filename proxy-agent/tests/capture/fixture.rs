@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxy_agent::capture::{
-    Ack, BoxError, Capture, CaptureStatus, Enrol, Error, Serve, ServedPod, cgroup,
+    Ack, BoxError, Capture, CaptureStatus, Enrol, Error, Serve, ServedPod, Surroundings, cgroup,
 };
 use proxy_agent::model::{CaptureDecision, Pod, Snapshot};
 use proxy_agent::net::Netns;
@@ -139,8 +139,7 @@ impl Fixture {
         let capture = Capture {
             root: root.path.clone(),
             workers: 2,
-            node_netns: Arc::new(Netns::of_node().unwrap()),
-            own_netns: Arc::new(Netns::current().unwrap()),
+            surroundings: Surroundings::look(&root.path).unwrap(),
             enrol: Arc::clone(&recorder) as Arc<dyn Enrol>,
             serve: Arc::clone(&recorder) as Arc<dyn Serve>,
             status: status.clone(),
@@ -299,7 +298,7 @@ impl Process {
 
     /// The namespace that it will stay in.
     pub(crate) async fn own_netns(&self) -> Netns {
-        let node = Netns::of_node().unwrap();
+        let node = Netns::current().unwrap();
         loop {
             let netns = self.netns();
             if !netns.is_same(&node) {
