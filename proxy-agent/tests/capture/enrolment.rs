@@ -6,7 +6,7 @@ use proxy_agent::model::{CaptureDecision, NotCaptured};
 use proxy_agent::net::Netns;
 use proxy_ebpf::{PodEntry, PodFlags};
 
-use crate::fixture::{CAPTURE, Event, Fixture, Process, alone, remove};
+use crate::fixture::{CAPTURE, Event, FAIL_CLOSED, Fixture, Process, alone, remove};
 
 const UID: &str = "0b2f4c1e-77aa-4d1c-9c55-0123456789ab";
 
@@ -186,11 +186,7 @@ fn fail_closed_is_rewritten_in_place() {
         let _process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));
         fixture.captured(UID).await;
 
-        let closed = CaptureDecision::Capture {
-            fail_closed: true,
-            avoid_sidecar_ports: false,
-        };
-        fixture.decide(UID, Some(closed));
+        fixture.decide(UID, Some(FAIL_CLOSED));
 
         let is_closed = |event: &Event| matches!(event, Event::Set(_, entry) if entry.flags().contains(PodFlags::FAIL_CLOSED));
         let events = fixture

@@ -5,8 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 
 use proxy_agent::capture::{Error, cgroup};
+use proxy_agent::model::{CaptureDecision, NotCaptured};
+use proxy_ebpf::PodFlags;
 
-use crate::fixture::{CAPTURE, Event, Fixture, Process, Tree, alone};
+use crate::fixture::{CAPTURE, Event, FAIL_CLOSED, Fixture, Process, Tree, alone, remove};
 
 const UID: &str = "6f1ed002ab5595859014ebf0951522d9";
 
@@ -57,6 +59,59 @@ fn listeners_that_the_proxy_refuses_are_offered_again() {
             served < set,
             "never in the map before it is served: {events:?}"
         );
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn an_entry_that_the_map_refuses_is_written_again_and_closes_nothing() {
+    alone(async {
+        let fixture = Fixture::start();
+        fixture.recorder.map_refusals.store(3, Ordering::SeqCst);
+        fixture.decide(UID, Some(CAPTURE));
+        let _process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));
+        fixture.captured(UID).await;
+
+        let disabled = CaptureDecision::LeaveAlone(NotCaptured::Disabled);
+        fixture
+            .recorder
+            .map_refusals
+            .store(u32::MAX, Ordering::SeqCst);
+        fixture.decide(UID, Some(disabled));
+
+        let row = fixture
+            .pod(UID, |row| row.reason.starts_with("map-refused"))
+            .await;
+        assert!(row.captured, "the map still says so");
+        assert_eq!(row.reason.lines().count(), 1);
+        assert!(row.reason.ends_with("map full"), "{}", row.reason);
+        assert_eq!(fixture.recorder.served().len(), 1, "so it is still served");
+    });
+}
+
+/// As a container that makes containers of its own.
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn a_namespace_inside_a_container_is_not_taken_for_the_pods() {
+    alone(async {
+        let fixture = Fixture::start();
+        fixture.decide(UID, Some(CAPTURE));
+        let sandbox = Process::sandbox(&fixture.root.dir(&format!("pod{UID}/z-sandbox")));
+        let cookie = fixture.captured(UID).await.netns_cookie;
+
+        let nested = Process::sandbox(&fixture.root.dir(&format!("pod{UID}/a-container")));
+        nested.own_netns().await;
+        // Its removal wakes the pod's task, which then looks at both processes.
+        remove(&fixture.root.dir(&format!("pod{UID}/m-other")));
+        fixture.decide(UID, Some(FAIL_CLOSED));
+        let is_closed = |event: &Event| matches!(event, Event::Set(_, entry) if entry.flags().contains(PodFlags::FAIL_CLOSED));
+        fixture
+            .recorder
+            .until(|events| events.iter().any(is_closed))
+            .await;
+
+        assert_eq!(fixture.captured(UID).await.netns_cookie, cookie);
+        assert_eq!(cookie, sandbox.netns().cookie());
     });
 }
 

@@ -25,6 +25,11 @@ pub(crate) const CAPTURE: CaptureDecision = CaptureDecision::Capture {
     avoid_sidecar_ports: false,
 };
 
+pub(crate) const FAIL_CLOSED: CaptureDecision = CaptureDecision::Capture {
+    fail_closed: true,
+    avoid_sidecar_ports: false,
+};
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a test while no other one has a runtime: files and threads of this process are counted.
@@ -51,6 +56,8 @@ pub(crate) struct Recorder {
     served: Mutex<Vec<ServedPod>>,
     /// Answers of `serve` that fail before one succeeds.
     pub(crate) refusals: AtomicU32,
+    /// Answers of `set_pod` that fail before one succeeds.
+    pub(crate) map_refusals: AtomicU32,
     /// Ends when `serve` is called: the pod dies in the middle of its enrolment.
     pub(crate) victim: Mutex<Option<Process>>,
 }
@@ -78,8 +85,17 @@ impl Recorder {
     }
 }
 
+fn count_down(left: &AtomicU32) -> bool {
+    let less = |left: u32| left.checked_sub(1);
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+        .is_ok()
+}
+
 impl Enrol for Recorder {
     fn set_pod(&self, cookie: u64, entry: PodEntry) -> Result<(), BoxError> {
+        if count_down(&self.map_refusals) {
+            return Err(BoxError::from("map full"));
+        }
         self.record(Event::Set(cookie, entry));
         Ok(())
     }
@@ -93,11 +109,7 @@ impl Enrol for Recorder {
 impl Serve for Recorder {
     fn serve(&self, pod: ServedPod) -> Ack {
         drop(self.victim.lock().unwrap().take());
-        let refuse = |left: u32| left.checked_sub(1);
-        let counted = self
-            .refusals
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse);
-        if counted.is_ok() {
+        if count_down(&self.refusals) {
             return Box::pin(async { Err(BoxError::from("no room")) });
         }
         let (v4, v6) = (pod.listeners.v4.len(), pod.listeners.v6.len());
@@ -131,6 +143,7 @@ impl Fixture {
             events: watch::Sender::new(Vec::new()),
             served: Mutex::default(),
             refusals: AtomicU32::new(0),
+            map_refusals: AtomicU32::new(0),
             victim: Mutex::default(),
         });
         let status = CaptureStatus::default();
