@@ -42,6 +42,12 @@ pub enum RootError {
         /// As given.
         path: PathBuf,
     },
+    /// The agent's own cgroup cannot be seen.
+    #[error("the agent's own cgroup is not below {}: let it see the host's cgroup2", list(.mounts))]
+    OwnNotFound {
+        /// Mounts that were searched.
+        mounts: Vec<PathBuf>,
+    },
     /// Another agent serves it.
     #[error("{} is already served by {holder}: stop it first", .path.display())]
     Locked {
@@ -127,7 +133,7 @@ pub fn own_id() -> Result<u64, RootError> {
     direct
         .chain(mounts.iter().cloned())
         .find_map(|start| find_process(&start, pid))
-        .ok_or(RootError::NotFound { mounts })
+        .ok_or(RootError::OwnNotFound { mounts })
 }
 
 /// Whether the agent itself is in a cgroup below `root`, as in a DaemonSet.

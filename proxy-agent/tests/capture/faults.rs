@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 
-use proxy_agent::capture::{Error, cgroup};
+use proxy_agent::capture::Error;
+use proxy_agent::capture::cgroup::{self, RootLock};
 use proxy_agent::model::{CaptureDecision, NotCaptured};
 use proxy_ebpf::PodFlags;
 
@@ -228,6 +229,19 @@ fn kubepods_is_found_below_the_mount_and_may_be_named() {
             Err(error) => assert!(error.to_string().contains("choose one"), "{error}"),
         }
     });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn a_root_is_locked_for_one_agent_and_the_second_is_told_whose_it_is() {
+    let (first, second) = (Tree::new(), Tree::new());
+    let lock = RootLock::take(&first.path).unwrap();
+    assert!(RootLock::take(&second.path).is_ok(), "another root is free");
+    let error = RootLock::take(&first.path).unwrap_err().to_string();
+    let pid = std::process::id();
+    assert!(error.contains(&format!("pid {pid} (")), "{error}");
+    drop(lock);
+    assert!(RootLock::take(&first.path).is_ok());
 }
 
 #[test]
