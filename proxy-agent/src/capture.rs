@@ -95,8 +95,10 @@ impl Capture {
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
         let mut pods = Pods::new(self, snapshots)?;
+        // Dropped with this future, too: the pods' tasks must not outlive it.
+        let leave = pods.context.leave.clone().drop_guard();
         let ended = pods.follow(&shutdown).await;
-        pods.context.leave.cancel();
+        drop(leave);
         pods.tasks_open.close();
         pods.tasks_open.wait().await;
         ended
