@@ -331,6 +331,29 @@ mod tests {
     }
 
     #[test]
+    fn the_roots_nearest_to_the_mount_are_found_at_any_depth_up_to_the_limit() {
+        let mount = std::env::temp_dir().join(format!("roots-{}", std::process::id()));
+        let make = |path: &str| fs::create_dir_all(mount.join(path)).unwrap();
+        make("a/b/c/d/kubepods");
+        let too_deep = shallowest(&mount);
+        make("docker/1/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice");
+        make("docker/2/kubelet.slice/kubelet-kubepods.slice");
+        let kind = shallowest(&mount);
+        make("kubepods.slice/kubepods-besteffort.slice");
+        let systemd = shallowest(&mount);
+        fs::remove_dir_all(&mount).unwrap();
+
+        assert!(too_deep.is_empty());
+        let nodes = [1, 2].map(|node| {
+            mount.join(format!(
+                "docker/{node}/kubelet.slice/kubelet-kubepods.slice"
+            ))
+        });
+        assert_eq!(kind, nodes);
+        assert_eq!(systemd, [mount.join("kubepods.slice")]);
+    }
+
+    #[test]
     fn the_second_lock_on_a_directory_names_the_first_holder() {
         let dir = std::env::temp_dir().join(format!("root-lock-{}", std::process::id()));
         fs::create_dir(&dir).unwrap();

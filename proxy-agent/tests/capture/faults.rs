@@ -218,16 +218,11 @@ fn a_root_that_is_removed_ends_capture() {
 
 #[test]
 #[ignore = "needs root: cargo xtask e2e"]
-fn kubepods_is_found_below_the_mount_and_may_be_named() {
+fn a_root_may_be_named() {
     alone(async {
         let fixture = Fixture::start();
         let root = fixture.root.dir("kubelet.slice/kubelet-kubepods.slice");
         assert_eq!(cgroup::find_root(Some(&root)).unwrap(), root);
-        // Other roots may be on this machine: then the error must list this one.
-        match cgroup::find_root(None) {
-            Ok(found) => assert_eq!(found, root),
-            Err(error) => assert!(error.to_string().contains("choose one"), "{error}"),
-        }
     });
 }
 
