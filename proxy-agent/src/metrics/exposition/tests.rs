@@ -71,7 +71,7 @@ fn the_page_looks_as_documented() {
         cart.request_ended(status, Duration::from_micros(us));
     }
     cart.in_flight_ended();
-    cart.refused("no_endpoint");
+    worker.reason("no_endpoint");
     let database = traffic.cluster_recorder(&"shop/db:5432".into());
     database.tcp_started();
     database.tcp_ended(true, 10, 20);

@@ -1,9 +1,8 @@
 //! What the workers count for one cluster: requests, latency, opaque connections.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::counter::{Counter, Reasons, Recorder};
+use super::counter::{Counter, Recorder};
 use super::{Histogram, HistogramTotals};
 use crate::status::TrafficStatus;
 
@@ -25,7 +24,6 @@ pub struct ClusterRecorder {
     tcp_received_bytes: Counter,
     tcp_sent_bytes: Counter,
     turned_opaque: Counter,
-    reasons: Reasons,
 }
 
 impl ClusterRecorder {
@@ -67,12 +65,6 @@ impl ClusterRecorder {
     pub fn turned_opaque(&self) {
         self.turned_opaque.add(1);
     }
-
-    /// The agent answered in place of the cluster, for the reason that the reply carries. In
-    /// addition to `request_ended`; instead of [`WorkerRecorder::reason`].
-    pub fn refused(&self, reason: &'static str) {
-        self.reasons.count(reason);
-    }
 }
 
 /// Sum of [`ClusterRecorder`]s.
@@ -98,8 +90,6 @@ pub struct ClusterTotals {
     pub tcp_sent_bytes: u64,
     /// Connections on an HTTP port that were not HTTP.
     pub turned_opaque: u64,
-    /// Local replies, by reason.
-    pub reasons: BTreeMap<&'static str, u64>,
 }
 
 impl Recorder for ClusterRecorder {
@@ -119,7 +109,6 @@ impl Recorder for ClusterRecorder {
         totals.tcp_received_bytes += self.tcp_received_bytes.value();
         totals.tcp_sent_bytes += self.tcp_sent_bytes.value();
         totals.turned_opaque += self.turned_opaque.value();
-        self.reasons.add_to(&mut totals.reasons);
     }
 }
 
@@ -149,9 +138,6 @@ impl ClusterTotals {
         self.tcp_received_bytes += other.tcp_received_bytes;
         self.tcp_sent_bytes += other.tcp_sent_bytes;
         self.turned_opaque += other.turned_opaque;
-        for (reason, n) in &other.reasons {
-            *self.reasons.entry(reason).or_default() += n;
-        }
     }
 
     /// As `status` shows it.

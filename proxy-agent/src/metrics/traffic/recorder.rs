@@ -95,8 +95,7 @@ impl WorkerRecorder {
         self.accept_errors.add(1);
     }
 
-    /// The agent answered a request that no cluster was found for. For one with a cluster:
-    /// [`ClusterRecorder::refused`].
+    /// The agent answered a request, or ended a connection, itself.
     pub fn reason(&self, reason: &'static str) {
         self.reasons.count(reason);
     }
@@ -113,7 +112,7 @@ pub struct WorkerTotals {
     pub orig_dst_missing_total: u64,
     /// Failures of accept(2).
     pub accept_errors_total: u64,
-    /// Local replies without a cluster, by reason.
+    /// Local replies, by reason.
     pub reasons: BTreeMap<&'static str, u64>,
 }
 
