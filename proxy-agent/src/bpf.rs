@@ -289,36 +289,12 @@ impl Kernel {
 
     fn map_statuses(&self) -> Result<Vec<MapStatus>, Error> {
         let maps = &self.maps;
-        let fill = [
-            (
-                maps.pods.name(),
-                maps.pods.scan()?.len(),
-                maps.pods.max_entries(),
-            ),
-            (
-                maps.frontends.name(),
-                lock(&self.frontends).len(),
-                maps.frontends.max_entries(),
-            ),
-            (
-                maps.orig_dst.name(),
-                maps.orig_dst.scan()?.len(),
-                maps.orig_dst.max_entries(),
-            ),
-            (
-                maps.agents.name(),
-                maps.agents.scan()?.len(),
-                maps.agents.max_entries(),
-            ),
-        ];
-        Ok(fill
-            .into_iter()
-            .map(|(name, entries, max_entries)| MapStatus {
-                name: name.to_owned(),
-                entries: entries as u64,
-                max_entries: max_entries.into(),
-            })
-            .collect())
+        Ok(vec![
+            maps.pods.status()?,
+            maps.frontends.status()?,
+            maps.orig_dst.status()?,
+            maps.agents.status()?,
+        ])
     }
 
     /// The programs' messages; `None` from the second call on. Run [`KernelLog::pump`] on the

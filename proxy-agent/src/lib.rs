@@ -29,5 +29,4 @@ pub mod proxy;
 pub mod route;
 pub mod source;
 pub mod status;
-pub mod verbs;
 pub mod validate;

@@ -1,44 +1,47 @@
 //! The `proxy-agent` binary: reads the command line and runs one verb.
 
+mod verbs;
+
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use proxy_agent::cli::{Cli, Verb};
-use proxy_agent::{agent, verbs};
+use proxy_agent::cli::{Cli, RunArgs, Verb};
+use proxy_agent::{agent, log};
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
-    match verb(Cli::parse().verb) {
+    match run(Cli::parse().verb) {
         Ok(code) => code,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the log may not be set up")]
-            {
-                eprintln!("proxy-agent: {error:#}");
-            }
+            // The last resort if even stderr is closed is the exit code.
+            let _ = writeln!(io::stderr(), "proxy-agent: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn verb(verb: Verb) -> anyhow::Result<ExitCode> {
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Run(args) => {
-            proxy_agent::log::init(args.log_format)?;
-            // The control runtime: sources, capture and admin. The data path has threads of its
-            // own, so that a storm here cannot delay a request.
-            let control = Builder::new_multi_thread()
-                .worker_threads(1)
-                .thread_name("control")
-                .enable_all()
-                .build()
-                .context("no control runtime")?;
-            control.block_on(agent::run(*args))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Run(args) => serve(*args),
         Verb::Status(args) => verbs::status(&args),
         Verb::Explain(args) => verbs::explain(&args),
         Verb::Validate(args) => verbs::validate(&args),
         Verb::Check(args) => verbs::check(&args),
     }
+}
+
+fn serve(args: RunArgs) -> anyhow::Result<ExitCode> {
+    log::init(args.log_format)?;
+    // The control runtime: sources, capture and admin. The data path has threads of its own, so
+    // that a storm here cannot delay a request.
+    let control = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control runtime")?;
+    control.block_on(agent::run(args))?;
+    Ok(ExitCode::SUCCESS)
 }

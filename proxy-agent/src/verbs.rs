@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::bpf::preflight;
-use crate::cli::{CheckArgs, ExplainArgs, StatusArgs};
-use crate::client;
+use proxy_agent::bpf::preflight;
+use proxy_agent::cli::{CheckArgs, ExplainArgs, StatusArgs};
+use proxy_agent::client;
 
 /// `proxy-agent status`.
 ///
 /// # Errors
 ///
 /// When the agent cannot be asked.
-pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(client::status(args, &mut io::stdout()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -25,7 +25,7 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 ///
 /// When the agent cannot be asked, or cannot tell.
-pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(client::explain(args, &mut io::stdout()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -35,7 +35,7 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 ///
 /// When the findings cannot be written.
-pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let checks = preflight::run(None);
     client::checks(&checks, args.output, &mut io::stdout())?;
     Ok(exit_code(checks.iter().all(|check| check.ok)))
@@ -55,3 +55,5 @@ fn runtime() -> anyhow::Result<Runtime> {
         .build()
         .context("no runtime")
 }
+
+pub(crate) fn validate(_: &proxy_agent::cli::ValidateArgs) -> anyhow::Result<ExitCode> { todo!() }

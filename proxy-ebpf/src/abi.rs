@@ -46,8 +46,6 @@ pub mod program {
     pub const GETPEERNAME6: &str = "getpeername6";
     /// sockops; not named like its section, for symbols of one name would collide.
     pub const SOCKOPS: &str = "sock_ops";
-    /// Every program.
-    pub const ALL: [&str; 5] = [CONNECT4, CONNECT6, GETPEERNAME4, GETPEERNAME6, SOCKOPS];
 }
 
 /// Writes an IPv4 address in its v4-mapped form (RFC 4291, section 2.5.5.2).

@@ -10,8 +10,8 @@ use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_set_retval, bpf_sk_storage_get};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
+use aya_log_ebpf::debug;
 use aya_log_ebpf::macro_support::Level;
-use aya_log_ebpf::{debug, trace};
 use proxy_ebpf::{OrigDst, Stat, v4_mapped};
 
 use self::check::{Asked, Steer};
@@ -107,32 +107,22 @@ fn conclude(ctx: &SockAddrContext, asked: &Asked, steered: Result<Steer, Skip>) 
             let _ = unsafe { SOCKET_DST.delete(port::socket(ctx)) };
             let stat = skip.stat();
             stats::count(stat);
-            match skip.verdict() {
-                Verdict::Pass => {
-                    if log::admits(Level::Trace) {
-                        trace!(
-                            ctx,
-                            "connect to {:i} port {}: passed, outcome {}",
-                            asked.addr,
-                            port,
-                            stat as u32
-                        );
-                    }
-                    ALLOW
-                }
-                Verdict::Refuse => {
-                    if log::admits(Level::Debug) {
-                        debug!(
-                            ctx,
-                            "connect to {:i} port {}: refused, outcome {}",
-                            asked.addr,
-                            port,
-                            stat as u32
-                        );
-                    }
-                    refuse()
-                }
+            let (level, answer) = match skip.verdict() {
+                Verdict::Pass => (Level::Trace, ALLOW),
+                Verdict::Refuse => (Level::Debug, refuse()),
+            };
+            if log::admits(level) {
+                let outcome = stat.name();
+                aya_log_ebpf::log!(
+                    ctx,
+                    level,
+                    "connect to {:i} port {}: {}",
+                    asked.addr,
+                    port,
+                    outcome
+                );
             }
+            answer
         }
     }
 }

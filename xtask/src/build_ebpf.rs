@@ -109,11 +109,25 @@ pub(crate) fn clippy() -> Result<()> {
     )
 }
 
-/// `LLVM version` of a rustc, its major number.
+/// Major number of the LLVM in a rustc.
 pub(crate) fn llvm_major(rustc: &mut Command) -> Option<u32> {
-    let verbose = answer(rustc.arg("-vV"))?;
-    let version = verbose
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    parse_llvm_major(&answer(rustc.arg("-vV"))?)
+}
+
+fn parse_llvm_major(verbose_version: &str) -> Option<u32> {
+    let mut lines = verbose_version.lines();
+    let version = lines.find_map(|line| line.strip_prefix("LLVM version: "))?;
     version.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_llvm_of_a_rustc_is_read_from_its_version() {
+        let verbose = "rustc 1.96.0\nbinary: rustc\nLLVM version: 22.1.8";
+        assert_eq!(parse_llvm_major(verbose), Some(22));
+        assert_eq!(parse_llvm_major("rustc 1.96.0"), None);
+    }
 }

@@ -54,7 +54,7 @@ impl Sources {
             running.push(file::watch(directory.clone())?);
         }
         Ok(Self {
-            sets: running.iter().map(FileSource::objects).collect(),
+            sets: running.iter().map(FileSource::sets).collect(),
             running,
             compiler: Compiler::default(),
             options: Options {

@@ -9,29 +9,27 @@ use proxy_ebpf::program;
 use super::{Error, sys};
 use crate::status::ProgramStatus;
 
+/// Every program with its hook (`enum bpf_attach_type`, include/uapi/linux/bpf.h).
+pub(super) const HOOKS: [(&str, u32); 5] = [
+    (program::CONNECT4, 10),
+    (program::CONNECT6, 11),
+    (program::GETPEERNAME4, 29),
+    (program::GETPEERNAME6, 30),
+    (program::SOCKOPS, 3),
+];
+
 /// A loaded program and the hook that it is for.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) name: &'static str,
+    pub(super) attach_type: u32,
     pub(super) fd: OwnedFd,
     pub(super) id: u32,
 }
 
 impl Program {
-    /// `enum bpf_attach_type`, include/uapi/linux/bpf.h.
-    fn attach_type(&self) -> u32 {
-        match self.name {
-            program::CONNECT4 => 10,
-            program::CONNECT6 => 11,
-            program::GETPEERNAME4 => 29,
-            program::GETPEERNAME6 => 30,
-            // program::SOCKOPS: the names are those of `program::ALL`.
-            _ => 3,
-        }
-    }
-
     fn attach(&self, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-        sys::link_create(self.fd.as_fd(), cgroup, self.attach_type()).map_err(|source| {
+        sys::link_create(self.fd.as_fd(), cgroup, self.attach_type).map_err(|source| {
             Error::Attach {
                 name: self.name,
                 source,
@@ -41,7 +39,7 @@ impl Program {
 
     /// What the kernel says about this program's hook on `cgroup`.
     fn status(&self, cgroup: BorrowedFd<'_>) -> io::Result<ProgramStatus> {
-        let effective = sys::effective_programs(cgroup, self.attach_type())?;
+        let effective = sys::effective_programs(cgroup, self.attach_type)?;
         let (own, others) = effective
             .iter()
             .partition::<Vec<u32>, _>(|id| **id == self.id);
@@ -73,18 +71,20 @@ pub(super) struct Links {
 impl Links {
     /// Attaches all `programs`, beside any of others; on error none stays attached.
     ///
-    /// Sockops comes first: a connection that is steered must find its flow published.
+    /// Sockops comes first and goes last, on drop as in the kernel's own closing of a dead
+    /// process's descriptors (the newest first): what is steered must find its flow published.
     pub(super) fn attach(programs: &[Program], cgroup: BorrowedFd<'_>) -> Result<Self, Error> {
         let keep = cgroup.try_clone_to_owned();
         let cgroup = keep.map_err(|source| Error::Attach {
             name: "cgroup",
             source,
         })?;
-        let links = programs
+        let mut links = programs
             .iter()
             .rev()
             .map(|program| program.attach(cgroup.as_fd()))
             .collect::<Result<Vec<_>, _>>()?;
+        links.reverse();
         Ok(Self {
             cgroup,
             _links: links,

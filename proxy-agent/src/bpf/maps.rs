@@ -12,6 +12,7 @@ use aya::maps::{Map, MapData};
 use proxy_ebpf::{FlowKey, OrigDst, map};
 
 use super::{Error, now_ns, sys};
+use crate::status::MapStatus;
 
 /// One map with keys `K` and values `V`.
 #[derive(Debug)]
@@ -97,6 +98,15 @@ impl<K: Pod, V: Pod> Table<K, V> {
                 return Ok(all);
             }
         }
+    }
+
+    /// Fill level of a hash map, counted in the kernel.
+    pub(super) fn status(&self) -> Result<MapStatus, Error> {
+        Ok(MapStatus {
+            name: self.name.to_owned(),
+            entries: self.scan()?.len() as u64,
+            max_entries: self.max_entries.into(),
+        })
     }
 
     fn failed(&self, operation: &'static str, source: io::Error) -> Error {

@@ -11,7 +11,7 @@ use proxy_ebpf::{global, program};
 use tracing::level_filters::LevelFilter;
 
 use super::Error;
-use super::links::Program;
+use super::links::{HOOKS, Program};
 
 static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxy-ebpf"));
 
@@ -38,15 +38,15 @@ pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
         })
 }
 
-/// Loads every program, in the order of [`program::ALL`].
+/// Loads every program, in the order of [`HOOKS`].
 pub(super) fn load_programs(object: &mut Ebpf) -> Result<Vec<Program>, Error> {
-    program::ALL
+    HOOKS
         .into_iter()
-        .map(|name| load_program(object, name))
+        .map(|(name, attach_type)| load_program(object, name, attach_type))
         .collect()
 }
 
-fn load_program(object: &mut Ebpf, name: &'static str) -> Result<Program, Error> {
+fn load_program(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Result<Program, Error> {
     let fail = |source| Error::Program {
         name,
         source: Box::new(source),
@@ -66,6 +66,7 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<Program, Error>
     let keep = fd.as_fd().try_clone_to_owned();
     Ok(Program {
         name,
+        attach_type,
         fd: keep.map_err(|source| Error::Attach { name, source })?,
         id: loaded.id(),
     })

@@ -272,7 +272,7 @@ async fn following_limit<T>(
     streams: Weak<Streams>,
 ) -> hyper::Result<()>
 where
-    T: hyper::rt::Read + hyper::rt::Write + Unpin,
+    T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
 {
     let mut connection = pin!(connection);
     poll_fn(|cx| {

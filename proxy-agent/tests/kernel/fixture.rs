@@ -18,11 +18,15 @@ use tracing::level_filters::LevelFilter;
 /// Where the stand-in for the agent listens.
 pub(crate) const LISTENER_PORT: u16 = 15001;
 /// Service addresses that the programs know.
-pub(crate) const SERVICES: [&str; 2] = ["10.96.0.10:80", "[fd00:96::10]:80"];
+pub(crate) const SERVICES: [&str; 3] = ["10.96.0.10:80", "10.96.0.12:8080", "[fd00:96::10]:80"];
 /// A Service address with the verdict pass.
 pub(crate) const PASSED: &str = "10.96.0.11:80";
-/// An address of the pod.
-pub(crate) const POD_IP: &str = "10.77.0.2";
+/// The pod's addresses.
+const POD_IP: &str = "10.77.0.2";
+const POD_IP6: &str = "fd00:77::2";
+
+/// When a heartbeat is stale.
+pub(crate) const STALE_AFTER_NS: u64 = 3_000_000_000;
 
 /// What every client script starts with. `c` connects and says how it went.
 const PRELUDE: &str = r#"
@@ -55,7 +59,10 @@ impl Place {
         let netns = &place.netns;
         sh(&format!(
             "ip netns add {netns} && ip -n {netns} link set lo up \
-             && ip -n {netns} addr add {POD_IP}/32 dev lo"
+             && ip -n {netns} link add eth0 type veth peer name eth0-peer \
+             && ip -n {netns} link set eth0 up && ip -n {netns} link set eth0-peer up \
+             && ip -n {netns} addr add {POD_IP}/32 dev eth0 \
+             && ip -n {netns} addr add {POD_IP6}/128 dev eth0 nodad"
         ));
         place
     }
@@ -89,11 +96,16 @@ impl Pod {
 
     /// Programs attached and fed, the pod not yet in `PODS`.
     pub(crate) fn new() -> Self {
+        Self::logging(LevelFilter::OFF)
+    }
+
+    /// As [`Self::new`], with programs that log.
+    pub(crate) fn logging(log_level: LevelFilter) -> Self {
         let place = Place::new();
         let (v4, v6) = listen(&place.netns);
         let kernel = Kernel::load(&LoadOptions {
             object: None,
-            log_level: LevelFilter::OFF,
+            log_level,
         });
         let pod = Self {
             kernel: kernel.expect("load the programs"),
@@ -102,7 +114,7 @@ impl Pod {
             v6,
             place,
         };
-        pod.settle(false);
+        pod.settle(Settings::new(node_cookie(), 1, STALE_AFTER_NS, false));
         let proxied = SERVICES.map(|text| (text, Verdict::Proxy));
         let wanted = proxied.into_iter().chain([(PASSED, Verdict::Pass)]);
         let wanted = wanted.map(|(text, verdict)| {
@@ -110,7 +122,7 @@ impl Pod {
             (FrontendKey::from_socket_addr(addr), Frontend::new(verdict))
         });
         let report = pod.kernel.reconcile_frontends(&wanted.collect());
-        assert_eq!(report.expect("frontends").inserted, 3);
+        assert_eq!(report.expect("frontends").inserted, 4);
         let dir = pod.cgroup();
         pod.kernel.attach(dir.as_fd()).expect("attach");
         pod.kernel
@@ -121,12 +133,8 @@ impl Pod {
         pod
     }
 
-    /// Settings of a test: one worker, 3 s.
-    pub(crate) fn settle(&self, refuse_unknown: bool) {
-        let node = TcpListener::bind("127.0.0.1:0").expect("a socket of the node");
-        let node_cookie = netns_cookie(&node).expect("a cookie");
-        let stale_after_ns = 3_000_000_000;
-        let settings = Settings::new(node_cookie, 1, stale_after_ns, refuse_unknown);
+    /// Tells the programs about the agent.
+    pub(crate) fn settle(&self, settings: Settings) {
         self.kernel.configure(settings).expect("configure");
     }
 
@@ -182,6 +190,12 @@ impl Pod {
         let found = status.maps.into_iter().find(|status| status.name == map);
         found.expect("the map is in status").entries
     }
+}
+
+/// Cookie of the netns that the tests run in.
+pub(crate) fn node_cookie() -> u64 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a socket of the node");
+    netns_cookie(&socket).expect("a cookie")
 }
 
 pub(crate) fn sh(script: &str) -> String {

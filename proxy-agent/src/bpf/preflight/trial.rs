@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;
 
 use super::Check;
-use crate::bpf::{Kernel, LoadOptions};
+use crate::bpf::{Error, Kernel, LoadOptions};
 
 const LOAD: &str = "load";
 const ATTACH: &str = "attach";
@@ -21,15 +21,25 @@ pub(super) fn run(object: Option<&Path>, cgroup2: Option<&Path>) -> Vec<Check> {
     };
     let kernel = match Kernel::load(&options) {
         Ok(kernel) => kernel,
-        Err(error) => {
-            let remedy = "see the checks above; seccomp and lockdown can also forbid bpf(2)";
-            return vec![Check::gap(LOAD, chain(&error), remedy)];
-        }
+        Err(error) => return vec![Check::gap(LOAD, chain(&error), remedy(&error))],
     };
     let loaded = Check::ok(LOAD, "every program passed the verifier");
     // Without a cgroup2 mount there is nothing to attach to, and a check of its own says so.
     let attached = cgroup2.map(|mount| attach(&kernel, mount));
     [loaded].into_iter().chain(attached).collect()
+}
+
+fn remedy(error: &Error) -> &'static str {
+    match error {
+        Error::NoObject | Error::Read { .. } | Error::OtherObject { .. } => {
+            "pass --bpf-object with an object of this version"
+        }
+        Error::Load { .. }
+        | Error::Program { .. }
+        | Error::Attach { .. }
+        | Error::MapFull { .. }
+        | Error::Map { .. } => "see the checks above; seccomp and lockdown can also forbid bpf(2)",
+    }
 }
 
 fn attach(kernel: &Kernel, mount: &Path) -> Check {

@@ -1,0 +1,3 @@
+//! Where objects come from. A source reads and watches; what objects mean is `compile`'s.
+
+pub mod file;

@@ -1,0 +1,129 @@
+//! inotify's events, gathered until they are acted on.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use notify::event::{AccessKind, AccessMode, CreateKind, Event, EventKind, ModifyKind, RenameMode};
+use tokio::sync::Notify;
+
+use super::manifest::is_manifest;
+
+/// Names gathered at most: beyond it the whole directory is looked through.
+const MAX_NAMES: usize = 4_096;
+
+/// What has happened since it was last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Files to look at.
+    pub files: BTreeSet<OsString>,
+    /// Files that a writer holds open: half of them may be missing.
+    pub writing: BTreeSet<OsString>,
+    /// Every file is to be looked at.
+    pub all: bool,
+}
+
+impl Changes {
+    /// The change that a first look is.
+    pub(super) fn everything() -> Self {
+        Self {
+            all: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is anything to look at.
+    pub(super) fn any(&self) -> bool {
+        self.all || !self.files.is_empty()
+    }
+}
+
+/// Gathers changes from the watcher's thread for the reader.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    pending: Mutex<Changes>,
+    arrived: Notify,
+}
+
+impl Signals {
+    /// Returns when something has changed. Cancel-safe.
+    pub(super) async fn wait(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// The changes until now. Files that are being written stay noted.
+    pub(super) fn take(&self) -> Changes {
+        let mut pending = self.lock();
+        let writing = pending.writing.clone();
+        let mut taken = std::mem::take(&mut *pending);
+        pending.writing = writing;
+        taken.files.retain(|name| !taken.writing.contains(name));
+        taken
+    }
+
+    /// Notes an event. Our own reading causes some; they are passed over.
+    pub(super) fn add(&self, event: notify::Result<Event>) {
+        let mut pending = self.lock();
+        match event {
+            Ok(event) => {
+                pending.all |= event.need_rescan();
+                for path in &event.paths {
+                    pending.note(event.kind, path);
+                }
+            }
+            Err(_) => pending.all = true, // what was lost is not known
+        }
+        if pending.any() {
+            self.arrived.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Changes {
+    fn note(&mut self, kind: EventKind, path: &Path) {
+        let Some(name) = path.file_name() else {
+            return;
+        };
+        match kind {
+            EventKind::Modify(ModifyKind::Data(_)) => self.begin(name),
+            EventKind::Create(CreateKind::File) if is_being_made(path) => self.begin(name),
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Create(_)
+            | EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::To)) => {
+                self.writing.remove(name);
+                self.touch(name);
+            }
+            EventKind::Modify(ModifyKind::Metadata(_)) => self.touch(name),
+            EventKind::Any | EventKind::Access(_) | EventKind::Modify(_) | EventKind::Other => {}
+        }
+    }
+
+    fn begin(&mut self, name: &OsStr) {
+        if is_manifest(name) {
+            self.writing.insert(name.to_owned());
+        }
+    }
+
+    /// A manifest is looked at; anything else with a name of its own, like the `..data` link of a
+    /// ConfigMap volume, may be what manifests point through.
+    fn touch(&mut self, name: &OsStr) {
+        if !is_manifest(name) || self.files.len() >= MAX_NAMES {
+            self.all = true;
+        } else {
+            self.files.insert(name.to_owned());
+        }
+    }
+}
+
+/// Whether a new name is a file that its maker has yet to write, not a link to a whole one.
+fn is_being_made(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1)
+}

@@ -1,0 +1,21 @@
+//! The programs on this very kernel: real sockets in a real netns and cgroup.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking, its fixture too"
+)]
+
+mod attachment;
+mod fixture;
+mod flows;
+mod frontends;
+mod log;
+mod pass;
+mod steer;
+
+use std::net::SocketAddr;
+
+fn addr(text: &str) -> Option<SocketAddr> {
+    Some(text.parse().unwrap())
+}
