@@ -2,7 +2,11 @@
 //!
 //! A new verb is a module with `Args` and `run`, a variant of [`Verb`] and a line in `main`.
 
-#![expect(clippy::print_stdout, reason = "the verbs speak to a terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the verbs speak to a terminal"
+)]
 
 mod bench;
 mod build_ebpf;
@@ -13,6 +17,8 @@ mod test;
 mod tidy;
 mod tools;
 mod workspace;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -43,8 +49,19 @@ enum Verb {
     Tidy(tidy::Args),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().verb {
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by returning it: where RUST_BACKTRACE is set, its trace would bury the message.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
         Verb::Setup(args) => setup::run(&args),
         Verb::BuildEbpf(args) => build_ebpf::run(&args),
         Verb::Demo(args) => demo::run(&args),
