@@ -131,8 +131,7 @@ impl Agent {
         })
         .await?;
         let stop_rest = CancellationToken::new();
-        let node_netns = node_netns()?;
-        let kernel = load_kernel(&args, &node_netns)?;
+        let kernel = load_kernel(&args)?;
         let traffic = Arc::new(Traffic::new());
         let mut sources = Sources::start(&args)?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
@@ -158,7 +157,7 @@ impl Agent {
         let capture = Capture {
             root,
             workers: proxy.workers(),
-            node_netns: Arc::new(node_netns),
+            node_netns: Arc::new(node_netns()?),
             own_netns: Arc::new(own_netns()?),
             enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
             serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
@@ -207,12 +206,11 @@ fn on(kind: SignalKind) -> Result<Signal, Error> {
     })
 }
 
-/// The node's network namespace: that of process 1, which in a DaemonSet takes `hostPID`.
+/// The network namespace of process 1, or the agent's own where that one may not be looked at: in
+/// a DaemonSet process 1 is the node's only with `hostPID`; elsewhere the agent is on the node.
 fn node_netns() -> Result<Netns, Error> {
     Netns::of_pid(1).or_else(|error| {
-        // Outside a pod the agent's own is the node's; inside one, only the pods' own decisions
-        // are left to keep hostNetwork pods out.
-        tracing::warn!(%error, "process 1 cannot be looked at; taking the agent's own netns for the node's");
+        tracing::warn!(%error, "process 1 is out of sight: the agent's own netns is the node's");
         own_netns()
     })
 }
@@ -224,15 +222,16 @@ fn own_netns() -> Result<Netns, Error> {
     })
 }
 
-fn load_kernel(args: &RunArgs, node: &Netns) -> Result<Arc<Kernel>, Error> {
+fn load_kernel(args: &RunArgs) -> Result<Arc<Kernel>, Error> {
     let kernel = Kernel::load(&LoadOptions {
         object: args.bpf_object.clone(),
         log_level: LevelFilter::current(),
     })?;
     let stale_after_ns = u64::try_from(STALE_AFTER.as_nanos()).unwrap_or(u64::MAX);
     let refuse_unknown = args.unknown_pods == UnknownPods::Refuse;
+    let node = node_netns()?.cookie();
     kernel.configure(Settings::new(
-        node.cookie(),
+        node,
         args.workers,
         stale_after_ns,
         refuse_unknown,
