@@ -206,11 +206,12 @@ fn on(kind: SignalKind) -> Result<Signal, Error> {
     })
 }
 
+/// The network namespace of process 1, or the agent's own where that one may not be looked at: in
+/// a DaemonSet process 1 is the node's only with `hostPID`; elsewhere the agent is on the node.
 fn node_netns() -> Result<Netns, Error> {
-    // In a DaemonSet process 1 is the node's only with `hostPID`; capture refuses its cookie.
-    Netns::of_pid(1).map_err(|source| Error::System {
-        action: "open the network namespace of process 1 (the agent needs hostPID)",
-        source,
+    Netns::of_pid(1).or_else(|error| {
+        tracing::warn!(%error, "process 1 is out of sight: the agent's own netns is the node's");
+        own_netns()
     })
 }
 

@@ -13,9 +13,10 @@ mod layout;
 mod pod;
 mod report;
 mod seams;
+mod surroundings;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::model::Snapshot;
-use crate::net::Netns;
 
 use self::layout::Directory;
 use self::pod::{Claims, Context, PodTask};
@@ -39,6 +39,7 @@ use self::watch::Watch;
 
 pub use self::report::CaptureStatus;
 pub use self::seams::{Ack, BoxError, Enrol, Serve, ServedPod};
+pub use self::surroundings::Surroundings;
 
 /// When to look again after a directory could not be watched.
 const RESCAN_AFTER: Duration = Duration::from_secs(5);
@@ -52,8 +53,8 @@ pub enum Error {
         /// The root.
         root: PathBuf,
     },
-    /// inotify does not work: raise `fs.inotify.max_user_instances`.
-    #[error("cannot watch {}: is fs.inotify.max_user_instances used up?", .root.display())]
+    /// inotify does not work: raise `fs.inotify.max_user_instances` or `max_user_watches`.
+    #[error("cannot watch {}: is a limit of fs.inotify used up?", .root.display())]
     Watch {
         /// The root.
         root: PathBuf,
@@ -69,10 +70,8 @@ pub struct Capture {
     pub root: PathBuf,
     /// How many listeners of each family a pod gets.
     pub workers: usize,
-    /// The node's network namespace: that of process 1, which is not the agent's in a DaemonSet.
-    pub node_netns: Arc<Netns>,
-    /// The agent's own network namespace.
-    pub own_netns: Arc<Netns>,
+    /// The namespaces that are no pod's.
+    pub surroundings: Surroundings,
     /// The kernel side.
     pub enrol: Arc<dyn Enrol>,
     /// The proxy.
@@ -96,8 +95,10 @@ impl Capture {
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
         let mut pods = Pods::new(self, snapshots)?;
+        // Dropped with this future, too: the pods' tasks must not outlive it.
+        let leave = pods.context.leave.clone().drop_guard();
         let ended = pods.follow(&shutdown).await;
-        pods.context.leave.cancel();
+        drop(leave);
         pods.tasks_open.close();
         pods.tasks_open.wait().await;
         ended
@@ -107,6 +108,7 @@ impl Capture {
 /// The pods that have a task.
 struct Pods {
     root: PathBuf,
+    root_inode: u64,
     context: Arc<Context>,
     snapshots: Receiver<Arc<Snapshot>>,
     watch: Watch,
@@ -120,6 +122,7 @@ struct Pods {
 type Found = HashMap<Arc<str>, (PathBuf, u64)>;
 
 struct Task {
+    dir: PathBuf,
     /// Tells a directory from its successor with the same name.
     inode: u64,
     kick: Arc<Notify>,
@@ -133,12 +136,13 @@ impl Pods {
             root: capture.root.clone(),
             source,
         })?;
+        let root_inode = capture.root.metadata().map_or(0, |found| found.ino());
         Ok(Self {
             root: capture.root,
+            root_inode,
             context: Arc::new(Context {
                 workers: capture.workers,
-                node_netns: capture.node_netns,
-                own_netns: capture.own_netns,
+                surroundings: capture.surroundings,
                 enrol: capture.enrol,
                 serve: capture.serve,
                 status: capture.status,
@@ -200,6 +204,7 @@ impl Pods {
         let gone = self.tasks.extract_if(|uid, task| !is_there(uid, task));
         for (uid, task) in gone {
             task.gone.cancel();
+            self.watch.forget_pod(&task.dir);
             self.ending.insert(uid, task.handle);
         }
         for (uid, (dir, inode)) in found {
@@ -223,7 +228,7 @@ impl Pods {
         let task = PodTask::new(
             Arc::clone(&self.context),
             Arc::clone(&uid),
-            dir,
+            dir.clone(),
             cgroup,
             self.snapshots.clone(),
         );
@@ -231,6 +236,7 @@ impl Pods {
         let run = task.run(predecessor, Arc::clone(&kick), gone.clone());
         let handle = self.tasks_open.spawn(run);
         let task = Task {
+            dir,
             inode,
             kick,
             gone,
@@ -240,14 +246,38 @@ impl Pods {
         true
     }
 
+    /// The programs are attached to one directory: another one by the same name is not it.
+    fn check_root(&mut self) -> Result<(), Error> {
+        let root = &self.root;
+        if !root
+            .metadata()
+            .is_ok_and(|found| found.ino() == self.root_inode)
+        {
+            return Err(Error::RootGone { root: root.clone() });
+        }
+        // Of the root's own end only its parent is told.
+        let dirs = [root.parent().unwrap_or(root), root];
+        let mut watched = dirs.into_iter().map(|dir| self.watch.add_layout(dir));
+        watched
+            .try_for_each(|added| added)
+            .map_err(|source| Error::Watch {
+                root: root.clone(),
+                source,
+            })
+    }
+
     /// Watches first and lists then, so that nothing can appear in between unseen.
     fn list(&mut self) -> Result<(Found, bool), Error> {
         let root = self.root.clone();
-        let root_gone = |_error| Error::RootGone { root: root.clone() };
-        self.watch.add_layout(&root).map_err(root_gone)?;
+        self.check_root()?;
         let mut found = Found::new();
+        let mut layouts: HashSet<_> = [root.parent(), Some(&root)]
+            .into_iter()
+            .flatten()
+            .map(Path::to_owned)
+            .collect();
         let mut complete = true;
-        for dir in layout::subdirectories(&root).map_err(root_gone)? {
+        for dir in layout::subdirectories(&root).unwrap_or_default() {
             match classify(&dir) {
                 Directory::Pod(uid) => note(&mut found, uid, dir),
                 Directory::Other => {}
@@ -260,9 +290,11 @@ impl Pods {
                             note(&mut found, uid, child);
                         }
                     }
+                    layouts.insert(dir);
                 }
             }
         }
+        self.watch.keep_layouts(&layouts);
         Ok((found, complete))
     }
 }

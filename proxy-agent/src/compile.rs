@@ -66,6 +66,9 @@ impl Compiler {
         problems
             .0
             .extend(sets.iter().flat_map(|set| set.problems.iter().cloned()));
+        problems
+            .0
+            .extend(sets.iter().filter_map(|set| set.trouble_as_problem()));
         let index = Index::new(sets, &mut problems);
         let ports = service::ports(
             &index,
@@ -157,11 +160,12 @@ fn by_address(
     ports: &Ports<'_>,
     problems: &mut Problems,
 ) -> HashMap<SocketAddr, Arc<Listener>> {
-    let mut owners: HashMap<SocketAddr, &Arc<Listener>> = HashMap::new();
-    for listener in listeners {
+    let mut owners: HashMap<SocketAddr, Arc<Listener>> = HashMap::new();
+    let proxied = |one: &&Arc<Listener>| matches!(one.verdict, ListenerVerdict::Proxy(_));
+    for listener in listeners.iter().filter(proxied) {
         for address in &listener.addresses {
             let Some(owner) = owners.get(address) else {
-                owners.insert(*address, listener);
+                owners.insert(*address, Arc::clone(listener));
                 continue;
             };
             let key = (&*listener.namespace, &*listener.service);
@@ -173,10 +177,5 @@ fn by_address(
             }
         }
     }
-    let proxied = |listener: &Listener| matches!(listener.verdict, ListenerVerdict::Proxy(_));
-    owners.retain(|_, listener| proxied(listener));
     owners
-        .into_iter()
-        .map(|(address, listener)| (address, Arc::clone(listener)))
-        .collect()
 }

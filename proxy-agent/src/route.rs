@@ -9,9 +9,11 @@ mod query;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method};
 
-use crate::model::{Match, RouteTable, Rule, StringMatch, WeightedDestination};
+use crate::model::{Match, RouteTable, Rule, Snapshot, StringMatch, WeightedDestination};
 
 pub use edit::{location, rewrite_path};
 pub use query::strip_port;
@@ -115,6 +117,21 @@ impl StringMatch {
             Self::Present => !host.is_empty(),
         }
     }
+}
+
+/// The table of the virtual host that `authority` names for clients in `namespace`. It counts
+/// before the listener's own. Allocates only when the authority has capital letters.
+pub fn virtual_host<'a>(
+    snapshot: &'a Snapshot,
+    namespace: &str,
+    authority: &str,
+) -> Option<&'a Arc<RouteTable>> {
+    let hosts = snapshot.virtual_hosts.get(namespace)?;
+    let host = strip_port(authority);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return hosts.get(host.to_ascii_lowercase().as_str());
+    }
+    hosts.get(host)
 }
 
 /// The destination of one request. `draw` is a uniform random word; `None` only when no

@@ -42,6 +42,12 @@ pub enum RootError {
         /// As given.
         path: PathBuf,
     },
+    /// The agent's own cgroup cannot be seen.
+    #[error("the agent's own cgroup is not below {}: let it see the host's cgroup2", list(.mounts))]
+    OwnNotFound {
+        /// Mounts that were searched.
+        mounts: Vec<PathBuf>,
+    },
     /// Another agent serves it.
     #[error("{} is already served by {holder}: stop it first", .path.display())]
     Locked {
@@ -127,7 +133,12 @@ pub fn own_id() -> Result<u64, RootError> {
     direct
         .chain(mounts.iter().cloned())
         .find_map(|start| find_process(&start, pid))
-        .ok_or(RootError::NotFound { mounts })
+        .ok_or(RootError::OwnNotFound { mounts })
+}
+
+/// Whether the agent itself is in a cgroup below `root`, as in a DaemonSet.
+pub fn holds_this_process(root: &Path) -> bool {
+    find_process(root, std::process::id()).is_some()
 }
 
 fn find_process(start: &Path, pid: u32) -> Option<u64> {
@@ -317,6 +328,29 @@ mod tests {
             let error = find_root(Some(Path::new(path))).unwrap_err();
             assert!(matches!(error, RootError::NotCgroup2 { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn the_roots_nearest_to_the_mount_are_found_at_any_depth_up_to_the_limit() {
+        let mount = std::env::temp_dir().join(format!("roots-{}", std::process::id()));
+        let make = |path: &str| fs::create_dir_all(mount.join(path)).unwrap();
+        make("a/b/c/d/kubepods");
+        let too_deep = shallowest(&mount);
+        make("docker/1/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice");
+        make("docker/2/kubelet.slice/kubelet-kubepods.slice");
+        let kind = shallowest(&mount);
+        make("kubepods.slice/kubepods-besteffort.slice");
+        let systemd = shallowest(&mount);
+        fs::remove_dir_all(&mount).unwrap();
+
+        assert!(too_deep.is_empty());
+        let nodes = [1, 2].map(|node| {
+            mount.join(format!(
+                "docker/{node}/kubelet.slice/kubelet-kubepods.slice"
+            ))
+        });
+        assert_eq!(kind, nodes);
+        assert_eq!(systemd, [mount.join("kubepods.slice")]);
     }
 
     #[test]

@@ -4,76 +4,48 @@
 //! now and does what is missing. A process that vanishes in between means looking again.
 
 mod backoff;
+mod claims;
+mod enrolment;
 mod locate;
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy_ebpf::{PodEntry, PodFlags};
 use tokio::sync::Notify;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::model::{CaptureDecision, NotCaptured, Snapshot};
-use crate::net::{CANDIDATE_PORTS, ListenError, Netns, bind_listeners};
+use crate::net::ListenError;
 use crate::status::PodStatus;
 
 use super::report::CaptureStatus;
-use super::seams::{BoxError, Enrol, Serve, ServedPod};
+use super::seams::{BoxError, Enrol, Serve};
+use super::surroundings::Surroundings;
 
 use self::backoff::Backoff;
+use self::enrolment::{ACK_LIMIT, Held};
 use self::locate::Located;
 
-/// How long the proxy may take to take over or to let go of listeners. Its workers answer within
-/// a turn of their loop; a stuck one must not hold up the removal of the pod.
-const ACK_LIMIT: Duration = Duration::from_secs(5);
-
-/// When to try again what failed and no event will announce.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-const UNKNOWN: &str = "unknown: no Pod object with this uid";
+pub(super) use self::claims::Claims;
 
 /// What all pods share.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) workers: usize,
-    pub(super) node_netns: Arc<Netns>,
-    pub(super) own_netns: Arc<Netns>,
+    pub(super) surroundings: Surroundings,
     pub(super) enrol: Arc<dyn Enrol>,
     pub(super) serve: Arc<dyn Serve>,
     pub(super) status: CaptureStatus,
     pub(super) claims: Claims,
     /// The agent stops: take the entries out of the map and leave the listeners to the proxy.
     pub(super) leave: CancellationToken,
-}
-
-/// Which pod has which network namespace, by cookie.
-#[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<HashMap<u64, Arc<str>>>);
-
-impl Claims {
-    /// Answers the pod that has it, if that is another one.
-    fn claim(&self, cookie: u64, uid: &Arc<str>) -> Result<(), Arc<str>> {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let owner = claims.entry(cookie).or_insert_with(|| Arc::clone(uid));
-        if owner == uid {
-            Ok(())
-        } else {
-            Err(Arc::clone(owner))
-        }
-    }
-
-    fn give_up(&self, cookie: u64) {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.remove(&cookie);
-    }
 }
 
 /// Why a step could not be finished. It is tried again.
@@ -99,20 +71,6 @@ enum Step {
     Settled,
     /// Something is about to change without an event.
     Unsettled,
-}
-
-/// The namespace that the pod was found in, and what has been done there.
-struct Held {
-    netns: Arc<Netns>,
-    /// In the map.
-    entry: Option<PodEntry>,
-    /// With the proxy.
-    serving: Option<Serving>,
-}
-
-struct Serving {
-    port: u16,
-    addresses: Vec<SocketAddr>,
 }
 
 /// The task of one pod.
@@ -163,10 +121,17 @@ impl PodTask {
         let mut backoff = Backoff::new();
         loop {
             let decision = self.decision();
-            let again = match self.step(decision).await {
+            // The proxy may keep a step waiting; the agent's end does not wait with it.
+            let Some(done) = context.leave.run_until_cancelled(self.step(decision)).await else {
+                return self.leave();
+            };
+            let again = match done {
                 Ok(Step::Settled) => None,
-                Ok(Step::Unsettled) => backoff.next(),
-                Err(fault) => Some(self.fail(&fault, &mut backoff)),
+                Ok(Step::Unsettled) => Some(backoff.next()),
+                Err(fault) => {
+                    self.report(&fault, &backoff);
+                    Some(backoff.next())
+                }
             };
             tokio::select! {
                 () = context.leave.cancelled() => return self.leave(),
@@ -227,159 +192,15 @@ impl PodTask {
                 let reason = "hidden: its processes are not visible; run the agent with hostPID";
                 return Ok(self.stand_by(reason).await);
             }
-            Located::Fleeting => return Ok(Step::Unsettled),
+            Located::Fleeting => {
+                if self.held.is_none() {
+                    self.publish("waiting: its processes come and go");
+                }
+                return Ok(Step::Unsettled);
+            }
         }
         self.apply(decision).await?;
         Ok(Step::Settled)
-    }
-
-    fn hold(&mut self, netns: Netns) -> Result<(), Fault> {
-        let claimed = self.context.claims.claim(netns.cookie(), &self.uid);
-        claimed.map_err(|other| Fault::Shared { other })?;
-        self.held = Some(Held {
-            netns: Arc::new(netns),
-            entry: None,
-            serving: None,
-        });
-        Ok(())
-    }
-
-    async fn apply(&mut self, decision: Option<CaptureDecision>) -> Result<(), Fault> {
-        match decision {
-            None => {
-                self.withdraw()?;
-                self.stop_serving().await;
-                self.publish(UNKNOWN);
-            }
-            Some(CaptureDecision::LeaveAlone(why)) => {
-                self.write(PodEntry::new(0, PodFlags::default()))?;
-                self.stop_serving().await;
-                self.publish(why.name());
-            }
-            Some(CaptureDecision::Capture {
-                fail_closed,
-                avoid_sidecar_ports,
-            }) => {
-                // Istio's Envoy, too, listens on the first one.
-                let ports = &CANDIDATE_PORTS[usize::from(avoid_sidecar_ports)..];
-                self.start_serving(ports).await?;
-                self.enrol(fail_closed)?;
-                self.publish("");
-            }
-        }
-        Ok(())
-    }
-
-    async fn start_serving(&mut self, ports: &[u16]) -> Result<(), Fault> {
-        let Some(held) = &mut self.held else {
-            return Ok(());
-        };
-        if held.serving.is_some() {
-            return Ok(());
-        }
-        let listeners =
-            bind_listeners(&held.netns, ports, self.context.workers).map_err(Fault::Listen)?;
-        let (port, addresses) = (listeners.port, listeners.addresses());
-        let pod = self.snapshots.borrow().pods.get(&self.uid).cloned();
-        let Some(pod) = pod else {
-            // Gone from the snapshot since the decision: the next step sees it.
-            return Ok(());
-        };
-        let served = self.context.serve.serve(ServedPod {
-            uid: Arc::clone(&self.uid),
-            namespace: Arc::clone(&pod.namespace),
-            name: Arc::clone(&pod.name),
-            netns: Arc::clone(&held.netns),
-            listeners,
-        });
-        // Noted before the answer: whatever the proxy has taken must be taken back.
-        held.serving = Some(Serving { port, addresses });
-        let fault = match timeout(ACK_LIMIT, served).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => Fault::Serve(error),
-            Err(_elapsed) => Fault::Silent,
-        };
-        self.stop_serving().await;
-        Err(fault)
-    }
-
-    fn enrol(&mut self, fail_closed: bool) -> Result<(), Fault> {
-        let Some(serving) = self.held.as_ref().and_then(|held| held.serving.as_ref()) else {
-            return Ok(());
-        };
-        let mut flags = PodFlags::CAPTURED;
-        for address in &serving.addresses {
-            flags = flags.with(match address {
-                SocketAddr::V4(_) => PodFlags::LISTENS_V4,
-                SocketAddr::V6(_) => PodFlags::LISTENS_V6,
-            });
-        }
-        if fail_closed {
-            flags = flags.with(PodFlags::FAIL_CLOSED);
-        }
-        let entry = PodEntry::new(serving.port, flags);
-        if self.is_captured() {
-            return self.write(entry);
-        }
-        self.write(entry)?;
-        let took = self.since.map(|since| since.elapsed()).unwrap_or_default();
-        self.enrolment_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        Ok(())
-    }
-
-    fn write(&mut self, entry: PodEntry) -> Result<(), Fault> {
-        let Some(held) = &mut self.held else {
-            return Ok(());
-        };
-        if held.entry != Some(entry) {
-            let cookie = held.netns.cookie();
-            self.context
-                .enrol
-                .set_pod(cookie, entry)
-                .map_err(Fault::Map)?;
-            held.entry = Some(entry);
-        }
-        Ok(())
-    }
-
-    fn withdraw(&mut self) -> Result<(), Fault> {
-        let Some(held) = &mut self.held else {
-            return Ok(());
-        };
-        if held.entry.is_some() {
-            let cookie = held.netns.cookie();
-            self.context.enrol.remove_pod(cookie).map_err(Fault::Map)?;
-            held.entry = None;
-        }
-        Ok(())
-    }
-
-    async fn stop_serving(&mut self) {
-        let Some(held) = &mut self.held else { return };
-        if held.serving.take().is_none() {
-            return;
-        }
-        let released = timeout(ACK_LIMIT, self.context.serve.release(&self.uid)).await;
-        match released {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(pod = %self.uid, %error, "the proxy keeps a pod's listeners"),
-            Err(_elapsed) => {
-                error!(pod = %self.uid, "the proxy is slow to close a pod's listeners")
-            }
-        }
-    }
-
-    /// Undoes everything, the map entry first. The namespace is let go of, so that it can end.
-    async fn release(&mut self) {
-        if let Err(fault) = self.withdraw() {
-            // No other namespace will ever have this cookie: the entry only takes up room.
-            error!(pod = %self.uid, error = chain(&fault), "a PODS entry stays behind");
-        }
-        self.stop_serving().await;
-        if let Some(held) = self.held.take() {
-            self.context.claims.give_up(held.netns.cookie());
-        }
-        self.enrolment_us = 0;
     }
 
     /// The agent stops: connections must no longer be steered to listeners that will close.
@@ -396,27 +217,16 @@ impl PodTask {
         Step::Settled
     }
 
-    /// Publishes why, and says when to try again. Only what lasts is worth a line in the log.
-    fn fail(&self, fault: &Fault, backoff: &mut Backoff) -> Duration {
+    /// Publishes why a step failed. Only what lasts is worth a line in the log.
+    fn report(&self, fault: &Fault, backoff: &Backoff) {
         let reason = chain(fault);
-        let is_news = self.publish(&reason);
-        if let Some(soon) = backoff.next() {
-            if is_news {
-                debug!(pod = %self.uid, reason, "enrolment is not through yet");
-            }
-            return soon;
+        self.publish(&reason);
+        if backoff.is_late() {
+            warn!(pod = %self.uid, reason, "a pod cannot be enrolled");
         }
-        warn!(pod = %self.uid, reason, "a pod cannot be enrolled");
-        RETRY_AFTER
     }
 
-    fn is_captured(&self) -> bool {
-        let entry = self.held.as_ref().and_then(|held| held.entry.as_ref());
-        entry.is_some_and(|entry| entry.flags().contains(PodFlags::CAPTURED))
-    }
-
-    /// Answers whether this is another state than the one before.
-    fn publish(&self, reason: &str) -> bool {
+    fn publish(&self, reason: &str) {
         let pod = self.snapshots.borrow().pods.get(&self.uid).cloned();
         let (namespace, name) = pod.map_or_else(Default::default, |pod| {
             (pod.namespace.to_string(), pod.name.to_string())
@@ -439,7 +249,7 @@ impl PodTask {
                 listeners: listeners.clone(),
                 netns_cookie,
                 cgroup: self.cgroup.clone(),
-                enrolment_us: self.enrolment_us,
+                enrolment_us: if captured { self.enrolment_us } else { 0 },
                 ..PodStatus::default()
             },
         );
@@ -449,7 +259,6 @@ impl PodTask {
         } else if is_news {
             debug!(namespace, name, uid = %self.uid, reason, "pod not captured");
         }
-        is_news
     }
 }
 

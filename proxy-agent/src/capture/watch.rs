@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -44,8 +44,11 @@ impl AsRawFd for Queue {
 #[derive(Debug)]
 pub(super) struct Watch {
     inotify: AsyncFd<Queue>,
-    /// `None` stands for the layout.
+    /// What an event is about; `None` stands for the layout.
     watched: HashMap<WatchDescriptor, Option<Arc<str>>>,
+    /// The kernel keeps the watch of a cgroup that is removed (kernfs does not tell inotify), so
+    /// each is taken back by its path.
+    paths: HashMap<PathBuf, WatchDescriptor>,
 }
 
 impl Watch {
@@ -60,6 +63,7 @@ impl Watch {
         Ok(Self {
             inotify,
             watched: HashMap::new(),
+            paths: HashMap::new(),
         })
     }
 
@@ -81,15 +85,45 @@ impl Watch {
         let pod = Some(Arc::clone(uid));
         // The file itself, not only its directory: the kernel tells nobody of a change to a
         // cgroup file whose inode is not in use (kernfs_notify_workfn).
-        let events = dir.join("cgroup.events");
-        self.add(&events, AddWatchFlags::IN_MODIFY, pod.clone())?;
+        self.add(&events_file(dir), AddWatchFlags::IN_MODIFY, pod.clone())?;
         self.add(dir, AddWatchFlags::IN_ONLYDIR | on_children(), pod)
     }
 
     fn add(&mut self, path: &Path, flags: AddWatchFlags, of: Option<Arc<str>>) -> io::Result<()> {
         let descriptor = self.inotify.get_ref().0.add_watch(path, flags)?;
         self.watched.insert(descriptor, of);
+        let before = self.paths.insert(path.to_owned(), descriptor);
+        if let Some(before) = before.filter(|before| *before != descriptor) {
+            self.remove(before);
+        }
         Ok(())
+    }
+
+    /// Takes back the watches on a pod's directory, which may be gone.
+    pub(super) fn forget_pod(&mut self, dir: &Path) {
+        for path in [dir, &events_file(dir)] {
+            if let Some(descriptor) = self.paths.remove(path) {
+                self.remove(descriptor);
+            }
+        }
+    }
+
+    /// Takes back the watches on layout directories that are not among `kept`.
+    pub(super) fn keep_layouts(&mut self, kept: &HashSet<PathBuf>) {
+        let watched = &self.watched;
+        let is_stale = |path: &PathBuf, descriptor: &mut WatchDescriptor| {
+            watched.get(descriptor).is_none_or(Option::is_none) && !kept.contains(path)
+        };
+        let stale: Vec<_> = self.paths.extract_if(is_stale).collect();
+        for (_path, descriptor) in stale {
+            self.remove(descriptor);
+        }
+    }
+
+    fn remove(&mut self, descriptor: WatchDescriptor) {
+        self.watched.remove(&descriptor);
+        // EINVAL: the kernel has dropped it already, as it does for other file systems.
+        let _dropped = self.inotify.get_ref().0.rm_watch(descriptor);
     }
 
     /// Waits for changes. Cancel-safe: what was not returned is returned next time.
@@ -138,14 +172,17 @@ impl Watch {
     }
 }
 
+fn events_file(dir: &Path) -> PathBuf {
+    dir.join("cgroup.events")
+}
+
 fn on_children() -> AddWatchFlags {
-    AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_DELETE_SELF
+    AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -172,9 +209,35 @@ mod tests {
         assert!(changes.pods.contains(&uid) && !changes.layout);
 
         fs::remove_dir_all(&root).unwrap();
-        while !watch.watched.is_empty() {
-            watch.changed().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_is_no_longer_told() {
+        let root = scratch("forget");
+        let (kept, pod) = (root.join("kept"), root.join("pod1"));
+        for dir in [&kept, &pod] {
+            fs::create_dir(dir).unwrap();
+            fs::write(events_file(dir), "populated 0\n").unwrap();
         }
+        let mut watch = Watch::new().unwrap();
+        watch.add_layout(&root).unwrap();
+        watch.add_pod(&pod, &"1".into()).unwrap();
+        watch.add_pod(&kept, &"2".into()).unwrap();
+        watch.forget_pod(&pod);
+        watch.keep_layouts(&HashSet::new());
+
+        fs::write(events_file(&pod), "populated 1\n").unwrap();
+        fs::create_dir(root.join("new")).unwrap();
+        fs::write(events_file(&kept), "populated 1\n").unwrap();
+        let mut changes = watch.changed().await.unwrap();
+        while changes.pods.is_empty() {
+            changes = watch.changed().await.unwrap();
+        }
+
+        fs::remove_dir_all(&root).unwrap();
+        assert!(!changes.layout);
+        assert_eq!(changes.pods, HashSet::from(["2".into()]));
+        assert_eq!((watch.paths.len(), watch.watched.len()), (2, 2));
     }
 
     #[tokio::test]

@@ -121,3 +121,74 @@ pub(super) fn no_such_port(
         numbers.join(", ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue, Method};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{HeaderMatch, RouteTable, StringMatch, Timeouts};
+    use crate::route::RequestView;
+
+    fn conditions() -> impl Strategy<Value = Match> {
+        let paths = prop_oneof!["(/[ab]){0,3}".prop_map(Some), Just(None)];
+        let path = (paths, any::<bool>()).prop_map(|(path, exact)| match path {
+            Some(path) if exact => Some(PathMatch::Exact(path.into())),
+            path => path.map(|path| PathMatch::ElementPrefix(path.into())),
+        });
+        let header = prop::collection::vec(0_u8..3, 0..3).prop_map(|mut names| {
+            names.sort_unstable();
+            names.dedup();
+            let one = |name: u8| HeaderMatch {
+                name: HeaderName::from_bytes(&[b'a' + name]).expect("a name"),
+                value: StringMatch::Present,
+            };
+            names.into_iter().map(one).collect()
+        });
+        (path, any::<bool>(), header).prop_map(|(path, method, headers)| Match {
+            path,
+            method: method.then_some(Method::GET),
+            headers,
+            ..Match::default()
+        })
+    }
+
+    fn rule(conditions: Match) -> Rule {
+        Rule {
+            object: None,
+            field: "".into(),
+            conditions,
+            action: Arc::new(respond(INVALID_ROUTE)),
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_the_most_specific_of_all_that_match(
+            all in prop::collection::vec(conditions(), 0..12),
+            path in "(/[ab]){1,4}",
+            sent in prop::collection::vec(0_u8..3, 0..4),
+        ) {
+            let mut rules: Vec<_> = all.into_iter().map(rule).collect();
+            sort_by_precedence(&mut rules);
+            let table = RouteTable { origin: "test".into(), rules };
+            let mut headers = HeaderMap::new();
+            for name in sent {
+                let name = HeaderName::from_bytes(&[b'a' + name]).expect("a name");
+                headers.append(name, HeaderValue::from_static("1"));
+            }
+            let request = RequestView {
+                method: &Method::GET,
+                path: &path,
+                query: None,
+                authority: "",
+                headers: &headers,
+            };
+            let matching = table.rules.iter().filter(|rule| rule.conditions.holds(&request));
+            let best = matching.map(|rule| rank(&rule.conditions)).max();
+            prop_assert_eq!(table.find(&request).map(|rule| rank(&rule.conditions)), best);
+        }
+    }
+}

@@ -23,7 +23,7 @@ use super::duration::gep2257;
 use super::index::{At, Index};
 use super::problems::Problems;
 use super::service::Ports;
-use crate::model::{Action, Destination, Match, Rule, Timeouts};
+use crate::model::{Action, Match, Rule, Timeouts};
 
 /// What rules are compiled against.
 pub(super) struct Scope<'a, 's> {
@@ -192,11 +192,6 @@ fn action<'a>(
             .warning(at.located, format!("{field}.backendRefs"), reason);
         return Ok((respond(NO_DESTINATION), timeouts));
     }
-    let invalid = |destination: &Destination| matches!(destination, Destination::Invalid);
-    debug_assert!(
-        !destinations.iter().any(|d| invalid(&d.destination)) || !scope.problems.0.is_empty(),
-        "an invalid destination is always named"
-    );
     Ok((
         Action::Forward {
             filters,

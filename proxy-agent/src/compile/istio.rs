@@ -40,7 +40,7 @@ pub(super) fn compile<'a>(index: &'a Index<'a>, scope: &mut Scope<'a, '_>) -> Ve
         if services.is_empty() || at.object.spec.http.is_empty() {
             continue;
         }
-        let rules = rules(at, index, scope);
+        let rules = rules(at, scope);
         for service in services {
             for clients in clients(at) {
                 attachments.push(Attachment {
@@ -128,16 +128,12 @@ fn clients(at: &At<'_, VirtualService>) -> Vec<Option<Arc<str>>> {
         .collect()
 }
 
-fn rules<'a>(
-    at: &At<'a, VirtualService>,
-    index: &Index<'_>,
-    scope: &mut Scope<'a, '_>,
-) -> Arc<[PortRule]> {
+fn rules<'a>(at: &At<'a, VirtualService>, scope: &mut Scope<'a, '_>) -> Arc<[PortRule]> {
     let object = shared_id(at.located);
     let mut compiled = Vec::new();
     for (position, route) in at.object.spec.http.iter().enumerate() {
         let field: Arc<str> = format!("spec.http[{position}]").into();
-        let found = matches::compile(at, &field, route, index, scope.problems);
+        let found = matches::compile(at, &field, route, scope.problems);
         let base = base(at, &field, route, scope);
         for one in found {
             let outcome = match (&base, one.unsupported) {

@@ -69,10 +69,10 @@ pub(super) fn ips(pod: &KubePod) -> Vec<IpAddr> {
         .filter_map(|ip| ip.parse().ok())
         .collect();
     for ip in status.pod_ips.iter().flatten() {
-        if let Ok(ip) = ip.ip.parse() {
-            if !ips.contains(&ip) {
-                ips.push(ip);
-            }
+        if let Ok(ip) = ip.ip.parse()
+            && !ips.contains(&ip)
+        {
+            ips.push(ip);
         }
     }
     ips

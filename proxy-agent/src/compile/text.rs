@@ -44,8 +44,7 @@ pub(super) fn exact_match(text: &str) -> StringMatch {
 /// # Errors
 /// A reason for the user.
 pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
-    HeaderName::from_bytes(text.as_bytes())
-        .map_err(|_| format!("found `{text}`, which is no header name"))
+    HeaderName::from_bytes(text.as_bytes()).map_err(|error| format!("found `{text}`: {error}"))
 }
 
 /// Parses a header value.
@@ -53,7 +52,7 @@ pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
 /// # Errors
 /// A reason for the user.
 pub(super) fn header_value(text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_str(text).map_err(|_| format!("found {text:?}, which is no header value"))
+    HeaderValue::from_str(text).map_err(|error| format!("found {text:?}: {error}"))
 }
 
 /// Builds header edits from names and values.

@@ -1,7 +1,9 @@
 //! The agent's listeners inside a pod's network namespace.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -17,6 +19,9 @@ pub const CANDIDATE_PORTS: [u16; 9] = [
 /// Connections that wait for accept, per listener; the kernel cuts it to `net.core.somaxconn`
 /// (4096 since Linux 5.4).
 const BACKLOG: i32 = 4096;
+
+/// The discard service (RFC 863): any port would do, nothing is sent there.
+const DISCARD: u16 = 9;
 
 /// The listeners of one pod, one of each family per worker, all on one port.
 ///
@@ -53,6 +58,9 @@ pub enum ListenError {
         /// The ports that were tried.
         tried: Vec<u16>,
     },
+    /// The namespace is being set up, and whether it will have IPv6 cannot be told: try again soon.
+    #[error("the pod's loopback is down")]
+    LoopbackDown,
     /// The namespace could not be entered, or a socket could not be made.
     #[error("cannot listen in the pod's network namespace")]
     Io(#[source] io::Error),
@@ -63,6 +71,7 @@ impl ListenError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::AllTaken { .. } => "ports-taken",
+            Self::LoopbackDown => "loopback-down",
             Self::Io(_) => "listen-failed",
         }
     }
@@ -80,12 +89,23 @@ pub fn bind_listeners(
     ports: &[u16],
     workers: usize,
 ) -> Result<PodListeners, ListenError> {
-    netns
-        .run(|| first_free(ports, workers))
-        .map_err(ListenError::Io)?
-        .ok_or_else(|| ListenError::AllTaken {
+    let bound = netns.run(|| {
+        if !loopback_is_up() {
+            return Ok(Err(ListenError::LoopbackDown));
+        }
+        let all_taken = || ListenError::AllTaken {
             tried: ports.to_vec(),
-        })
+        };
+        Ok(first_free(ports, workers)?.ok_or_else(all_taken))
+    });
+    bound.map_err(ListenError::Io)?
+}
+
+/// Binding to 127.0.0.1 works while the loopback is down; connecting does not. UDP sends nothing.
+fn loopback_is_up() -> bool {
+    let connected = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect((Ipv4Addr::LOCALHOST, DISCARD)));
+    connected.is_ok()
 }
 
 fn first_free(ports: &[u16], workers: usize) -> io::Result<Option<PodListeners>> {
@@ -101,12 +121,23 @@ fn first_free(ports: &[u16], workers: usize) -> io::Result<Option<PodListeners>>
 
 fn bind_all(port: u16, workers: usize) -> io::Result<PodListeners> {
     let v4 = bind_group(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), workers)?;
-    let v6 = match bind_group(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), workers) {
-        Ok(listeners) => listeners,
+    let v6 = match bind_v6(port, workers) {
+        // The loopback gets ::1 an instant after 127.0.0.1 (notifiers of NETDEV_UP, in order).
+        Err(error) if has_no_ipv6(&error) => {
+            thread::sleep(Duration::from_millis(1));
+            bind_v6(port, workers)
+        }
+        bound => bound,
+    };
+    let v6 = match v6 {
         Err(error) if has_no_ipv6(&error) => Vec::new(),
-        Err(error) => return Err(error),
+        bound => bound?,
     };
     Ok(PodListeners { port, v4, v6 })
+}
+
+fn bind_v6(port: u16, workers: usize) -> io::Result<Vec<TcpListener>> {
+    bind_group(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), workers)
 }
 
 /// IPv6 is compiled out (`EAFNOSUPPORT`) or ::1 is not there (`disable_ipv6`, `EADDRNOTAVAIL`).

@@ -40,6 +40,28 @@ impl Netns {
         Self::new(File::open("/proc/thread-self/ns/net")?, cookie_here)
     }
 
+    /// Opens the namespaces of this process and of its ancestors, nearest first, each once.
+    ///
+    /// Ancestors that hide theirs (they have capabilities that the agent has not, and it lacks
+    /// `CAP_SYS_PTRACE`) are left out.
+    ///
+    /// # Errors
+    ///
+    /// The own namespace cannot be opened.
+    pub fn lineage() -> io::Result<Vec<Self>> {
+        let mut lineage = vec![Self::current()?];
+        let mut pid = std::process::id();
+        while let Some(parent) = parent_of(pid) {
+            pid = parent;
+            let is_known = |known: &Self| known.is_of_pid(pid).unwrap_or(true);
+            if lineage.iter().any(is_known) {
+                continue;
+            }
+            lineage.extend(Self::of_pid(pid));
+        }
+        Ok(lineage)
+    }
+
     /// Opens the namespace of a process, named in the PID namespace of `/proc`.
     ///
     /// Its cookie is read by a thread made for it, so the caller stays where it is.
@@ -124,6 +146,18 @@ impl Netns {
     }
 }
 
+/// `None` for the first process of the PID namespace, and for one that is gone.
+fn parent_of(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    parse_parent(&status)
+}
+
+/// The `PPid:` line of `/proc/PID/status`.
+fn parse_parent(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok().filter(|parent| *parent != 0)
+}
+
 fn non_blocking(domain: Domain) -> io::Result<TcpStream> {
     // `Socket::new` sets close-on-exec in the same system call.
     let kind = Type::STREAM.nonblocking();
@@ -161,6 +195,26 @@ mod tests {
         assert!(here.is_of_pid(std::process::id()).unwrap());
         assert_ne!(here.cookie(), 0);
         assert_ne!(here.inode(), 0);
+    }
+
+    #[test]
+    fn the_lineage_begins_at_home_and_names_each_namespace_once() {
+        let lineage = Netns::lineage().unwrap();
+        assert!(lineage[0].is_same(&Netns::current().unwrap()));
+        for (place, netns) in lineage.iter().enumerate() {
+            assert!(
+                !lineage[..place]
+                    .iter()
+                    .any(|earlier| earlier.is_same(netns))
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_process_has_no_parent() {
+        assert_eq!(parse_parent("Name:\tsh\nPid:\t7\nPPid:\t3\n"), Some(3));
+        assert_eq!(parse_parent("Name:\tinit\nPPid:\t0\n"), None);
+        assert_eq!(parse_parent(""), None);
     }
 
     #[test]

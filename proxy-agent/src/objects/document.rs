@@ -8,9 +8,9 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Values in one document at most. An 8 MiB file of the smallest values stays below 4 million; a
-/// document that exceeds this repeats itself through anchors.
-const MAX_VALUES: usize = 4_000_000;
+/// Values in one document at most: ten thousand pods in one `List` stay far below it. A document
+/// that exceeds this repeats itself through anchors.
+const MAX_VALUES: usize = 1_000_000;
 
 /// One document of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Located;
-use crate::model::Problem;
+use crate::model::{Place, Problem, Severity};
 
 /// Where the objects of a set come from, which decides what may be filled in for them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,5 +46,19 @@ impl ObjectSet {
             objects: Vec::new(),
             problems: Vec::new(),
         }
+    }
+
+    /// The trouble of the source as a whole, if there is any.
+    pub fn trouble_as_problem(&self) -> Option<Problem> {
+        (!self.trouble.is_empty()).then(|| Problem {
+            severity: Severity::Error,
+            place: Some(Place {
+                source: Arc::clone(&self.source),
+                line: 0,
+            }),
+            object: None,
+            field: String::new(),
+            reason: self.trouble.clone(),
+        })
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::{RequestView, Unmet, choose, location, rewrite_path};
+use super::{RequestView, Unmet, choose, location, rewrite_path, virtual_host};
 use crate::model::{
     Action, ClusterId, Destination, Filters, Match, PathMatch, PathRewrite, Redirect, RouteTable,
-    Rule, StringMatch, Timeouts, WeightedDestination,
+    Rule, Snapshot, StringMatch, Timeouts, WeightedDestination,
 };
 
 fn rule(conditions: Match) -> Rule {
@@ -82,6 +82,26 @@ fn an_authority_is_compared_without_port_and_letter_case() {
             expected,
             "{condition:?}"
         );
+    }
+}
+
+#[test]
+fn a_virtual_host_is_found_by_namespace_and_host_alone() {
+    let table = Arc::new(RouteTable {
+        origin: "test".into(),
+        rules: Vec::new(),
+    });
+    let mut snapshot = Snapshot::empty();
+    let hosts = [("web.example".into(), table)].into();
+    snapshot.virtual_hosts.insert("ns".into(), hosts);
+    for (namespace, authority, expected) in [
+        ("ns", "web.example", true),
+        ("ns", "WEB.example:8080", true),
+        ("ns", "web", false),
+        ("other", "web.example", false),
+    ] {
+        let found = virtual_host(&snapshot, namespace, authority);
+        assert_eq!(found.is_some(), expected, "{namespace} {authority}");
     }
 }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::MissedTickBehavior;
 
 use self::contents::Contents;
 use self::signals::{Changes, Signals};
@@ -130,6 +131,7 @@ impl FileSource {
         } = self;
         let signals = Arc::clone(&watched.signals);
         let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = signals.wait() => tokio::time::sleep(GATHER).await,

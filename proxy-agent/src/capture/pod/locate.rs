@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::capture::layout;
+use crate::capture::surroundings::Owner;
 use crate::net::Netns;
 
 use super::{Fault, PodTask};
@@ -12,7 +13,7 @@ use super::{Fault, PodTask};
 pub(super) enum Located {
     /// In the namespace that the task holds.
     Held,
-    /// In another one, which is neither the node's nor the agent's.
+    /// All in other ones; this is the oldest container's that is neither the node's nor the agent's.
     New(Netns),
     /// In the agent's own.
     Own,
@@ -28,22 +29,25 @@ pub(super) enum Located {
 }
 
 impl PodTask {
-    /// Looks at the processes, the oldest container's first, for one that is in a namespace of its
-    /// own.
+    /// Looks at the processes, the oldest container's first: that is the sandbox, which is in the
+    /// pod's namespace, while containers may make further ones of their own.
     pub(super) fn locate(&self) -> Result<Located, Fault> {
         let mut fleeting = false;
+        let mut candidate = None;
         let mut best = Located::Empty;
         for pid in layout::processes(&self.dir) {
-            if pid == 0 {
-                best = Located::Hidden;
-                continue;
-            }
-            match self.locate_process(pid) {
-                Ok(found @ (Located::Held | Located::New(_))) => return Ok(found),
-                Ok(found) => best = found,
+            match self.look_at(pid) {
+                Ok(Look::Held) => return Ok(Located::Held),
+                Ok(Look::Foreign) => candidate = candidate.or(Some(pid)),
+                Ok(Look::Node) => best = Located::Node,
+                Ok(Look::Own) => best = Located::Own,
+                Ok(Look::Hidden) => best = Located::Hidden,
                 Err(error) if is_gone(&error) => fleeting = true,
                 Err(source) => return Err(Fault::Netns { pid, source }),
             }
+        }
+        if let Some(pid) = candidate {
+            return self.open(pid);
         }
         // A process may have moved between two directories while they were read.
         let missed = matches!(best, Located::Empty) && layout::is_populated(&self.dir);
@@ -54,20 +58,40 @@ impl PodTask {
         })
     }
 
-    fn locate_process(&self, pid: u32) -> io::Result<Located> {
+    fn look_at(&self, pid: u32) -> io::Result<Look> {
+        if pid == 0 {
+            return Ok(Look::Hidden);
+        }
         if let Some(held) = &self.held
             && held.netns.is_of_pid(pid)?
         {
-            return Ok(Located::Held);
+            return Ok(Look::Held);
         }
-        if self.context.node_netns.is_of_pid(pid)? {
-            return Ok(Located::Node);
-        }
-        if self.context.own_netns.is_of_pid(pid)? {
-            return Ok(Located::Own);
-        }
-        Netns::of_pid(pid).map(Located::New)
+        Ok(match self.context.surroundings.owner(pid)? {
+            Some(Owner::Node) => Look::Node,
+            Some(Owner::Agent) => Look::Own,
+            None => Look::Foreign,
+        })
     }
+
+    fn open(&self, pid: u32) -> Result<Located, Fault> {
+        match Netns::of_pid(pid) {
+            // The process is still the one that was listed: its number was not given to another.
+            Ok(netns) if layout::processes(&self.dir).contains(&pid) => Ok(Located::New(netns)),
+            Ok(_) => Ok(Located::Fleeting),
+            Err(error) if is_gone(&error) => Ok(Located::Fleeting),
+            Err(source) => Err(Fault::Netns { pid, source }),
+        }
+    }
+}
+
+/// Where one process is.
+enum Look {
+    Held,
+    Node,
+    Own,
+    Foreign,
+    Hidden,
 }
 
 /// The process has ended: its directory is gone, or was when it was read.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{Fault, MESH};
-use crate::compile::index::{At, Index};
+use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
 use crate::model::{HeaderMatch, Match, PathMatch, QueryMatch, StringMatch};
@@ -27,7 +27,6 @@ pub(super) fn compile(
     at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
-    index: &Index<'_>,
     problems: &mut Problems,
 ) -> Vec<Alternative> {
     if route.matches.is_empty() {
@@ -40,7 +39,7 @@ pub(super) fn compile(
     let mut compiled = Vec::new();
     for (position, one) in route.matches.iter().enumerate() {
         let field = format!("{field}.match[{position}]");
-        if is_for_gateways_alone(one, at, index) {
+        if is_for_gateways_alone(one, at) {
             continue;
         }
         let unsupported = unsupported(one);
@@ -66,9 +65,8 @@ pub(super) fn compile(
 
 /// A match for gateways of the VirtualService's own list is not for the mesh, unless the list as a
 /// whole is applied to the mesh.
-fn is_for_gateways_alone(one: &HttpMatch, at: &At<'_, VirtualService>, index: &Index<'_>) -> bool {
+fn is_for_gateways_alone(one: &HttpMatch, at: &At<'_, VirtualService>) -> bool {
     let mesh = |names: &[String]| names.is_empty() || names.iter().any(|name| name == MESH);
-    let _ = index;
     !mesh(&one.gateways) && mesh(&at.object.spec.gateways)
 }
 

@@ -178,6 +178,24 @@ fn the_balance_annotation_reaches_the_cluster() {
 }
 
 #[test]
+fn one_number_may_be_a_tcp_and_a_udp_port() {
+    for (port, verdict) in [
+        (443, ListenerVerdict::Proxy(ListenerProtocol::Tcp)),
+        (53, ListenerVerdict::Pass(PassReason::Dns)),
+    ] {
+        let ports = format!(
+            "clusterIP: 10.0.0.1, ports: [{{port: {port}, name: u, protocol: UDP}}, \
+             {{port: {port}, name: t}}]"
+        );
+        let snapshot = compile(&one_service("", &ports, ""));
+        assert_eq!(problems(&snapshot), Vec::<String>::new());
+        let verdicts: Vec<_> = snapshot.listeners.iter().map(|one| one.verdict).collect();
+        assert_eq!(verdicts[0], verdict);
+        assert!(matches!(verdicts[1], ListenerVerdict::Pass(_)));
+    }
+}
+
+#[test]
 fn of_two_services_with_one_address_the_first_keeps_it() {
     let spec = "clusterIP: 10.0.0.1, ports: [{port: 80}]";
     let two = one_service("", spec, "").replace("name: web", "name: a-web");

@@ -1,5 +1,7 @@
 //! What stays the same from one snapshot to the next.
 
+use std::sync::Arc;
+
 use super::{listener, service, set};
 use crate::compile::{Compiler, Options};
 use crate::objects::Origin;
@@ -33,6 +35,16 @@ fn an_address_is_the_same_in_another_process() {
     let sets = [set(&service("a", 80), Origin::Files)];
     let one = Compiler::default().compile(&sets, &Options::default());
     assert_eq!(one.listeners[0].addresses[0].to_string(), "10.111.73.3:80");
+}
+
+#[test]
+fn a_sources_trouble_is_among_the_problems() {
+    let mut troubled = (*set(&service("a", 80), Origin::Files)).clone();
+    troubled.trouble = "the directory is gone".to_owned();
+    let sets = [Arc::new(troubled)];
+    let snapshot = Compiler::default().compile(&sets, &Options::default());
+    assert_eq!(super::problems(&snapshot), ["test: the directory is gone"]);
+    assert_eq!(snapshot.listeners.len(), 1, "its objects stay");
 }
 
 #[test]

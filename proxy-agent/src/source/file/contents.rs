@@ -77,8 +77,14 @@ impl Contents {
         let news = if changes.all || full || self.listing.is_some() {
             self.look_at_all(changes)
         } else {
-            let looks = changes.files.iter().map(|name| self.look(name));
-            looks.fold(false, |news, look| news | look)
+            let mut news = false;
+            for name in &changes.files {
+                if let Some(manifest) = self.manifests.get_mut(name) {
+                    manifest.doubt();
+                }
+                news |= self.look(name);
+            }
+            news
         };
         self.stamp(news)
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -41,6 +42,8 @@ impl Stamp {
 #[derive(Debug, Default)]
 pub(super) struct Manifest {
     stamp: Option<Stamp>,
+    /// Hash of the text that was accepted last.
+    text: Option<u64>,
     /// Objects in force.
     pub objects: Vec<Arc<Located>>,
     /// What is wrong with its present text.
@@ -59,6 +62,12 @@ pub(super) enum Look {
 }
 
 impl Manifest {
+    /// Has the next look read the file whatever its stamp says: times of change are only as fine
+    /// as the kernel's tick on older kernels.
+    pub(super) fn doubt(&mut self) {
+        self.stamp = None;
+    }
+
     /// Reads the file again if it has changed.
     pub(super) fn look(&mut self, path: &Path) -> Look {
         let meta = match fs::metadata(path) {
@@ -80,13 +89,12 @@ impl Manifest {
         }
         match read(path) {
             Ok(Ok(text)) => self.accept(path, &text),
-            Ok(Err(reason)) => return self.refuse(path, reason),
+            Ok(Err(reason)) => self.refuse(path, reason),
             Err(error) => {
                 self.stamp = None;
-                return self.refuse(path, format!("cannot be read: {error}"));
+                self.refuse(path, format!("cannot be read: {error}"))
             }
         }
-        Look::Changed
     }
 
     /// The text as a whole is of no use: what was in force stays.
@@ -100,11 +108,16 @@ impl Manifest {
         if self.problems == problems {
             return Look::Same;
         }
+        self.text = None;
         self.problems = problems;
         Look::Changed
     }
 
-    fn accept(&mut self, path: &Path, text: &str) {
+    fn accept(&mut self, path: &Path, text: &str) -> Look {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(text);
+        if self.text.replace(hash) == Some(hash) {
+            return Look::Same;
+        }
         let source = Arc::from(path.to_string_lossy());
         let json = path.extension() == Some(OsStr::new("json"));
         let format = if json { Format::Json } else { Format::Yaml };
@@ -136,6 +149,7 @@ impl Manifest {
             .chain(kept)
             .collect();
         self.problems = parsed.problems;
+        Look::Changed
     }
 
     /// Objects of the last good version that the new text lost to a document that cannot be read.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch::Receiver;
+
 use super::contents::Contents;
 use super::signals::Changes;
 use super::{FileSource, read, watch};
@@ -83,6 +85,19 @@ fn manifests_are_read_and_nothing_else() {
         ["note-txt"],
         "named by the user"
     );
+}
+
+#[test]
+fn a_file_that_was_touched_is_no_news() {
+    let dir = Dir::new();
+    dir.write("a.yaml", namespace("a"));
+    let mut contents = Contents::new(&dir.0);
+    let everything = Changes::everything();
+    assert!(contents.update(&everything));
+    dir.write("a.yaml", namespace("a"));
+    assert!(!contents.update(&everything));
+    dir.write("a.yaml", namespace("b"));
+    assert!(contents.update(&everything));
 }
 
 #[test]
@@ -201,7 +216,7 @@ fn more_files_than_accepted_are_one_problem() {
 /// A watched directory and the runtime that serves it.
 struct Live {
     dir: Dir,
-    sets: tokio::sync::watch::Receiver<Arc<ObjectSet>>,
+    sets: Receiver<Arc<ObjectSet>>,
     runtime: tokio::runtime::Runtime,
 }
 
