@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 use crate::admin;
 use crate::bpf::{Kernel, LoadOptions};
 use crate::capture::cgroup::{RootLock, find_root, own_id};
-use crate::capture::{Capture, CaptureStatus};
+use crate::capture::{Capture, CaptureStatus, Surroundings};
 use crate::cli::{RunArgs, UnknownPods};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
@@ -131,8 +131,11 @@ impl Agent {
         })
         .await?;
         let stop_rest = CancellationToken::new();
-        let node_netns = node_netns()?;
-        let kernel = load_kernel(&args, &node_netns)?;
+        let surroundings = Surroundings::look(&root).map_err(|source| Error::System {
+            action: "open the agent's own network namespace",
+            source,
+        })?;
+        let kernel = load_kernel(&args, surroundings.node())?;
         let traffic = Arc::new(Traffic::new());
         let mut sources = Sources::start(&args)?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
@@ -158,8 +161,7 @@ impl Agent {
         let capture = Capture {
             root,
             workers: proxy.workers(),
-            node_netns: Arc::new(node_netns),
-            own_netns: Arc::new(own_netns()?),
+            surroundings,
             enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
             serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
             status: capture_status,
@@ -203,23 +205,6 @@ impl Agent {
 fn on(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(|source| Error::System {
         action: "listen for signals",
-        source,
-    })
-}
-
-/// The node's network namespace: that of process 1, which in a DaemonSet takes `hostPID`.
-fn node_netns() -> Result<Netns, Error> {
-    Netns::of_pid(1).or_else(|error| {
-        // Outside a pod the agent's own is the node's; inside one, only the pods' own decisions
-        // are left to keep hostNetwork pods out.
-        tracing::warn!(%error, "process 1 cannot be looked at; taking the agent's own netns for the node's");
-        own_netns()
-    })
-}
-
-fn own_netns() -> Result<Netns, Error> {
-    Netns::current().map_err(|source| Error::System {
-        action: "open the agent's own network namespace",
         source,
     })
 }
@@ -288,4 +273,3 @@ fn spawn_upkeep(kernel: &Arc<Kernel>, stop: &CancellationToken) {
         }
     });
 }
-
