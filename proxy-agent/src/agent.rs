@@ -25,7 +25,7 @@ use crate::capture::{Capture, CaptureStatus, Surroundings};
 use crate::cli::{RunArgs, UnknownPods};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
-use crate::net::{self, Netns};
+use crate::net;
 use crate::proxy::{self, Proxy};
 
 use adapters::{EnrolKernel, ServeProxy};
@@ -135,7 +135,7 @@ impl Agent {
             action: "open the agent's own network namespace",
             source,
         })?;
-        let kernel = load_kernel(&args, surroundings.node())?;
+        let kernel = load_kernel(&args, &surroundings)?;
         let traffic = Arc::new(Traffic::new());
         let mut sources = Sources::start(&args)?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
@@ -209,7 +209,7 @@ fn on(kind: SignalKind) -> Result<Signal, Error> {
     })
 }
 
-fn load_kernel(args: &RunArgs, node: &Netns) -> Result<Arc<Kernel>, Error> {
+fn load_kernel(args: &RunArgs, around: &Surroundings) -> Result<Arc<Kernel>, Error> {
     let kernel = Kernel::load(&LoadOptions {
         object: args.bpf_object.clone(),
         log_level: LevelFilter::current(),
@@ -217,7 +217,7 @@ fn load_kernel(args: &RunArgs, node: &Netns) -> Result<Arc<Kernel>, Error> {
     let stale_after_ns = u64::try_from(STALE_AFTER.as_nanos()).unwrap_or(u64::MAX);
     let refuse_unknown = args.unknown_pods == UnknownPods::Refuse;
     kernel.configure(Settings::new(
-        node.cookie(),
+        around.node().cookie(),
         args.workers,
         stale_after_ns,
         refuse_unknown,

@@ -201,7 +201,7 @@ fn sockets_that_are_bound_or_used_again_are_captured() -> Result<()> {
             .contains("web-0"),
         "{bound}"
     );
-    assert_eq!(again.matches("web-0").count(), 2, "{again}");
+    assert_eq!(again.matches("x-endpoint: web-0").count(), 2, "{again}");
     assert_eq!(agent.counter("proxied")?, 3);
     Ok(())
 }

@@ -96,7 +96,7 @@ fn install(built: &Path, object: &Path) -> Result<()> {
 }
 
 /// Lints the programs with the host's clippy: a BPF toolchain has none.
-fn clippy() -> Result<()> {
+pub(crate) fn clippy() -> Result<()> {
     run_command(
         cargo()
             .args(["clippy", "--quiet", "--package", "proxy-ebpf"])

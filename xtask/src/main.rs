@@ -2,11 +2,23 @@
 //!
 //! A new verb is a module with `Args` and `run`, a variant of [`Verb`] and a line in `main`.
 
-#![expect(clippy::print_stdout, reason = "the verbs speak to a terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the verbs speak to a terminal"
+)]
 
+mod bench;
 mod build_ebpf;
+mod demo;
+mod e2e;
 mod setup;
+mod test;
+mod tidy;
+mod tools;
 mod workspace;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -25,11 +37,37 @@ enum Verb {
     Setup(setup::Args),
     /// Builds the eBPF object into target/bpf/proxy-ebpf, where the agent embeds it from.
     BuildEbpf(build_ebpf::Args),
+    /// Shows captured traffic being routed and balanced, on a small node made for it.
+    Demo(demo::Args),
+    /// Every check and every test, as CI runs them.
+    Test(test::Args),
+    /// The end-to-end tests, as root on nodes out of network namespaces.
+    E2e(e2e::Args),
+    /// Measures the agent beside no mesh and beside sidecars.
+    Bench(bench::Args),
+    /// Checks layers, doors of foreign crates, and the form of files.
+    Tidy(tidy::Args),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().verb {
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by returning it: where RUST_BACKTRACE is set, its trace would bury the message.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
         Verb::Setup(args) => setup::run(&args),
         Verb::BuildEbpf(args) => build_ebpf::run(&args),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::E2e(args) => e2e::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Tidy(args) => tidy::run(&args),
     }
 }

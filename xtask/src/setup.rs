@@ -32,7 +32,7 @@ const DEBIAN_TEST_TOOLS: &[&str] = &[
 ];
 
 /// `cargo xtask setup`
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Only the toolchain of the eBPF programs, not the programs that the tests use.
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! How an agent is started: arguments, place, environment.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -23,6 +23,7 @@ pub struct AgentOptions<'a> {
     log: &'a str,
     socket: &'a str,
     admin_port: u16,
+    binary: Option<&'a Path>,
 }
 
 impl<'a> AgentOptions<'a> {
@@ -36,6 +37,7 @@ impl<'a> AgentOptions<'a> {
             log: "info",
             socket: "agent.sock",
             admin_port: ADMIN_PORT,
+            binary: None,
         }
     }
 
@@ -68,6 +70,13 @@ impl<'a> AgentOptions<'a> {
         self
     }
 
+    /// Another build of the binary than the one beside the tests.
+    #[must_use]
+    pub fn binary(mut self, path: &'a Path) -> Self {
+        self.binary = Some(path);
+        self
+    }
+
     /// With an admin socket and port of its own, beside another agent of the node.
     #[must_use]
     pub fn second(mut self) -> Self {
@@ -91,7 +100,9 @@ impl<'a> AgentOptions<'a> {
     /// # Errors
     /// The binary is not built.
     pub fn launch(self) -> Result<Agent> {
-        let binary = binary()?;
+        let binary = self
+            .binary
+            .map_or_else(binary, |path| Ok(path.to_owned()))?;
         let netns = self.pod.map_or(self.node.netns(), Pod::netns);
         let admin_ip = self.pod.map_or_else(|| [127, 0, 0, 1].into(), Pod::ip);
         let admin_address = SocketAddr::new(admin_ip, self.admin_port);

@@ -1,0 +1,145 @@
+//! `cargo xtask e2e`: the tests that need root, on a node out of network namespaces.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::workspace::{answer, cargo, run as run_command, target};
+use crate::{build_ebpf, setup, tools};
+
+/// What tests run inside of pods, beyond what `setup` brings.
+const DEBIAN: &[&str] = &["python3-grpcio"];
+
+/// `cargo xtask e2e`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only tests whose name contains this.
+    filter: Option<String>,
+    /// Only this file of tests/tests, e.g. `redirect`.
+    #[arg(long)]
+    test: Option<String>,
+    /// Tests at the same time.
+    #[arg(long, default_value_t = 2)]
+    threads: u8,
+}
+
+impl Args {
+    /// All tests, two at a time.
+    pub(crate) fn all() -> Self {
+        Self {
+            filter: None,
+            test: None,
+            threads: 2,
+        }
+    }
+}
+
+/// What came of the end-to-end tests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// They ran and passed.
+    Passed,
+    /// They did not run, for what this machine lacks.
+    Skipped(String),
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Outcome::Skipped(missing) = tests(args)? {
+        println!("e2e: SKIPPED, this machine lacks {missing}");
+    }
+    Ok(())
+}
+
+/// Runs the tests, or says why it cannot; in CI, what is missing is a failure.
+pub(crate) fn tests(args: &Args) -> Result<Outcome> {
+    if let Some(missing) = missing_privilege() {
+        if std::env::var_os("CI").is_some() {
+            bail!("the end-to-end tests cannot run: this machine lacks {missing}");
+        }
+        return Ok(Outcome::Skipped(missing));
+    }
+    setup::run(&setup::Args::default())?;
+    setup::apt(DEBIAN)?;
+    tools::h2spec()?;
+    build_ebpf::build()?;
+    run_command(cargo().args([
+        "build",
+        "--package",
+        "proxy-agent",
+        "--package",
+        "proxy-e2e",
+    ]))?;
+    if args.test.is_none() {
+        run_command(&mut privileged_unit_tests(args))?;
+    }
+    run_command(&mut node_tests(args))?;
+    Ok(Outcome::Passed)
+}
+
+/// Tests of the agent's own modules that need root.
+fn privileged_unit_tests(args: &Args) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--package", "proxy-agent"]);
+    harness_arguments(&mut command, args).arg("--ignored");
+    command
+}
+
+fn node_tests(args: &Args) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--package", "proxy-e2e", "--no-fail-fast"]);
+    if let Some(test) = &args.test {
+        command.args(["--test", test]);
+    }
+    command.env("PROXY_AGENT_BIN", target("debug/proxy-agent"));
+    harness_arguments(&mut command, args);
+    command
+}
+
+fn harness_arguments<'a>(command: &'a mut Command, args: &Args) -> &'a mut Command {
+    command
+        .args(&args.filter)
+        .arg("--")
+        .args(["--test-threads", &args.threads.to_string()])
+}
+
+/// The first thing that the node harness needs and this machine does not give.
+pub(crate) fn missing_privilege() -> Option<String> {
+    if answer(Command::new("id").arg("-u")).as_deref() != Some("0") {
+        return Some("root".to_owned());
+    }
+    if let Err(missing) = capabilities() {
+        return Some(missing.to_string());
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if !mounts.contains(" - cgroup2 ") {
+        return Some("a cgroup2 mount".to_owned());
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("kernel BTF (/sys/kernel/btf/vmlinux)".to_owned());
+    }
+    None
+}
+
+/// Capabilities by their bit in `CapEff` (include/uapi/linux/capability.h).
+const CAPABILITIES: &[(u8, &str)] = &[
+    (12, "CAP_NET_ADMIN"),
+    (19, "CAP_SYS_PTRACE"),
+    (21, "CAP_SYS_ADMIN"),
+    (38, "CAP_PERFMON"),
+    (39, "CAP_BPF"),
+];
+
+fn capabilities() -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = u64::from_str_radix(effective.unwrap_or_default().trim(), 16)?;
+    let missing: Vec<&str> = CAPABILITIES
+        .iter()
+        .filter(|(bit, _)| effective & (1 << bit) == 0)
+        .map(|(_, name)| *name)
+        .collect();
+    ensure!(missing.is_empty(), "{}", missing.join(", "));
+    Ok(())
+}

