@@ -21,11 +21,11 @@ use tracing::level_filters::LevelFilter;
 use crate::admin;
 use crate::bpf::{Kernel, LoadOptions};
 use crate::capture::cgroup::{RootLock, find_root, own_id};
-use crate::capture::{Capture, CaptureStatus};
+use crate::capture::{Capture, CaptureStatus, Surroundings};
 use crate::cli::{RunArgs, UnknownPods};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
-use crate::net::{self, Netns};
+use crate::net;
 use crate::proxy::{self, Proxy};
 
 use adapters::{EnrolKernel, ServeProxy};
@@ -131,7 +131,11 @@ impl Agent {
         })
         .await?;
         let stop_rest = CancellationToken::new();
-        let kernel = load_kernel(&args)?;
+        let surroundings = Surroundings::look(&root).map_err(|source| Error::System {
+            action: "open the agent's own network namespace",
+            source,
+        })?;
+        let kernel = load_kernel(&args, &surroundings)?;
         let traffic = Arc::new(Traffic::new());
         let mut sources = Sources::start(&args)?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
@@ -157,8 +161,7 @@ impl Agent {
         let capture = Capture {
             root,
             workers: proxy.workers(),
-            node_netns: Arc::new(node_netns()?),
-            own_netns: Arc::new(own_netns()?),
+            surroundings,
             enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
             serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
             status: capture_status,
@@ -206,32 +209,15 @@ fn on(kind: SignalKind) -> Result<Signal, Error> {
     })
 }
 
-/// The network namespace of process 1, or the agent's own where that one may not be looked at: in
-/// a DaemonSet process 1 is the node's only with `hostPID`; elsewhere the agent is on the node.
-fn node_netns() -> Result<Netns, Error> {
-    Netns::of_pid(1).or_else(|error| {
-        tracing::warn!(%error, "process 1 is out of sight: the agent's own netns is the node's");
-        own_netns()
-    })
-}
-
-fn own_netns() -> Result<Netns, Error> {
-    Netns::current().map_err(|source| Error::System {
-        action: "open the agent's own network namespace",
-        source,
-    })
-}
-
-fn load_kernel(args: &RunArgs) -> Result<Arc<Kernel>, Error> {
+fn load_kernel(args: &RunArgs, around: &Surroundings) -> Result<Arc<Kernel>, Error> {
     let kernel = Kernel::load(&LoadOptions {
         object: args.bpf_object.clone(),
         log_level: LevelFilter::current(),
     })?;
     let stale_after_ns = u64::try_from(STALE_AFTER.as_nanos()).unwrap_or(u64::MAX);
     let refuse_unknown = args.unknown_pods == UnknownPods::Refuse;
-    let node = node_netns()?.cookie();
     kernel.configure(Settings::new(
-        node,
+        around.node().cookie(),
         args.workers,
         stale_after_ns,
         refuse_unknown,
@@ -287,4 +273,3 @@ fn spawn_upkeep(kernel: &Arc<Kernel>, stop: &CancellationToken) {
         }
     });
 }
-

@@ -7,8 +7,8 @@ use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
 use proxy_agent::bpf::preflight;
-use proxy_agent::cli::{CheckArgs, ExplainArgs, StatusArgs};
-use proxy_agent::client;
+use proxy_agent::cli::{CheckArgs, ExplainArgs, StatusArgs, ValidateArgs};
+use proxy_agent::{client, validate as offline};
 
 /// `proxy-agent status`.
 ///
@@ -41,6 +41,17 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(exit_code(checks.iter().all(|check| check.ok)))
 }
 
+/// `proxy-agent validate`: fails if anything would not be in effect.
+///
+/// # Errors
+///
+/// When the findings cannot be written.
+pub(crate) fn validate(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
+    let report = offline::validate(&args.paths);
+    client::problems(&report.problems, args.output, &mut io::stdout())?;
+    Ok(exit_code(!report.has_errors()))
+}
+
 fn exit_code(good: bool) -> ExitCode {
     if good {
         ExitCode::SUCCESS
@@ -55,5 +66,3 @@ fn runtime() -> anyhow::Result<Runtime> {
         .build()
         .context("no runtime")
 }
-
-pub(crate) fn validate(_: &proxy_agent::cli::ValidateArgs) -> anyhow::Result<ExitCode> { todo!() }

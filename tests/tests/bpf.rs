@@ -60,7 +60,7 @@ fn bpftool(arguments: &[&str]) -> Result<Value> {
     let output = output.context("run bpftool")?;
     let error = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "bpftool {arguments:?}: {error}");
-    if output.stdout.is_empty() {
+    if output.stdout.trim_ascii().is_empty() {
         return Ok(Value::Null);
     }
     serde_json::from_slice(&output.stdout).context("bpftool's JSON")

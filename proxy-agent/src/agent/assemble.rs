@@ -85,7 +85,7 @@ impl Parts {
             namespace: query.namespace,
             pod: query.pod,
             method: query.method,
-            url: query.url,
+            url: query.url.to_string(),
             headers: query.headers,
         };
         explain::explain(&self.snapshot(), &query).map_err(|error| error.to_string())

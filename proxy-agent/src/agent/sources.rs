@@ -33,8 +33,8 @@ pub enum Error {
 }
 
 /// The running sources and the compiler that turns what they hold into snapshots.
+#[derive(Debug)]
 pub(super) struct Sources {
-    running: Vec<FileSource>,
     sets: Vec<watch::Receiver<Arc<ObjectSet>>>,
     compiler: Compiler,
     options: Options,
@@ -45,14 +45,15 @@ pub(super) struct Sources {
 impl Sources {
     /// Starts every source on the current runtime.
     pub(super) fn start(args: &RunArgs) -> Result<Self, Error> {
-        let mut running = Vec::new();
+        let mut sets = Vec::new();
         for source in &args.sources {
             let SourceArg::File(directory) = source;
-            running.push(file::watch(directory.clone())?);
+            let source = file::watch(directory.clone())?;
+            sets.push(source.sets());
+            tokio::spawn(run(source));
         }
         Ok(Self {
-            sets: running.iter().map(FileSource::sets).collect(),
-            running,
+            sets,
             compiler: Compiler::default(),
             options: Options {
                 service_cidr: args.service_cidr,
@@ -146,12 +147,10 @@ impl Sources {
     }
 }
 
-impl std::fmt::Debug for Sources {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sources")
-            .field("running", &self.running)
-            .finish_non_exhaustive()
-    }
+/// Follows a source for as long as the agent runs.
+async fn run(source: FileSource) {
+    let error = source.run().await;
+    tracing::error!(%error, "a source has ended; its last objects stay in force");
 }
 
 /// Every address of every listener, with the hook's verdict on it.
