@@ -7,12 +7,12 @@ use super::product;
 /// Modules of the agent by layer, the lowest first. Modules of one layer meet in the one above.
 const LAYERS: &[&[&str]] = &[
     &["model", "objects", "status"],
-    &[
-        "balance", "compile", "explain", "metrics", "route", "validate",
-    ],
+    &["balance", "compile", "metrics", "route"],
     &["bpf", "net", "source"],
     &["capture", "proxy"],
-    &["admin", "agent", "cli", "client", "log", "main", "verbs"],
+    &[
+        "admin", "agent", "cli", "client", "explain", "log", "main", "validate", "verbs",
+    ],
 ];
 
 /// Layers whose modules may use each other: plain data, and the application.
