@@ -101,7 +101,15 @@ fn large_bodies_and_many_streams_share_one_connection() -> Result<()> {
     ];
     let arguments = [&flags[..], &one.repeat(8)].concat();
 
-    let bare = arguments.iter().map(|a| a.replace(&scene.web.address().to_string(), &format!("{}:8080", scene.server.ip()))).collect::<Vec<_>>();
+    let bare = arguments
+        .iter()
+        .map(|a| {
+            a.replace(
+                &scene.web.address().to_string(),
+                &format!("{}:8080", scene.server.ip()),
+            )
+        })
+        .collect::<Vec<_>>();
     let bare = bare.iter().map(String::as_str).collect::<Vec<_>>();
     eprintln!("BARE {:?}", scene.client.curl(&bare)?);
     let sizes = scene.client.curl(&arguments)?.success()?;
