@@ -51,6 +51,13 @@ impl Load {
         self
     }
 
+    /// HTTP/2 by prior knowledge, all of it on one connection.
+    #[must_use]
+    pub fn http2_on_one_connection(mut self) -> Self {
+        self.arguments.push("--share".to_owned());
+        self.http2()
+    }
+
     /// A pause after every request of a connection.
     #[must_use]
     pub fn pause_ms(self, milliseconds: u32) -> Self {
@@ -80,6 +87,8 @@ impl Load {
 pub struct Report {
     /// Requests that were answered, with whatever status.
     pub answered: u64,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
     /// Connections that were made.
     pub connects: u64,
     /// Answers by the pod that gave them.
@@ -153,6 +162,7 @@ impl Report {
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
         self.answered += other.answered;
+        self.body_bytes += other.body_bytes;
         self.connects += other.connects;
         merge(&mut self.by_endpoint, &other.by_endpoint);
         merge(&mut self.by_status, &other.by_status);
