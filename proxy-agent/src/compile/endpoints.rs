@@ -28,16 +28,11 @@ pub(super) fn of_port(
     if let Some(slices) = index.slices.get(port.at.key()) {
         return of_slices(slices, port.kube, unready_too, problems);
     }
-    let selector = spec
-        .selector
-        .as_ref()
-        .filter(|selector| !selector.is_empty());
+    let selector = spec.selector.as_ref();
     let Some(selector) = selector.filter(|_| port.at.origin == Origin::Files) else {
         return Vec::new();
     };
-    let pods = index.pods.get(port.at.key().0).into_iter().flatten();
-    let selected = pods.filter(|at| carries(at.object, selector));
-    sorted(selected.filter_map(|at| {
+    sorted(index.selected(port.at.key().0, selector).filter_map(|at| {
         if !(is_ready(at.object) || unready_too && is_alive(at.object)) {
             return None;
         }
@@ -53,8 +48,8 @@ pub(super) fn of_pods(
     selector: &BTreeMap<String, String>,
     port: impl Fn(&Pod) -> Option<u16>,
 ) -> Vec<Endpoint> {
-    let pods = index.pods.get(namespace).into_iter().flatten();
-    let ready = pods.filter(|at| carries(at.object, selector) && is_ready(at.object));
+    let selected = index.selected(namespace, selector);
+    let ready = selected.filter(|at| is_ready(at.object));
     sorted(ready.filter_map(|at| of_pod(at.located, at.object, port(at.object)?)))
 }
 
@@ -76,13 +71,6 @@ pub(super) fn pod_port(pod: &Pod, port: &KubePort) -> Option<u16> {
             u16::try_from(port.container_port).ok()
         }
     }
-}
-
-fn carries(pod: &Pod, selector: &BTreeMap<String, String>) -> bool {
-    let labels = pod.metadata.labels.as_ref();
-    selector
-        .iter()
-        .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
 }
 
 fn is_alive(pod: &Pod) -> bool {

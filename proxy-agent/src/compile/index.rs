@@ -37,7 +37,9 @@ impl<T> At<'_, T> {
 #[derive(Debug, Default)]
 pub(super) struct Index<'a> {
     pub namespaces: HashMap<&'a str, At<'a, Namespace>>,
-    pub pods: BTreeMap<&'a str, Vec<At<'a, Pod>>>,
+    pub pods: Vec<At<'a, Pod>>,
+    /// Places in `pods` by namespace and label: a selector looks at few of them.
+    labelled: HashMap<(&'a str, &'a str, &'a str), Vec<usize>>,
     pub services: ByKey<'a, At<'a, Service>>,
     pub slices: ByKey<'a, Vec<At<'a, EndpointSlice>>>,
     pub http_routes: Vec<At<'a, HttpRoute>>,
@@ -77,6 +79,26 @@ impl<'a> Index<'a> {
         index
     }
 
+    /// The pods of a namespace that carry every label of `selector`; none for an empty selector.
+    pub(super) fn selected<'s>(
+        &'s self,
+        namespace: &str,
+        selector: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'s At<'a, Pod>> {
+        let mut labels = selector.iter().map(|(label, value)| {
+            let key = (namespace, label.as_str(), value.as_str());
+            self.labelled
+                .get(&key)
+                .map(Vec::as_slice)
+                .unwrap_or_default()
+        });
+        let mut places = labels.next().unwrap_or_default().to_vec();
+        for others in labels {
+            places.retain(|place| others.binary_search(place).is_ok());
+        }
+        places.into_iter().filter_map(|place| self.pods.get(place))
+    }
+
     fn add(&mut self, located: &'a Located, origin: Origin, problems: &mut Problems) {
         let entry = (located.id.clone(), located.place.clone());
         if matches!(located.object, Object::Unknown) {
@@ -90,8 +112,11 @@ impl<'a> Index<'a> {
                 self.namespaces.insert(key.1, at(located, object, origin));
             }
             Object::Pod(object) => {
-                let pods = self.pods.entry(key.0).or_default();
-                pods.push(at(located, object, origin));
+                for (label, value) in object.metadata.labels.iter().flatten() {
+                    let places = self.labelled.entry((key.0, label, value)).or_default();
+                    places.push(self.pods.len());
+                }
+                self.pods.push(at(located, object, origin));
             }
             Object::Service(object) => {
                 self.services.insert(key, at(located, object, origin));

@@ -28,7 +28,7 @@ pub(super) fn compile(
     problems: &mut Problems,
 ) -> HashMap<Arc<str>, Arc<Pod>> {
     let mut pods = HashMap::new();
-    for at in index.pods.values().flatten() {
+    for at in &index.pods {
         let node = at
             .object
             .spec

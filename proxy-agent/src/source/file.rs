@@ -21,14 +21,19 @@ use std::time::{Duration, SystemTime};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 
 use self::contents::Contents;
 use self::signals::{Changes, Signals};
 use crate::objects::ObjectSet;
 
-/// Time that changes are gathered for: one `kubectl apply` or `git checkout` is one update.
-const GATHER: Duration = Duration::from_millis(20);
+/// Changes are read when none has come for this long: one `git checkout` is one update.
+const QUIET: Duration = Duration::from_millis(10);
+/// Changes are read after this long although more are coming.
+const GATHER: Duration = Duration::from_millis(30);
+/// A name that has gone is believed after this much more: editors move a file away before they
+/// write it anew, and `rm -r` removes files one by one before their directory.
+const BELIEVE: Duration = Duration::from_millis(60);
 /// How often the directory is looked at itself, to notice that it is gone, or back.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -133,12 +138,19 @@ impl FileSource {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = signals.wait() => tokio::time::sleep(GATHER).await,
-                _ = look.tick() => {}
-            }
+            let at = tokio::select! {
+                () = signals.wait() => {
+                    // However it ends, the changes until now are read.
+                    let _either = timeout(GATHER, quiet(&signals)).await;
+                    if signals.lost() {
+                        sleep(BELIEVE).await;
+                    }
+                    LookAt::Files
+                }
+                _ = look.tick() => LookAt::Directory,
+            };
             let update = spawn_blocking(move || {
-                let set = watched.update();
+                let set = watched.update(at);
                 (watched, set)
             });
             let set;
@@ -151,6 +163,20 @@ impl FileSource {
             }
         }
     }
+}
+
+/// Returns when nothing has changed for [`QUIET`].
+async fn quiet(signals: &Signals) {
+    while timeout(QUIET, signals.wait()).await.is_ok() {}
+}
+
+/// What an update looks at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum LookAt {
+    /// Whether the directory is there.
+    Directory,
+    /// That, and the files that have changed.
+    Files,
 }
 
 /// Device, inode and birth: a directory that is removed and made again is another one, even where
@@ -180,7 +206,7 @@ impl Watched {
     }
 
     /// Reads what has changed; `None` if nothing has.
-    fn update(&mut self) -> Option<ObjectSet> {
+    fn update(&mut self, at: LookAt) -> Option<ObjectSet> {
         let now = fs::metadata(self.contents.path())
             .ok()
             .filter(fs::Metadata::is_dir);
@@ -191,6 +217,9 @@ impl Watched {
                 self.contents.set_trouble(trouble.to_owned())
             }
             (Some(now), Some((watched, _))) if now == *watched => {
+                if at == LookAt::Directory {
+                    return None;
+                }
                 let changes = self.signals.take();
                 changes.any() && self.contents.update(&changes)
             }

@@ -247,6 +247,25 @@ fn pods_by_selector_serve_a_service_of_files_that_has_no_slices() {
     );
 }
 
+#[test]
+fn a_selector_needs_every_label_and_an_empty_one_selects_nothing() {
+    let tiered = |name: &str, ip: &str, tier: &str| {
+        pod(name, ip).replace("labels: {", &format!("labels: {{tier: {tier}, "))
+    };
+    let pods = tiered("a", "10.1.0.1", "front") + &tiered("b", "10.1.0.2", "back");
+    for (selector, expected) in [
+        ("tier: front", vec!["10.1.0.1:80"]),
+        ("app: a, tier: front", vec!["10.1.0.1:80"]),
+        ("app: b, tier: front", vec![]),
+        ("app: a, other: x", vec![]),
+        ("", vec![]),
+    ] {
+        let spec = format!("selector: {{{selector}}}, ports: [{{port: 80}}]");
+        let snapshot = compile(&format!("{pods}{}", one_service("", &spec, "")));
+        assert_eq!(endpoints(&snapshot, "ns/web:80"), expected, "{selector}");
+    }
+}
+
 fn slice(name: &str, endpoints: &str) -> String {
     format!(
         "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\

@@ -24,6 +24,8 @@ pub(super) struct Changes {
     pub writing: BTreeSet<OsString>,
     /// Every file is to be looked at.
     pub all: bool,
+    /// A name has gone: perhaps only until its successor is there.
+    pub lost: bool,
 }
 
 impl Changes {
@@ -64,6 +66,11 @@ impl Signals {
         taken
     }
 
+    /// Whether a name has gone since changes were last taken.
+    pub(super) fn lost(&self) -> bool {
+        self.lock().lost
+    }
+
     /// Notes an event. Our own reading causes some; they are passed over.
     pub(super) fn add(&self, event: notify::Result<Event>) {
         let mut pending = self.lock();
@@ -91,6 +98,10 @@ impl Changes {
         let Some(name) = path.file_name() else {
             return;
         };
+        self.lost |= matches!(
+            kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+        );
         match kind {
             EventKind::Modify(ModifyKind::Data(_)) => self.begin(name),
             EventKind::Create(CreateKind::File) if is_being_made(path) => self.begin(name),

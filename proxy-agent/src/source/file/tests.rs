@@ -287,6 +287,28 @@ fn a_file_that_is_still_being_written_is_not_read() {
 }
 
 #[test]
+fn a_file_that_an_editor_moves_away_and_writes_anew_is_never_missed() {
+    let dir = Dir::new();
+    dir.write("a.yaml", namespace("old"));
+    let mut live = Live::start(dir);
+    let path = live.dir.0.join("a.yaml");
+    let mut sets = live.sets.clone();
+    sets.mark_unchanged();
+    let seen = live
+        .runtime
+        .spawn(async move { sets.changed().await.map(|()| sets.borrow().objects.len()) });
+    fs::rename(&path, live.dir.0.join("a.yaml~")).expect("a rename");
+    std::thread::sleep(Duration::from_millis(20)); // an editor's time between the two
+    live.dir.write("a.yaml", namespace("new"));
+    live.until("new", |set| names(set) == ["new"]);
+    let first = live.runtime.block_on(seen).expect("a task").expect("a set");
+    assert_eq!(
+        first, 1,
+        "the first set after the rename has the new object"
+    );
+}
+
+#[test]
 fn a_config_map_volumes_swap_is_noticed() {
     let dir = Dir::new();
     for (version, name) in [("..1", "old"), ("..2", "new")] {
