@@ -28,13 +28,13 @@ impl Load {
     /// This many requests in all.
     #[must_use]
     pub fn requests(self, count: u32) -> Self {
-        self.with("--requests", &count.to_string())
+        self.set("--requests", &count.to_string())
     }
 
     /// Over this many connections at once.
     #[must_use]
     pub fn connections(self, count: u32) -> Self {
-        self.with("--connections", &count.to_string())
+        self.set("--connections", &count.to_string())
     }
 
     /// Every request on a connection of its own.
@@ -51,10 +51,17 @@ impl Load {
         self
     }
 
+    /// HTTP/2 by prior knowledge, all of it on one connection.
+    #[must_use]
+    pub fn http2_on_one_connection(mut self) -> Self {
+        self.arguments.push("--share".to_owned());
+        self.http2()
+    }
+
     /// A pause after every request of a connection.
     #[must_use]
     pub fn pause_ms(self, milliseconds: u32) -> Self {
-        self.with("--pause-ms", &milliseconds.to_string())
+        self.set("--pause-ms", &milliseconds.to_string())
     }
 
     /// One more header, `name: value`.
@@ -66,7 +73,15 @@ impl Load {
     /// How long one request may take, connect included; 10 s unless it is set.
     #[must_use]
     pub fn timeout_ms(self, milliseconds: u32) -> Self {
-        self.with("--timeout-ms", &milliseconds.to_string())
+        self.set("--timeout-ms", &milliseconds.to_string())
+    }
+
+    /// Sets a flag that stands once; the last value counts.
+    fn set(mut self, flag: &str, value: &str) -> Self {
+        if let Some(at) = self.arguments.iter().position(|argument| argument == flag) {
+            self.arguments.drain(at..at + 2);
+        }
+        self.with(flag, value)
     }
 
     fn with(mut self, flag: &str, value: &str) -> Self {
@@ -80,6 +95,8 @@ impl Load {
 pub struct Report {
     /// Requests that were answered, with whatever status.
     pub answered: u64,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
     /// Connections that were made.
     pub connects: u64,
     /// Answers by the pod that gave them.
@@ -153,6 +170,7 @@ impl Report {
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
         self.answered += other.answered;
+        self.body_bytes += other.body_bytes;
         self.connects += other.connects;
         merge(&mut self.by_endpoint, &other.by_endpoint);
         merge(&mut self.by_status, &other.by_status);

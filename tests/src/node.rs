@@ -1,7 +1,7 @@
 //! The node: a netns with a bridge, a cgroup tree, a directory of manifests.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cgroup::{self, Cgroup, Layout};
 use crate::config::ConfigDir;
-use crate::kube_proxy::KubeProxy;
+use crate::kube_proxy::{KubeProxy, Rule};
 use crate::netns::Netns;
 use crate::pod::{Pod, PodOptions};
 use crate::process::{Place, Process};
@@ -125,6 +125,32 @@ impl Node {
     /// A Service to be made on this node, in namespace `default`.
     pub fn service(&self, name: &str) -> ServiceOptions {
         ServiceOptions::new(self.clone(), name)
+    }
+
+    /// Adds a rule to the ordinary path: a Service address whose objects are not the harness's.
+    ///
+    /// # Errors
+    /// nft failed.
+    pub fn dnat<'a>(
+        &self,
+        service: SocketAddr,
+        pods: impl IntoIterator<Item = &'a Pod>,
+        target_port: u16,
+    ) -> Result<()> {
+        let endpoints = pods.into_iter().map(Pod::ip).collect();
+        self.inner.kube_proxy.set(Rule {
+            service,
+            endpoints,
+            target_port,
+        })
+    }
+
+    /// Connections that took the ordinary path to a Service address.
+    ///
+    /// # Errors
+    /// The address has no rule.
+    pub fn dnat_connections(&self, service: SocketAddr) -> Result<u64> {
+        self.inner.kube_proxy.connections(service)
     }
 
     /// The directory that the agent's file source reads.

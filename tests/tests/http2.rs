@@ -91,34 +91,18 @@ fn an_offer_to_upgrade_to_h2c_is_declined_and_answered() -> Result<()> {
 #[test]
 fn large_bodies_and_many_streams_share_one_connection() -> Result<()> {
     let scene = scene(|service| service)?;
-    let url = scene.web.url_of("bytes/5000000");
-    let one = ["--output", "/dev/null", url.as_str()];
-    let flags = [
-        "--http2-prior-knowledge",
-        "--parallel",
-        "--write-out",
-        "%{size_download}\n",
-    ];
-    let arguments = [&flags[..], &one.repeat(8)].concat();
+    let url = scene.web.url_of("bytes/3000000");
 
-    let bare = arguments
-        .iter()
-        .map(|a| {
-            a.replace(
-                &scene.web.address().to_string(),
-                &format!("{}:8080", scene.server.ip()),
-            )
-        })
-        .collect::<Vec<_>>();
-    let bare = bare.iter().map(String::as_str).collect::<Vec<_>>();
-    eprintln!("BARE {:?}", scene.client.curl(&bare)?);
-    let sizes = scene.client.curl(&arguments)?.success()?;
+    let load = Load::new(&url)
+        .requests(32)
+        .connections(8)
+        .http2_on_one_connection();
+    let report = scene.client.load(&load)?;
 
-    assert_eq!(
-        sizes.lines().filter(|line| *line == "5000000").count(),
-        8,
-        "{sizes}"
-    );
+    report.all_ok(32)?;
+    assert_eq!(report.connects, 1);
+    assert_eq!(report.body_bytes, 32 * 3_000_000);
+    assert_eq!(scene.agent.counter("proxied")?, 1);
     assert_eq!(scene.web.packets()?, 0);
     Ok(())
 }

@@ -93,7 +93,7 @@ pub(super) fn haproxy(
     let config = format!(
         "global
     nbthread {THREADS}
-    maxconn 20000
+    maxconn 4000
 defaults
     mode http
     timeout connect 5s
@@ -122,7 +122,7 @@ fn redirect(client: &Pod, service: &Service) -> Result<()> {
     let (ip, port) = (service.ip(), service.address().port());
     let rules = format!(
         "table ip sidecar {{ chain out {{ type nat hook output priority -100; \
-         ip daddr {ip} tcp dport {port} redirect to :{PORT}; }} }}"
+         ip daddr {ip} tcp dport {port} redirect to :{PORT}; }}; }}"
     );
     let output = client.run("nft", &[&rules])?;
     ensure!(output.status.success(), "nft: {}", output.stderr);

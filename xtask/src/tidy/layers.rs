@@ -24,7 +24,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("aya_log", &["bpf"]),
     ("clap", &["cli", "main"]),
     ("anyhow", &["agent", "main", "verbs"]),
-    ("nix", &["agent", "bpf", "capture", "net"]),
+    ("nix", &["agent", "bpf", "capture", "cli", "net"]),
     ("hyper", &["admin", "client", "proxy"]),
     ("hyper_util", &["admin", "client", "proxy"]),
     ("notify", &["source"]),

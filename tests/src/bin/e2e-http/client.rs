@@ -32,6 +32,14 @@ impl Connection {
         }
     }
 
+    /// The same connection once more, where the protocol lets several requests share one.
+    pub(crate) fn share(&self) -> Option<Self> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(sender) => Some(Self::Http2(sender.clone())),
+        }
+    }
+
     /// Waits until it can take a request; an error means that none was sent.
     pub(crate) async fn ready(&mut self) -> hyper::Result<()> {
         match self {

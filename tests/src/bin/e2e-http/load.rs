@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use http_body_util::BodyExt;
 use hyper::{Response, Uri};
@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// HTTP/2 by prior knowledge.
     #[arg(long)]
     http2: bool,
+    /// All on one connection, HTTP/2 only.
+    #[arg(long, requires = "http2")]
+    share: bool,
     /// Pause after each request of a connection.
     #[arg(long, default_value_t = 0)]
     pause_ms: u64,
@@ -84,9 +87,11 @@ async fn all(options: Options) -> Result<Report> {
             shared.stopping.set(true);
         });
     }
+    let first = shared.first().await?;
     let workers = (0..shared.options.connections).map(|_| {
         let shared = Rc::clone(&shared);
-        tokio::task::spawn_local(async move { shared.work().await })
+        let first = first.as_ref().and_then(Open::share);
+        tokio::task::spawn_local(async move { shared.work(first).await })
     });
     for worker in workers.collect::<Vec<_>>() {
         worker.await??;
@@ -102,9 +107,33 @@ struct Open {
     begun_us: u64,
 }
 
+impl Open {
+    fn share(&self) -> Option<Self> {
+        let connection = self.connection.share()?;
+        Some(Self {
+            connection,
+            begun_us: self.begun_us,
+        })
+    }
+}
+
 impl Shared {
-    async fn work(&self) -> Result<()> {
-        let mut kept = None;
+    /// The connection that all share, if they are to.
+    async fn first(&self) -> Result<Option<Open>> {
+        if !self.options.share {
+            return Ok(None);
+        }
+        let begun_us = now_us();
+        match self.connect().await {
+            Ok(connection) => Ok(Some(Open {
+                connection,
+                begun_us,
+            })),
+            Err((stage, error)) => bail!("{stage}: {error}"),
+        }
+    }
+
+    async fn work(&self, mut kept: Option<Open>) -> Result<()> {
         while !self.stopping.get() && self.left.get() > 0 {
             self.left.set(self.left.get() - 1);
             kept = self.one(kept.take()).await?;
@@ -167,9 +196,11 @@ impl Shared {
             Err(error) => return Ok(Err(("request", describe(&error)))),
         };
         let (head, body) = response.into_parts();
-        if let Err(error) = body.collect().await {
-            return Ok(Err(("body", describe(&error))));
-        }
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Ok(Err(("body", describe(&error)))),
+        };
+        self.report.borrow_mut().body_bytes += u64::try_from(body.len())?;
         self.count(&Response::from_parts(head, ()), connect_us)?;
         Ok(Ok(open))
     }
