@@ -125,11 +125,7 @@ impl Agent {
         }
         let root = find_root(args.cgroup_root.as_deref())?;
         let lock = RootLock::take(&root)?;
-        let server = admin::Server::bind(admin::Options {
-            socket: args.admin_socket.clone(),
-            address: args.admin_address,
-        })
-        .await?;
+        let server = bind_admin(&args).await?;
         let stop_rest = CancellationToken::new();
         let surroundings = Surroundings::look(&root).map_err(|source| Error::System {
             action: "open the agent's own network namespace",
@@ -207,6 +203,14 @@ fn on(kind: SignalKind) -> Result<Signal, Error> {
         action: "listen for signals",
         source,
     })
+}
+
+async fn bind_admin(args: &RunArgs) -> Result<admin::Server, admin::Error> {
+    admin::Server::bind(admin::Options {
+        socket: args.admin_socket.clone(),
+        address: args.admin_address,
+    })
+    .await
 }
 
 fn load_kernel(args: &RunArgs, around: &Surroundings) -> Result<Arc<Kernel>, Error> {

@@ -138,6 +138,9 @@ Examples:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub struct CheckArgs {
+    /// eBPF object to try in place of the embedded one.
+    #[arg(long, value_name = "PATH")]
+    pub bpf_object: Option<PathBuf>,
     /// How the findings are written.
     #[arg(short, long, value_enum, default_value_t = ReportFormat::Table)]
     pub output: ReportFormat,

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | what it is |
 //! |---|---|---|
-//! | L5 | [`cli`], [`agent`], [`admin`], [`client`], [`verbs`], [`explain`], [`validate`] | the application and its verbs |
+//! | L5 | [`cli`], [`agent`], [`admin`], [`client`], [`explain`], [`validate`], [`log`] | the application and its verbs |
 //! | L4 | [`proxy`], [`capture`] | the two loops: data path, pods → hooks |
 //! | L3 | [`bpf`], [`net`], [`source`] | mechanisms without policy |
 //! | L2 | [`compile`], [`route`], [`balance`], [`metrics`] | pure: no I/O, never awaits |

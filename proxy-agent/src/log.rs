@@ -4,7 +4,7 @@ use std::env;
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::LogFormat;
 
@@ -21,8 +21,6 @@ pub enum Error {
     Level {
         /// The variable's value.
         value: String,
-        /// What the parser found.
-        source: ParseError,
     },
     /// There is a log already.
     #[error("the log was set up twice")]
@@ -52,9 +50,8 @@ fn filter(levels: &str) -> Result<EnvFilter, Error> {
     EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(levels)
-        .map_err(|source| Error::Level {
+        .map_err(|_unreadable| Error::Level {
             value: levels.to_owned(),
-            source,
         })
 }
 

@@ -81,7 +81,10 @@ impl ServedPod {
     }
 
     fn take_listeners(&self) -> Vec<Vec<TcpListener>> {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *listeners)
     }
 }

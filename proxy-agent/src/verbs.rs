@@ -36,7 +36,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 ///
 /// When the findings cannot be written.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let checks = preflight::run(None);
+    let checks = preflight::run(args.bpf_object.as_deref());
     client::checks(&checks, args.output, &mut io::stdout())?;
     Ok(exit_code(checks.iter().all(|check| check.ok)))
 }

@@ -157,9 +157,8 @@ impl Parts {
             let problems = snapshot.problems.iter();
             problems.filter(|p| p.severity == severity).count()
         };
-        let proxied = |listener: &&Arc<Listener>| {
-            matches!(listener.verdict, ListenerVerdict::Proxy(_))
-        };
+        let proxied =
+            |listener: &&Arc<Listener>| matches!(listener.verdict, ListenerVerdict::Proxy(_));
         let workers = self.traffic.workers();
         Overview {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -258,7 +257,12 @@ fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     }
     for (namespace, hosts) in &snapshot.virtual_hosts {
         for (host, routes_of) in hosts {
-            routes.push(table(snapshot, &format!("host {host}"), namespace, routes_of));
+            routes.push(table(
+                snapshot,
+                &format!("host {host}"),
+                namespace,
+                routes_of,
+            ));
         }
     }
     routes.sort_by(|a, b| (&a.parent, &a.clients).cmp(&(&b.parent, &b.clients)));
@@ -271,7 +275,9 @@ fn table(snapshot: &Snapshot, parent: &str, clients: &str, routes: &RouteTable) 
         parent: parent.to_owned(),
         clients: clients.to_owned(),
         origin: routes.origin.to_string(),
-        rules: rules.map(|rule| explain::describe(rule, snapshot)).collect(),
+        rules: rules
+            .map(|rule| explain::describe(rule, snapshot))
+            .collect(),
     }
 }
 
@@ -281,9 +287,7 @@ fn endpoints(snapshot: &Snapshot, traffic: &Traffic) -> Vec<EndpointStatus> {
         let name = Arc::clone(&cluster.name);
         let status = move |endpoint: &crate::model::Endpoint| {
             let totals = traffic.endpoint(&name, endpoint.address);
-            let or_empty = |text: &Option<Arc<str>>| {
-                text.as_deref().unwrap_or_default().to_owned()
-            };
+            let or_empty = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
             EndpointStatus {
                 cluster: name.to_string(),
                 address: endpoint.address.to_string(),

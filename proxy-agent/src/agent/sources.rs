@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bpf::Kernel;
 use crate::cli::{Capture, RunArgs, SourceArg};
-use crate::compile::{CidrError, Compiler, Options};
+use crate::compile::{Compiler, Options};
 use crate::model::{ListenerVerdict, Problem, Severity, Snapshot};
 use crate::objects::ObjectSet;
 use crate::source::file::{self, FileSource};
@@ -30,9 +30,6 @@ pub enum Error {
     /// A directory cannot be watched.
     #[error(transparent)]
     File(#[from] file::Error),
-    /// `--service-cidr` is none.
-    #[error("--service-cidr")]
-    Cidr(#[from] CidrError),
 }
 
 /// The running sources and the compiler that turns what they hold into snapshots.
@@ -59,7 +56,7 @@ impl Sources {
             sets,
             compiler: Compiler::default(),
             options: Options {
-                service_cidr: args.service_cidr.parse()?,
+                service_cidr: args.service_cidr,
                 capture_all: args.capture == Capture::All,
                 agent_namespace: std::env::var("POD_NAMESPACE").ok(),
                 node_name: Some(args.node_name.clone()),

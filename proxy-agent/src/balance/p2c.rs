@@ -15,7 +15,11 @@ pub fn pick<L: Load>(endpoints: &[L], draw: &Draw) -> Option<usize> {
             // `1 + below(n - 1)` is in 1..n, so the second is never the first.
             let second = (first + 1 + draw.below(n - 1)) % n;
             let key = |index: usize| (endpoints[index].in_flight(), endpoints[index].last_pick());
-            Some(if key(second) < key(first) { second } else { first })
+            Some(if key(second) < key(first) {
+                second
+            } else {
+                first
+            })
         }
     }
 }

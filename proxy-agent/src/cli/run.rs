@@ -1,5 +1,6 @@
 //! Arguments of `run`.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, ValueEnum};
 use proxy_ebpf::Settings;
 
 use super::values::{SourceArg, parse_acceleration};
+use crate::compile::ServiceCidr;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,8 +38,8 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = Capture::Labelled)]
     pub capture: Capture,
     /// Range that Services read from files get an address of, if they have none.
-    #[arg(long, value_name = "CIDR", default_value = "10.111.0.0/16")]
-    pub service_cidr: String,
+    #[arg(long, value_name = "CIDR", default_value_t = ServiceCidr::default())]
+    pub service_cidr: ServiceCidr,
     /// The cgroup directory that holds the pods; else the node's kubepods cgroup is looked for.
     #[arg(long, value_name = "PATH")]
     pub cgroup_root: Option<PathBuf>,
@@ -116,10 +118,12 @@ fn usable_cpus() -> u32 {
     u32::try_from(cpus).map_or(Settings::MAX_WORKERS, |n| n.min(Settings::MAX_WORKERS))
 }
 
+/// As uname(2) has it, which is what kubelet registers a node by.
 fn host_name() -> String {
-    let name = nix::unistd::gethostname().ok();
-    name.and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| "localhost".to_owned())
+    match fs::read_to_string("/proc/sys/kernel/hostname") {
+        Ok(name) => name.trim_end().to_owned(),
+        Err(_unreadable) => "localhost".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +152,7 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let args = run("--source file:/etc/proxy-agent --node-name n").unwrap();
         assert_eq!(args.capture, Capture::Labelled);
-        assert_eq!(args.service_cidr, "10.111.0.0/16");
+        assert_eq!(args.service_cidr.to_string(), "10.111.0.0/16");
         assert_eq!(args.cgroup_root, None);
         assert_eq!(args.acceleration, Acceleration::OptIn);
         assert_eq!(args.drain_timeout, Duration::from_secs(30));
@@ -192,5 +196,11 @@ mod tests {
         assert!(run("--source file:a --workers 64").is_ok());
         assert!(run("--source file:a --workers 0").is_err());
         assert!(run("--source file:a --workers 65").is_err());
+    }
+
+    #[test]
+    fn a_bad_range_is_wrong_usage() {
+        let error = run("--source file:a --service-cidr 10.0.0.0/33").unwrap_err();
+        assert!(error.contains("--service-cidr"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Bounded: a recorder that its worker has dropped is added to a sum and freed, so sums never go
 //! back. Endpoints and pods without any recorder left are forgotten; of clusters, the sums of the
-//! last [`MAX_RETIRED_CLUSTERS`] are kept by name, of older ones only in the totals.
+//! last `MAX_RETIRED_CLUSTERS` are kept by name, of older ones only in the totals.
 
 mod cluster;
 mod counter;

@@ -36,7 +36,9 @@ pub(super) fn detect(bytes: &[u8]) -> Detected {
         };
     }
     // RFC 9112, section 2.2: empty lines before the request line are ignored.
-    let start = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    let start = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'));
     request_line(&bytes[start.count()..])
 }
 
@@ -105,7 +107,10 @@ mod tests {
         ] {
             for end in 0..=whole.len() {
                 let got = detect(&whole[..end]);
-                assert!(got == Detected::Undecided || got == verdict, "{end}: {got:?}");
+                assert!(
+                    got == Detected::Undecided || got == verdict,
+                    "{end}: {got:?}"
+                );
             }
             assert_eq!(detect(whole), verdict);
         }
@@ -114,6 +119,9 @@ mod tests {
     #[test]
     fn twenty_four_bytes_always_decide() {
         assert_ne!(detect(&[b'A'; 24]), Detected::Undecided);
-        assert_ne!(detect(b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\nG"), Detected::Http1);
+        assert_ne!(
+            detect(b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\nG"),
+            Detected::Http1
+        );
     }
 }

@@ -230,7 +230,11 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
                 self.tell(connection.as_mut());
                 continue;
             }
-            let limit = if draining { DRAIN_IDLE_LIMIT } else { IDLE_LIMIT };
+            let limit = if draining {
+                DRAIN_IDLE_LIMIT
+            } else {
+                IDLE_LIMIT
+            };
             if !self.expired(limit, timer.as_mut(), cx) {
                 return Poll::Pending;
             }

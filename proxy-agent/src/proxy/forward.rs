@@ -34,7 +34,7 @@ type Answered = (Response<Incoming>, Lease);
 
 enum Failed {
     /// Nothing was sent: any other endpoint may have the request.
-    Unsent(Request<RequestBody>),
+    Unsent(Box<Request<RequestBody>>),
     /// The request may have been seen.
     Sent(Reason),
 }
@@ -55,7 +55,7 @@ impl Forward<'_> {
             match self.send_to(&endpoint, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(Failed::Sent(reason)) => return Err(reason),
-                Err(Failed::Unsent(returned)) => request = returned,
+                Err(Failed::Unsent(returned)) => request = *returned,
             }
             tried.push(endpoint.address);
         }
@@ -81,13 +81,13 @@ impl Forward<'_> {
         let opening = upstream::open(self.worker, self.pod, endpoint, self.protocol);
         let mut sender = match opening.await {
             Ok(sender) => sender,
-            Err(OpenError::Connect(_)) => return Err(Failed::Unsent(request)),
+            Err(OpenError::Connect(_)) => return Err(Failed::Unsent(Box::new(request))),
             Err(OpenError::Handshake(_)) => return Err(Failed::Sent(Reason::UpstreamProtocol)),
         };
         match sender.send(request).await {
             Ok(response) => Ok((response, sender.lease(endpoint, self.pod))),
             Err(error) => Err(match returned(error, None) {
-                Ok(request) => Failed::Unsent(request),
+                Ok(request) => Failed::Unsent(Box::new(request)),
                 Err(failed) => failed,
             }),
         }

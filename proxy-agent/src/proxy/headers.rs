@@ -163,7 +163,12 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
             .collect()
     }
 
@@ -207,10 +212,19 @@ mod tests {
 
     #[test]
     fn an_upgrade_needs_both_fields_and_is_never_h2c() {
-        let both = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        let both = headers(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+        ]);
         assert_eq!(upgrade_protocol(&both).unwrap(), "websocket");
-        assert_eq!(upgrade_protocol(&headers(&[("upgrade", "websocket")])), None);
-        let h2c = headers(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]);
+        assert_eq!(
+            upgrade_protocol(&headers(&[("upgrade", "websocket")])),
+            None
+        );
+        let h2c = headers(&[
+            ("connection", "upgrade, http2-settings"),
+            ("upgrade", "h2c"),
+        ]);
         assert_eq!(upgrade_protocol(&h2c), None);
     }
 

@@ -134,8 +134,7 @@ impl Exchange<'_> {
             Action::Respond { status, reason } => Err((Reason::Rule(*status, reason), None)),
             Action::Redirect { filters, redirect } => {
                 let port = self.downstream.destination.port();
-                redirected(rule, filters, redirect, &request, port)
-                    .map_err(|reason| (reason, None))
+                redirected(rule, filters, redirect, &request, port).map_err(|reason| (reason, None))
             }
             Action::Forward {
                 filters,
@@ -190,9 +189,8 @@ impl Exchange<'_> {
             return Ok(response.map(|_| ResponseBody::Empty));
         }
         let (open, lease) = (self.open, Some(lease));
-        Ok(response.map(|body| {
-            ResponseBody::Upstream(UpstreamBody::new(body, lease, open, ticket))
-        }))
+        Ok(response
+            .map(|body| ResponseBody::Upstream(UpstreamBody::new(body, lease, open, ticket))))
     }
 
     fn cluster(&self, id: ClusterId) -> Result<Rc<ClusterState>, Failure> {
@@ -244,8 +242,8 @@ impl Plan<'_> {
         protocol: Protocol,
         continued: &CancellationToken,
     ) -> Result<Request<RequestBody>, Reason> {
-        let gated = request.version() != Version::HTTP_2
-            && headers::expects_continue(request.headers());
+        let gated =
+            request.version() != Version::HTTP_2 && headers::expects_continue(request.headers());
         let switch = headers::upgrade_protocol(request.headers());
         headers::strip_hop_by_hop(request.headers_mut());
         for filters in [self.filters, &self.chosen.filters] {

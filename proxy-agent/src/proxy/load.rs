@@ -73,7 +73,11 @@ impl ClusterState {
             }),
         };
         Self {
-            endpoints: cluster.endpoints.iter().map(|e| endpoint(e.address)).collect(),
+            endpoints: cluster
+                .endpoints
+                .iter()
+                .map(|e| endpoint(e.address))
+                .collect(),
             recorder: match former {
                 Some(former) => Arc::clone(&former.recorder),
                 None => traffic.cluster_recorder(&cluster.name),
@@ -120,7 +124,9 @@ impl OpenOnEndpoint {
 
 impl Drop for OpenOnEndpoint {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        self.0
+            .in_flight
+            .set(self.0.in_flight.get().saturating_sub(1));
         self.0.recorder.ended();
     }
 }

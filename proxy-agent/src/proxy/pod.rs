@@ -15,7 +15,6 @@ use super::load::PodIndex;
 pub(super) struct PodState {
     /// Number on this worker, never used twice.
     pub(super) index: PodIndex,
-    pub(super) uid: Arc<str>,
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) netns: Arc<Netns>,
@@ -26,14 +25,9 @@ pub(super) struct PodState {
 }
 
 impl PodState {
-    pub(super) fn new(
-        index: PodIndex,
-        pod: &super::ServedPod,
-        recorder: Arc<PodRecorder>,
-    ) -> Self {
+    pub(super) fn new(index: PodIndex, pod: &super::ServedPod, recorder: Arc<PodRecorder>) -> Self {
         Self {
             index,
-            uid: Arc::clone(&pod.uid),
             namespace: Arc::clone(&pod.namespace),
             name: Arc::clone(&pod.name),
             netns: Arc::clone(&pod.netns),

@@ -117,6 +117,9 @@ mod tests {
         let response = Reason::NoEndpoint.response(true);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["grpc-status"], "14");
-        assert_eq!(Reason::NoRoute.response(true).headers()["grpc-status"], "12");
+        assert_eq!(
+            Reason::NoRoute.response(true).headers()["grpc-status"],
+            "12"
+        );
     }
 }

@@ -30,7 +30,9 @@ impl Ticket {
 
     /// Records the answer.
     pub(super) fn answered(&self, status: StatusCode, to_head: Duration) {
-        self.cluster.recorder.request_ended(status.as_u16(), to_head);
+        self.cluster
+            .recorder
+            .request_ended(status.as_u16(), to_head);
     }
 }
 

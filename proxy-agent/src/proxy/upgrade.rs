@@ -15,8 +15,7 @@ use super::upstream::Lease;
 
 /// Whether a response with `status` turns the connection of a `method` request into a tunnel.
 pub(super) fn switches(method: &Method, status: StatusCode) -> bool {
-    status == StatusCode::SWITCHING_PROTOCOLS
-        || (*method == Method::CONNECT && status.is_success())
+    status == StatusCode::SWITCHING_PROTOCOLS || (*method == Method::CONNECT && status.is_success())
 }
 
 /// The client's side of a switch, to be taken before the request is sent on.

@@ -253,15 +253,11 @@ fn share(
 ) -> Sender {
     if !pod.is_released() {
         let mut pools = endpoint.pools.borrow_mut();
-        pools
-            .entry(pod.index)
-            .or_default()
-            .http2
-            .push(SharedHttp2 {
-                sender: sender.clone(),
-                streams: Rc::clone(&streams),
-                last_used: Instant::now(),
-            });
+        pools.entry(pod.index).or_default().http2.push(SharedHttp2 {
+            sender: sender.clone(),
+            streams: Rc::clone(&streams),
+            last_used: Instant::now(),
+        });
     }
     Sender::Http2(sender, streams)
 }

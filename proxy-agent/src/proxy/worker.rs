@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -56,14 +57,26 @@ pub(super) struct Worker {
     flows: OrigDstMap,
     traffic: Arc<Traffic>,
     recorder: Arc<WorkerRecorder>,
-    /// Behind an `Rc` of its own, so that a request's hold on it is no write to shared memory.
-    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    snapshot: RefCell<Rc<Current>>,
     clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
     pods: RefCell<HashMap<Arc<str>, Served>>,
     next_pod: Cell<PodIndex>,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Option<Waker>>>,
     next_connection: Cell<u64>,
+}
+
+/// The snapshot in force, counted by this worker alone: a request's hold on it is no write to
+/// memory that others read.
+#[derive(Debug)]
+pub(super) struct Current(Arc<Snapshot>);
+
+impl Deref for Current {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
 }
 
 struct Served {
@@ -74,7 +87,7 @@ struct Served {
 impl Worker {
     fn new(parts: Parts) -> (Rc<Self>, Heartbeat, watch::Receiver<Arc<Snapshot>>) {
         let mut snapshots = parts.snapshots;
-        let snapshot = Rc::new(Arc::clone(&snapshots.borrow_and_update()));
+        let snapshot = Rc::new(Current(Arc::clone(&snapshots.borrow_and_update())));
         let worker = Rc::new(Self {
             index: parts.index,
             home: parts.home,
@@ -221,7 +234,7 @@ impl Worker {
                 None => None,
             };
         }
-        self.snapshot.replace(Rc::new(snapshot));
+        self.snapshot.replace(Rc::new(Current(snapshot)));
     }
 
     fn sweep(&self) {
@@ -235,7 +248,7 @@ impl Worker {
     }
 
     /// The snapshot in force.
-    pub(super) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub(super) fn snapshot(&self) -> Rc<Current> {
         Rc::clone(&self.snapshot.borrow())
     }
 
