@@ -221,7 +221,7 @@ impl Exchange<'_> {
             (None, Some(each)) => (each, Reason::TimeoutBackend),
         };
         let (limit, reason): (Duration, Reason) = limit;
-        timeout(limit, forward.send(request, ticket))
+        timeout(limit, Box::pin(forward.send(request, ticket)))
             .await
             .unwrap_or(Err(reason))
     }
