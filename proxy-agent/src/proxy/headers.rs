@@ -1,6 +1,8 @@
 //! What a proxy must do to headers (RFC 9110, section 7.6), and what it reads from them.
 
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -8,14 +10,17 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Fields that frame a message or route it: `Connection` cannot make a proxy drop them.
-const NEVER_NOMINATED: [HeaderName; 3] = [HOST, TRANSFER_ENCODING, http::header::CONTENT_LENGTH];
+const NEVER_NOMINATED: [HeaderName; 3] = [HOST, TRANSFER_ENCODING, CONTENT_LENGTH];
 
 /// Removes the fields that are for this hop alone. An upgrade is put back by the caller.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         strip_nominated(headers);
     }
-    headers.remove(TRANSFER_ENCODING);
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        // RFC 9112, section 6.3: it overrides a length, which must not be sent on.
+        headers.remove(CONTENT_LENGTH);
+    }
     headers.remove(UPGRADE);
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
@@ -201,6 +206,13 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut map);
         assert_eq!(map, headers(&[("host", "a"), ("content-length", "3")]));
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_coding_goes_with_it() {
+        let mut map = headers(&[("content-length", "5"), ("transfer-encoding", "chunked")]);
+        strip_hop_by_hop(&mut map);
+        assert!(map.is_empty());
     }
 
     #[test]

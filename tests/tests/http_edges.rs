@@ -1,0 +1,81 @@
+//! Where a proxy easily gets HTTP/1.1 wrong: framing, `Host`, and clients that give up.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use proxy_e2e::{Agent, Node, Pod, Process, Service};
+
+const PYTHON: &str = "/usr/bin/python3";
+
+struct Scene {
+    agent: Agent,
+    client: Pod,
+    odd: Service,
+    server: Process,
+    _pod: Pod,
+    _node: Node,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let node = Node::new()?;
+        let pod = node.pod("odd-0").start()?;
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/odd_server.py");
+        let mut command = Command::new(PYTHON);
+        command.args([script, "8080"]);
+        let mut server = pod.spawn("odd", command)?;
+        server.wait_for_output("ready")?;
+        let odd = node.service("odd").to([&pod])?;
+        let client = node.pod("client").captured().start()?;
+        let agent = Agent::start(&node)?;
+        agent.wait_captured([&client])?;
+        agent.wait_endpoints(&odd, 1)?;
+        Ok(Self {
+            agent,
+            client,
+            odd,
+            server,
+            _pod: pod,
+            _node: node,
+        })
+    }
+
+    /// Sends bytes as they are and returns everything that came back.
+    fn raw(&self, text: &str) -> Result<String> {
+        let report = self.client.talk(self.odd.address(), &["--send", text])?;
+        let received = report["received"].as_str().map(str::to_owned);
+        received.context("text in the report")
+    }
+
+    fn by_the_agent(self) -> Result<()> {
+        assert_eq!(self.odd.packets()?, 0);
+        assert!(self.agent.counter("proxied")? > 0);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_response_with_both_framings_is_relayed_whole() -> Result<()> {
+    let scene = Scene::new()?;
+
+    let text = scene.raw("GET /both HTTP/1.1\\r\\nHost: odd\\r\\nConnection: close\\r\\n\\r\\n")?;
+
+    assert!(text.contains("hello world"), "{text}");
+    let head = text.to_lowercase();
+    assert!(
+        !head.contains("content-length: 5"),
+        "chunked overrides it: {text}"
+    );
+    scene.by_the_agent()
+}
+
+#[test]
+fn not_modified_may_tell_the_length_that_it_does_not_send() -> Result<()> {
+    let scene = Scene::new()?;
+
+    let text =
+        scene.raw("GET /unchanged HTTP/1.1\\r\\nHost: odd\\r\\nConnection: close\\r\\n\\r\\n")?;
+
+    assert!(text.starts_with("HTTP/1.1 304"), "{text}");
+    scene.by_the_agent()
+}
