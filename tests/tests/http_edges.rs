@@ -79,3 +79,13 @@ fn not_modified_may_tell_the_length_that_it_does_not_send() -> Result<()> {
     assert!(text.starts_with("HTTP/1.1 304"), "{text}");
     scene.by_the_agent()
 }
+
+#[test]
+fn two_hosts_are_refused_with_400() -> Result<()> {
+    let scene = Scene::new()?;
+
+    let text = scene.raw("GET / HTTP/1.1\\r\\nHost: odd\\r\\nHost: even\\r\\n\\r\\n")?;
+
+    assert!(text.starts_with("HTTP/1.1 400"), "{text}");
+    scene.by_the_agent()
+}

@@ -89,6 +89,10 @@ fn find<'a>(
     if request.headers().len() > MAX_HEADERS {
         return Err(Reason::HeadTooLarge);
     }
+    // RFC 9112, section 3.2: of two, the agent and the upstream might each believe another one.
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        return Err(Reason::BadRequest);
+    }
     let authority = match headers::authority(request) {
         Some(authority) => headers::without_port(authority),
         // RFC 9112, section 3.2: an HTTP/1.1 request without Host is a bad one.
