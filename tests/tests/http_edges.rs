@@ -89,3 +89,14 @@ fn two_hosts_are_refused_with_400() -> Result<()> {
     assert!(text.starts_with("HTTP/1.1 400"), "{text}");
     scene.by_the_agent()
 }
+
+#[test]
+fn http_1_0_without_host_gets_one_on_its_way_up() -> Result<()> {
+    let scene = Scene::new()?;
+
+    let text = scene.raw("GET / HTTP/1.0\\r\\n\\r\\n")?;
+
+    let host = format!("host: {}", scene.odd.address());
+    assert!(text.to_lowercase().contains(&host), "{text}");
+    scene.by_the_agent()
+}

@@ -1,5 +1,7 @@
 //! What a proxy must do to headers (RFC 9110, section 7.6), and what it reads from them.
 
+use std::net::SocketAddr;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
 };
@@ -95,6 +97,16 @@ pub(super) fn authority<B>(request: &Request<B>) -> Option<&str> {
     match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),
         None => request.headers().get(HOST)?.to_str().ok(),
+    }
+}
+
+/// Gives a request without authority, as HTTP/1.0 allows, that of its destination: HTTP/1.1 and
+/// HTTP/2 servers refuse a request that names none.
+pub(super) fn ensure_authority<B>(request: &mut Request<B>, destination: SocketAddr) {
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        let host = HeaderValue::try_from(destination.to_string());
+        // An address and a port are always a valid value.
+        request.headers_mut().extend(host.map(|host| (HOST, host)));
     }
 }
 
@@ -278,6 +290,17 @@ mod tests {
         assert!(to_http2(&mut request));
         assert_eq!(request.uri(), "http://svc:8080/a?b=c");
         assert!(!request.headers().contains_key(HOST));
+    }
+
+    #[test]
+    fn a_request_without_authority_gets_its_destination_and_any_other_keeps_its_own() {
+        let destination = SocketAddr::from(([10, 0, 0, 1], 8080));
+        let mut request = Request::builder().uri("/a").body(()).unwrap();
+        ensure_authority(&mut request, destination);
+        assert_eq!(request.headers()[HOST], "10.0.0.1:8080");
+        let mut request = Request::builder().uri("http://svc/a").body(()).unwrap();
+        ensure_authority(&mut request, destination);
+        assert!(request.headers().is_empty());
     }
 
     #[test]

@@ -174,6 +174,7 @@ impl Exchange<'_> {
         };
         let method = request.method().clone();
         let client = upgrade::of_request(&mut request);
+        headers::ensure_authority(&mut request, self.downstream.destination);
         let continued = CancellationToken::new();
         let request = match plan.prepare(request, protocol, &continued) {
             Ok(request) => request,
