@@ -100,3 +100,31 @@ fn http_1_0_without_host_gets_one_on_its_way_up() -> Result<()> {
     assert!(text.to_lowercase().contains(&host), "{text}");
     scene.by_the_agent()
 }
+
+#[test]
+fn a_client_that_gives_up_is_given_up_upstream() -> Result<()> {
+    let mut scene = Scene::new()?;
+
+    let curl = scene
+        .client
+        .curl(&["--max-time", "1", &scene.odd.url_of("never")])?;
+
+    assert!(!curl.status.success(), "{}", curl.stdout);
+    scene.server.wait_for_output("asked")?;
+    scene.server.wait_for_output("given up")?;
+    scene.by_the_agent()
+}
+
+#[test]
+fn a_client_that_closes_only_its_side_still_gets_its_answer() -> Result<()> {
+    let scene = Scene::new()?;
+    let request = "GET /slow HTTP/1.1\\r\\nHost: odd\\r\\n\\r\\n";
+
+    let report = scene
+        .client
+        .talk(scene.odd.address(), &["--send", request, "--half-close"])?;
+
+    let text = report["received"].as_str().context("text in the report")?;
+    assert!(text.starts_with("HTTP/1.1 200"), "{report}");
+    scene.by_the_agent()
+}

@@ -29,6 +29,8 @@ pub(super) struct Clock {
     since_ms: AtomicU64,
     /// Close with RST: the upstream was reset, or its body was cut short.
     reset: AtomicBool,
+    /// The connection carries a tunnel, no longer HTTP.
+    tunnel: AtomicBool,
     http1: bool,
 }
 
@@ -41,6 +43,7 @@ impl Clock {
             in_head: AtomicBool::new(false),
             since_ms: AtomicU64::new(0),
             reset: AtomicBool::new(false),
+            tunnel: AtomicBool::new(false),
         })
     }
 
@@ -83,6 +86,16 @@ impl Clock {
     /// Whether the connection speaks HTTP/1.
     pub(super) const fn is_http1(&self) -> bool {
         self.http1
+    }
+
+    /// What is open is a tunnel from now on: its ends are its users' affair.
+    pub(super) fn becomes_tunnel(&self) {
+        self.tunnel.store(true, Relaxed);
+    }
+
+    /// Whether an HTTP/1 request is open.
+    pub(super) fn is_serving_http1(&self) -> bool {
+        self.http1 && self.open.load(Relaxed) > 0 && !self.tunnel.load(Relaxed)
     }
 
     pub(super) fn wants_reset(&self) -> bool {

@@ -125,7 +125,6 @@ async fn serve_http1(
         })
     };
     let connection = http1::Builder::new()
-        .half_close(true)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES)
         .auto_date_header(false)

@@ -4,21 +4,31 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock::Clock;
 
+/// A client that has closed its side may still read, or may be gone: it is taken for gone when
+/// nothing could be sent to it for this long.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
+
 /// An accepted connection: gives back the bytes that detection has read, tells the clock when
-/// bytes come in, and closes with RST where the clock says so.
+/// bytes come in, and closes with RST where the clock says so. While a request is served, the end of
+/// the client's stream is held back for [`GONE_LIMIT`].
 #[derive(Debug)]
 pub(super) struct DownstreamIo {
     prefix: Bytes,
     stream: TokioIo<TcpStream>,
     clock: Arc<Clock>,
+    /// Runs since the client has closed its side in the middle of a request.
+    gone: Option<Pin<Box<Sleep>>>,
 }
 
 impl DownstreamIo {
@@ -27,7 +37,33 @@ impl DownstreamIo {
             prefix,
             stream: TokioIo::new(stream),
             clock,
+            gone: None,
         }
+    }
+
+    /// Waits while the client's end of stream is all that there is to read and it may still wait
+    /// for its answer.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let gone = match &mut self.gone {
+            Some(gone) => gone,
+            None => {
+                let mut byte = [0; 1];
+                let mut byte = ReadBuf::new(&mut byte);
+                if ready!(self.stream.inner().poll_peek(cx, &mut byte))? > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                self.gone.insert(Box::pin(sleep(GONE_LIMIT)))
+            }
+        };
+        gone.as_mut().poll(cx).map(Ok)
+    }
+
+    /// Bytes went out: the client is still there.
+    fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(gone), Poll::Ready(Ok(_))) = (&mut self.gone, &written) {
+            gone.as_mut().reset(Instant::now() + GONE_LIMIT);
+        }
+        written
     }
 }
 
@@ -38,6 +74,9 @@ impl Read for DownstreamIo {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if self.prefix.is_empty() {
+            if self.clock.is_serving_http1() {
+                ready!(self.poll_client(cx))?;
+            }
             let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
             self.clock.received();
             return Poll::Ready(result);
@@ -56,7 +95,8 @@ impl Write for DownstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.sent(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -80,7 +120,8 @@ impl Write for DownstreamIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.sent(written)
     }
 }
 
