@@ -128,3 +128,18 @@ fn a_client_that_closes_only_its_side_still_gets_its_answer() -> Result<()> {
     assert!(text.starts_with("HTTP/1.1 200"), "{report}");
     scene.by_the_agent()
 }
+
+#[test]
+fn a_large_upload_to_nowhere_still_gets_its_answer() -> Result<()> {
+    let scene = Scene::new()?;
+    let command = format!(
+        "for n in 1 2 3 4 5 6 7 8 9 10; do head -c 20000000 /dev/zero | curl --silent --show-error --max-time 10 \
+         --output /dev/null --write-out '%{{http_code}} ' -H 'Expect:' -H 'Host:' --http1.1 -T - {}; done",
+        scene.odd.url()
+    );
+
+    let codes = scene.client.run("sh", &["-c", &command])?;
+
+    assert_eq!(codes.stdout, "400 ".repeat(10), "{}", codes.stderr);
+    scene.by_the_agent()
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let started = Instant::now();
+    downstream.clock.has_body(!request.body().is_end_stream());
     let grpc = headers::is_grpc(request.headers());
     let mut response = match serve(&downstream, request, started).await {
         Ok(response) => response,

@@ -1,6 +1,7 @@
 //! The downstream socket as hyper sees it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -18,6 +19,13 @@ use super::clock::Clock;
 /// A client that has closed its side may still read, or may be gone: it is taken for gone when
 /// nothing could be sent to it for this long.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long what a client still sends is read and dropped after the last answer: a close with bytes
+/// unread sends RST, and the answer may be lost with it (RFC 9112, section 9.6).
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Bytes dropped at a time.
+const LINGER_BYTES: usize = 4 * 1024;
 
 /// An accepted connection: gives back the bytes that detection has read, tells the clock when
 /// bytes come in, and closes with RST where the clock says so. While a request is served, the end of
@@ -29,6 +37,8 @@ pub(super) struct DownstreamIo {
     clock: Arc<Clock>,
     /// Runs since the client has closed its side in the middle of a request.
     gone: Option<Pin<Box<Sleep>>>,
+    /// Runs since the agent has closed its side while the client may be sending.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl DownstreamIo {
@@ -38,6 +48,7 @@ impl DownstreamIo {
             stream: TokioIo::new(stream),
             clock,
             gone: None,
+            linger: None,
         }
     }
 
@@ -56,6 +67,24 @@ impl DownstreamIo {
             }
         };
         gone.as_mut().poll(cx).map(Ok)
+    }
+
+    /// Reads and drops until the client has closed its side too, or has had its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self
+            .linger
+            .get_or_insert_with(|| Box::pin(sleep(LINGER_LIMIT)));
+        if limit.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let mut dropped = [MaybeUninit::uninit(); LINGER_BYTES];
+            let mut dropped = ReadBuf::uninit(&mut dropped);
+            let read = ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut dropped));
+            if read.is_err() || dropped.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
     }
 
     /// Bytes went out: the client is still there.
@@ -108,7 +137,13 @@ impl Write for DownstreamIo {
             // A FIN now would make a cut body look complete; dropping the socket sends RST.
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        if self.clock.may_leave_unread() {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {
