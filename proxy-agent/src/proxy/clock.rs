@@ -117,7 +117,8 @@ impl Clock {
         self.reset.load(Relaxed)
     }
 
-    fn restart(&self) {
+    /// Counts the time of the phase from now.
+    pub(super) fn restart(&self) {
         let elapsed = self.epoch.elapsed().as_millis();
         self.since_ms
             .store(u64::try_from(elapsed).unwrap_or(u64::MAX), Relaxed);

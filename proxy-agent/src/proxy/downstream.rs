@@ -229,7 +229,9 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
             let draining = self.downstream.open.worker.is_draining();
             if draining && !self.told && !self.downstream.clock.is_http1() {
                 // GOAWAY: open streams end in peace, new ones go to a new connection.
+                // Its idle time counts from here, for a request may be crossing the GOAWAY.
                 self.tell(connection.as_mut());
+                self.downstream.clock.restart();
                 continue;
             }
             let limit = if draining {
