@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use proxy_e2e::{Agent, Node, Pod, Process, Service};
+use proxy_e2e::{Agent, Load, Node, Pod, Process, Service};
 
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -141,5 +141,21 @@ fn a_large_upload_to_nowhere_still_gets_its_answer() -> Result<()> {
     let codes = scene.client.run("sh", &["-c", &command])?;
 
     assert_eq!(codes.stdout, "400 ".repeat(10), "{}", codes.stderr);
+    scene.by_the_agent()
+}
+
+#[test]
+fn upstream_connections_are_probed_while_they_wait() -> Result<()> {
+    let mut scene = Scene::new()?;
+    let url = scene.odd.url_of("never");
+    let waiting = scene.client.start_load(&Load::new(&url).requests(1))?;
+    scene.server.wait_for_output("asked")?;
+
+    let query = ["-Htno", "state", "established", "dport", "=", ":8080"];
+    let sockets = scene.client.run("ss", &query)?.success()?;
+
+    // Or a server whose node is gone would be waited for without end.
+    assert!(sockets.contains("timer:(keepalive"), "{sockets}");
+    drop(waiting);
     scene.by_the_agent()
 }

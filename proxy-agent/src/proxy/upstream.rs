@@ -217,6 +217,9 @@ pub(super) async fn open(
         tracing::debug!(endpoint = %endpoint.address, reason = error.reason(), "connect failed");
         OpenError::Connect(error)
     })?;
+    if let Err(error) = net::keep_alive(&stream) {
+        tracing::debug!(%error, "no TCP keepalive on an upstream connection");
+    }
     let io = TokioIo::new(stream);
     match protocol {
         Protocol::Http1 => {
