@@ -19,7 +19,7 @@ use super::exec::LocalExec;
 use super::load::EndpointState;
 use super::pod::PodState;
 use super::worker::Worker;
-use super::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, MAX_HEADERS};
+use super::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW};
 
 /// How long a connect may take; Envoy's default.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -220,11 +220,8 @@ pub(super) async fn open(
     let io = TokioIo::new(stream);
     match protocol {
         Protocol::Http1 => {
-            let (sender, connection) = http1::Builder::new()
-                .max_headers(MAX_HEADERS)
-                .handshake(io)
-                .await
-                .map_err(OpenError::Handshake)?;
+            // hyper's own limit of 100 headers in a response stays: a higher one costs every response.
+            let (sender, connection) = http1::handshake(io).await.map_err(OpenError::Handshake)?;
             drive(connection.with_upgrades());
             Ok(Sender::Http1(sender))
         }
