@@ -177,6 +177,7 @@ impl Shared {
     }
 
     async fn attempt(&self, kept: Option<Open>, connect_us: u64) -> Result<Attempted> {
+        let reused = kept.is_some();
         let mut open = match kept {
             Some(open) => open,
             None => match self.connect().await {
@@ -193,6 +194,11 @@ impl Shared {
         let request = client::get(url, *http2, header)?;
         let response = match open.connection.send(request).await {
             Ok(response) => response,
+            // hyper: none of it was sent, the connection was closed before (by GOAWAY or FIN). Every
+            // client then takes another one.
+            Err(error) if reused && error.is_canceled() => {
+                return Box::pin(self.attempt(None, now_us())).await;
+            }
             Err(error) => return Ok(Err(("request", describe(&error)))),
         };
         let (head, body) = response.into_parts();
