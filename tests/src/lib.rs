@@ -5,7 +5,7 @@
 //! process that holds both. [`Agent`] is the real binary on such a node.
 //!
 //! Nothing here knows the agent's code: the harness sees what a user sees. Everything is removed
-//! on drop; what a killed run leaves behind is swept by the next one ([`run_id`]).
+//! on drop; what a killed run leaves behind is swept by the next one.
 
 mod admin;
 mod agent;

@@ -46,16 +46,10 @@ fn connections_begun_after_a_kill_never_fail() -> Result<()> {
             "begun {gone_us} or later: {failure:?}"
         );
     }
-    assert!(
-        kept.failures.len() <= 4,
-        "one for each connection: {:?}",
-        kept.failures
-    );
-    assert!(
-        fresh.failures.len() <= 8,
-        "a few in the window: {:?}",
-        fresh.failures
-    );
+    // Each of four connections breaks, and may be made anew just before the end.
+    for failures in [&kept.failures, &fresh.failures] {
+        assert!(failures.len() <= 8, "a few in the window: {failures:?}");
+    }
     let after = fresh
         .attempts
         .iter()
