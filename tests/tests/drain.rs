@@ -53,7 +53,7 @@ fn a_request_under_way_is_answered() -> Result<()> {
 
 #[test]
 fn a_request_that_crosses_the_goaway_of_an_idle_connection_is_answered() -> Result<()> {
-    let mut scene = Scene::new()?;
+    let mut scene = Scene::new(1)?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/goaway.py");
     let mut client = std::process::Command::new("/usr/bin/python3");
     client.args([script, &scene.web.ip().to_string(), "80"]);
