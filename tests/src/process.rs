@@ -188,7 +188,11 @@ impl Process {
             .child
             .wait()
             .with_context(|| format!("wait for {}", self.name))?;
-        let finished = Finished { status, stdout: self.stdout(), stderr: self.stderr() };
+        let finished = Finished {
+            status,
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+        };
         for path in [&self.stdout, &self.stderr] {
             // What it said is in the caller's hand; a loop of short commands would leave thousands.
             let _ = fs::remove_file(path);
