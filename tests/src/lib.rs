@@ -20,6 +20,7 @@ mod node;
 mod pod;
 mod process;
 mod run_id;
+mod scene;
 mod service;
 mod wait;
 
@@ -31,5 +32,6 @@ pub use netns::Netns;
 pub use node::{Node, NodeOptions};
 pub use pod::{Pod, PodOptions};
 pub use process::{Finished, Process, tool};
+pub use scene::Scene;
 pub use service::{Service, ServiceOptions};
 pub use wait::{PATIENCE, until, until_some};

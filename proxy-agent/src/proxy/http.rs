@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let started = Instant::now();
+    downstream.clock.has_body(!request.body().is_end_stream());
     let grpc = headers::is_grpc(request.headers());
     let mut response = match serve(&downstream, request, started).await {
         Ok(response) => response,
@@ -88,6 +89,10 @@ fn find<'a>(
 ) -> Result<&'a Rule, Reason> {
     if request.headers().len() > MAX_HEADERS {
         return Err(Reason::HeadTooLarge);
+    }
+    // RFC 9112, section 3.2: of two, the agent and the upstream might each believe another one.
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        return Err(Reason::BadRequest);
     }
     let authority = match headers::authority(request) {
         Some(authority) => headers::without_port(authority),
@@ -170,6 +175,7 @@ impl Exchange<'_> {
         };
         let method = request.method().clone();
         let client = upgrade::of_request(&mut request);
+        headers::ensure_authority(&mut request, self.downstream.destination);
         let continued = CancellationToken::new();
         let request = match plan.prepare(request, protocol, &continued) {
             Ok(request) => request,
@@ -221,7 +227,7 @@ impl Exchange<'_> {
             (None, Some(each)) => (each, Reason::TimeoutBackend),
         };
         let (limit, reason): (Duration, Reason) = limit;
-        timeout(limit, forward.send(request, ticket))
+        timeout(limit, Box::pin(forward.send(request, ticket)))
             .await
             .unwrap_or(Err(reason))
     }
