@@ -6,7 +6,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGR
 use http::{HeaderName, HeaderValue};
 use regex::{Regex, RegexBuilder};
 
-use crate::model::{HeaderEdits, StringMatch};
+use crate::model::{Filters, HeaderEdits, StringMatch};
 
 /// Bytes of a compiled expression at most: one tenant's route must not eat the node's memory.
 const MAX_REGEX_BYTES: usize = 1 << 20;
@@ -100,6 +100,16 @@ pub(super) fn header_edits<'a>(
     })
 }
 
+/// Makes a `Host` that the edits set the new authority, which it is: HTTP/2 has no such header.
+/// An authority that the filters name already wins.
+pub(super) fn host_as_authority(filters: &mut Filters) {
+    let set = &mut filters.request_headers.set;
+    let host = set.iter().find(|(name, _)| *name == HOST);
+    let host = host.map(|(_, value)| value.clone());
+    set.retain(|(name, _)| *name != HOST);
+    filters.rewrite_authority = filters.rewrite_authority.take().or(host);
+}
+
 /// Parses the name of a header that this list of edits may hold.
 fn editable(text: &str, list: &str) -> Result<HeaderName, String> {
     let name = header_name(text)?;
@@ -154,5 +164,26 @@ mod tests {
         assert_eq!(place, "add[1]");
         let (place, _) = edits(&[], &[], &["host"]).expect_err("no Host");
         assert_eq!(place, "remove[0]");
+    }
+
+    #[test]
+    fn a_host_that_is_set_is_the_new_authority() {
+        let mut filters = Filters {
+            request_headers: edits(&["x-a", "host"], &[], &[]).expect("edits"),
+            ..Filters::default()
+        };
+        host_as_authority(&mut filters);
+        assert_eq!(
+            filters.rewrite_authority,
+            Some(HeaderValue::from_static("x"))
+        );
+        assert_eq!(filters.request_headers.set.len(), 1);
+        filters.request_headers = edits(&["host"], &[], &[]).expect("edits");
+        filters.rewrite_authority = Some(HeaderValue::from_static("named"));
+        host_as_authority(&mut filters);
+        assert_eq!(
+            filters.rewrite_authority,
+            Some(HeaderValue::from_static("named"))
+        );
     }
 }
