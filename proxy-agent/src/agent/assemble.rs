@@ -247,7 +247,7 @@ fn services(snapshot: &Snapshot, traffic: &Traffic) -> Vec<ServiceStatus> {
             port_name: listener.port_name.to_string(),
             mode: mode.to_owned(),
             reason: reason.to_owned(),
-            addresses: listener.addresses.iter().map(ToString::to_string).collect(),
+            addresses: addresses(snapshot, listener),
             cluster: text(cluster, |c| c.name.to_string()),
             balance: text(cluster, |c| c.balance.name().to_owned()),
             endpoints: cluster.map_or(0, |c| c.endpoints.len()),
@@ -255,6 +255,16 @@ fn services(snapshot: &Snapshot, traffic: &Traffic) -> Vec<ServiceStatus> {
         }
     };
     snapshot.listeners.iter().map(service).collect()
+}
+
+/// The addresses that lead to this listener: another one may have taken one first.
+fn addresses(snapshot: &Snapshot, listener: &Arc<Listener>) -> Vec<String> {
+    let all = listener.addresses.iter();
+    let owned = all.filter(|address| {
+        let owner = snapshot.by_address.get(address);
+        owner.is_none_or(|owner| Arc::ptr_eq(owner, listener))
+    });
+    owned.map(ToString::to_string).collect()
 }
 
 fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> String {
@@ -331,4 +341,33 @@ fn age(since: SystemTime) -> u64 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Compiler, Options};
+    use crate::objects::{Format, Origin, parse};
+
+    #[test]
+    fn an_address_is_shown_at_the_service_that_has_it_alone() {
+        let service = |name: &str| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: ns}}\n\
+                 spec: {{clusterIP: 10.96.0.10, ports: [{{name: http, port: 80}}]}}\n---\n"
+            )
+        };
+        let text = service("first") + &service("second");
+        let parsed = parse(&text, &Arc::from("t.yaml"), Format::Yaml);
+        let mut set = ObjectSet::unsynced("test".into(), Origin::Files);
+        set.objects = parsed.objects.into_iter().map(Arc::new).collect();
+        let snapshot = Compiler::default().compile(&[Arc::new(set)], &Options::default());
+        let shown = services(&snapshot, &Traffic::new());
+        let shown: Vec<_> = shown
+            .iter()
+            .map(|one| (&*one.name, &*one.addresses))
+            .collect();
+        let address = ["10.96.0.10:80".to_owned()];
+        assert_eq!(shown, [("first", &address[..]), ("second", &[][..])]);
+    }
 }
