@@ -286,7 +286,9 @@ impl Plan<'_> {
 
     /// Gives the request the path and the authority that the rule says.
     fn rewrite(&self, request: &mut Request<Incoming>) -> Result<(), Reason> {
-        let (path, authority) = (&self.filters.rewrite_path, &self.filters.rewrite_authority);
+        let path = &self.filters.rewrite_path;
+        let authority = self.filters.rewrite_authority.as_ref();
+        let authority = authority.or(self.chosen.filters.rewrite_authority.as_ref());
         if path.is_none() && authority.is_none() {
             return Ok(());
         }
