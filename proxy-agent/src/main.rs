@@ -4,6 +4,7 @@ mod verbs;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -39,6 +40,10 @@ fn serve(args: RunArgs) -> anyhow::Result<ExitCode> {
     let control = Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("control")
+        // For reading files and maps. They end when idle: work that comes by the second would
+        // keep any number of them alive by turns.
+        .max_blocking_threads(4)
+        .thread_keep_alive(Duration::from_millis(500))
         .enable_all()
         .build()
         .context("cannot start the control runtime")?;
