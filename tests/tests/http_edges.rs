@@ -36,7 +36,7 @@ impl Scene {
             odd,
             server,
             _pod: pod,
-            node: node,
+            node,
         })
     }
 
