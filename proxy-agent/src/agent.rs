@@ -2,6 +2,8 @@
 
 mod adapters;
 mod assemble;
+mod lapse;
+mod readiness;
 mod sources;
 
 use std::fs::File;
@@ -153,6 +155,7 @@ impl Agent {
         kernel.attach(lock.directory().as_fd())?;
         tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
         spawn_upkeep(&kernel, &stop_rest);
+        tokio::spawn(readiness::log(Arc::clone(&parts), stop_rest.clone()));
         let stop_capture = CancellationToken::new();
         let capture = Capture {
             root,

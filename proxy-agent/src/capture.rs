@@ -5,7 +5,7 @@
 //! namespace, the proxy serves them, and the `PODS` map names it. They are undone in reverse, so
 //! that no connection is ever steered to a listener that is not there.
 //!
-//! One task per pod ([`pod`]) looks at the world as it is; inotify ([`watch`]) only wakes it. The
+//! One task per pod (`pod`) looks at the world as it is; inotify (`watch`) only wakes it. The
 //! kernel's map and the proxy are reached through [`Enrol`] and [`Serve`] alone.
 
 pub mod cgroup;

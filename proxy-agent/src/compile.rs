@@ -16,6 +16,7 @@ mod linkerd;
 mod pod;
 mod problems;
 mod service;
+mod switches;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -107,6 +108,7 @@ impl Compiler {
             .map(Arc::new)
             .collect();
         let pods = pod::compile(&index, options, &mut problems);
+        switches::name_what_is_without_effect(&index, &mut problems);
         let by_address = by_address(&listeners, &ports, &mut problems);
         self.version += 1;
         Snapshot {

@@ -218,7 +218,7 @@ fn clusters(snapshot: &Snapshot, destinations: &[WeightedDestination]) -> Vec<Ex
         };
         match one.destination {
             Destination::Invalid => {
-                "invalid reference: answers 500".clone_into(&mut explained.name)
+                "invalid reference: answers 500 (invalid_backend)".clone_into(&mut explained.name)
             }
             Destination::Cluster(id) => {
                 if let Some(cluster) = snapshot.cluster(id) {

@@ -5,7 +5,7 @@
 //! process that holds both. [`Agent`] is the real binary on such a node.
 //!
 //! Nothing here knows the agent's code: the harness sees what a user sees. Everything is removed
-//! on drop; what a killed run leaves behind is swept by the next one ([`run_id`]).
+//! on drop; what a killed run leaves behind is swept by the next one.
 
 mod admin;
 mod agent;
@@ -20,6 +20,7 @@ mod node;
 mod pod;
 mod process;
 mod run_id;
+mod scene;
 mod service;
 mod wait;
 
@@ -31,5 +32,6 @@ pub use netns::Netns;
 pub use node::{Node, NodeOptions};
 pub use pod::{Pod, PodOptions};
 pub use process::{Finished, Process, tool};
+pub use scene::Scene;
 pub use service::{Service, ServiceOptions};
 pub use wait::{PATIENCE, until, until_some};

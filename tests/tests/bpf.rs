@@ -3,53 +3,26 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use proxy_e2e::{Agent, Load, Node, Pod, Service, until};
+use proxy_e2e::{Agent, Load, Scene, until};
 use serde_json::Value;
 
-struct Scene {
-    agent: Agent,
-    client: Pod,
-    web: Service,
-    _server: Pod,
-    node: Node,
+/// Program ids that bpftool finds on the kubepods cgroup.
+fn attached(scene: &Scene) -> Result<Vec<u64>> {
+    let path = scene.node.kubepods().to_str().context("a path in UTF-8")?;
+    let listing = bpftool(&["cgroup", "show", path])?;
+    let entries = listing.as_array().cloned().unwrap_or_default();
+    Ok(entries
+        .iter()
+        .filter_map(|entry| entry["id"].as_u64())
+        .collect())
 }
 
-impl Scene {
-    fn new() -> Result<Self> {
-        let node = Node::new()?;
-        let server = node.echo_pod("web-0")?;
-        let web = node.service("web").to([&server])?;
-        let client = node.pod("client").captured().start()?;
-        let agent = Agent::start(&node)?;
-        agent.wait_captured([&client])?;
-        agent.wait_endpoints(&web, 1)?;
-        Ok(Self {
-            agent,
-            client,
-            web,
-            _server: server,
-            node,
-        })
-    }
-
-    /// Program ids that bpftool finds on the kubepods cgroup.
-    fn attached(&self) -> Result<Vec<u64>> {
-        let path = self.node.kubepods().to_str().context("a path in UTF-8")?;
-        let listing = bpftool(&["cgroup", "show", path])?;
-        let entries = listing.as_array().cloned().unwrap_or_default();
-        Ok(entries
-            .iter()
-            .filter_map(|entry| entry["id"].as_u64())
-            .collect())
-    }
-
-    fn programs(&self) -> Result<Vec<Value>> {
-        let status = self.agent.status()?;
-        status["bpf"]["programs"]
-            .as_array()
-            .cloned()
-            .context("programs in status")
-    }
+fn programs(scene: &Scene) -> Result<Vec<Value>> {
+    let status = scene.agent.status()?;
+    status["bpf"]["programs"]
+        .as_array()
+        .cloned()
+        .context("programs in status")
 }
 
 fn bpftool(arguments: &[&str]) -> Result<Value> {
@@ -68,16 +41,16 @@ fn bpftool(arguments: &[&str]) -> Result<Value> {
 
 #[test]
 fn status_shows_the_programs_that_the_kernel_runs() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
 
-    let programs = scene.programs()?;
-    let attached = scene.attached()?;
+    let shown = programs(&scene)?;
+    let attached = attached(&scene)?;
 
     assert!(
-        programs.len() >= 5,
+        shown.len() >= 5,
         "connect4, connect6, getpeername4, getpeername6, sockops"
     );
-    for program in &programs {
+    for program in &shown {
         assert_eq!(program["attached"], true, "{program}");
         let id = program["id"].as_u64().context("a program id")?;
         assert!(
@@ -90,10 +63,10 @@ fn status_shows_the_programs_that_the_kernel_runs() -> Result<()> {
 
 #[test]
 fn a_program_that_somebody_detaches_is_noticed_and_connections_pass() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     assert_eq!(scene.agent.probe("/readyz")?.0, 200, "the control");
-    let programs = scene.programs()?;
-    let connect4 = programs
+    let before = programs(&scene)?;
+    let connect4 = before
         .iter()
         .find(|p| p["name"] == "connect4")
         .context("connect4")?;
@@ -110,8 +83,8 @@ fn a_program_that_somebody_detaches_is_noticed_and_connections_pass() -> Result<
     bpftool(&["link", "detach", "id", &link.to_string()])?;
 
     until("status shows it", || {
-        let programs = scene.programs()?;
-        let connect4 = programs
+        let shown = programs(&scene)?;
+        let connect4 = shown
             .iter()
             .find(|p| p["name"] == "connect4")
             .context("connect4")?;
@@ -131,21 +104,21 @@ fn a_program_that_somebody_detaches_is_noticed_and_connections_pass() -> Result<
 
 #[test]
 fn nothing_is_left_in_the_kernel_however_the_agent_ends() -> Result<()> {
-    let mut scene = Scene::new()?;
-    assert!(!scene.attached()?.is_empty(), "the control");
+    let mut scene = Scene::new(1)?;
+    assert!(!attached(&scene)?.is_empty(), "the control");
     scene.agent.process().kill()?;
-    assert_eq!(scene.attached()?, [0_u64; 0], "after SIGKILL");
+    assert_eq!(attached(&scene)?, [0_u64; 0], "after SIGKILL");
 
     let agent = Agent::start(&scene.node)?;
-    assert!(!scene.attached()?.is_empty(), "the control");
+    assert!(!attached(&scene)?.is_empty(), "the control");
     agent.stop()?;
-    assert_eq!(scene.attached()?, [0_u64; 0], "after SIGTERM");
+    assert_eq!(attached(&scene)?, [0_u64; 0], "after SIGTERM");
     Ok(())
 }
 
 #[test]
 fn counters_and_metrics_follow_the_connections() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     scene
         .client
         .load(&Load::new(&scene.web.url()).requests(10).fresh())?
@@ -173,7 +146,7 @@ fn counters_and_metrics_follow_the_connections() -> Result<()> {
 
 #[test]
 fn check_passes_where_the_tests_run() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let output = scene.agent.offline(&["check"])?.success()?;
     assert!(output.to_lowercase().contains("cgroup"), "{output}");
     Ok(())
@@ -181,7 +154,7 @@ fn check_passes_where_the_tests_run() -> Result<()> {
 
 #[test]
 fn every_view_of_status_answers_in_every_format() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     for view in ["pods", "services", "routes", "endpoints", "bpf"] {
         for format in ["table", "json", "yaml"] {
             let output = scene.agent.verb(&["status", view, "-o", format])?.success();
@@ -196,7 +169,7 @@ fn every_view_of_status_answers_in_every_format() -> Result<()> {
 
 #[test]
 fn explain_tells_what_a_request_then_does() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let url = scene.web.url();
 
     let told = scene

@@ -2,38 +2,11 @@
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use proxy_e2e::{Agent, Load, Node, Pod, Service, until};
-
-struct Scene {
-    agent: Agent,
-    client: Pod,
-    web: Service,
-    _servers: Vec<Pod>,
-    _node: Node,
-}
-
-impl Scene {
-    fn new() -> Result<Self> {
-        let node = Node::new()?;
-        let servers = node.echo_pods("web", 2)?;
-        let web = node.service("web").to(&servers)?;
-        let client = node.pod("client").captured().start()?;
-        let agent = Agent::start(&node)?;
-        agent.wait_captured([&client])?;
-        agent.wait_endpoints(&web, 2)?;
-        Ok(Self {
-            agent,
-            client,
-            web,
-            _servers: servers,
-            _node: node,
-        })
-    }
-}
+use proxy_e2e::{Agent, Load, Node, Scene, until};
 
 #[test]
 fn under_load_no_request_fails() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(2)?;
     let load = Load::new(&scene.web.url()).connections(4);
     let loads = [
         scene.client.start_load(&load)?,
@@ -66,7 +39,7 @@ fn under_load_no_request_fails() -> Result<()> {
 
 #[test]
 fn a_request_under_way_is_answered() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(2)?;
     let url = scene.web.url_of("delay/2000");
     let slow = scene.client.start_load(&Load::new(&url).requests(1))?;
     until("the request is under way", || {
@@ -80,7 +53,7 @@ fn a_request_under_way_is_answered() -> Result<()> {
 
 #[test]
 fn a_request_that_crosses_the_goaway_of_an_idle_connection_is_answered() -> Result<()> {
-    let mut scene = Scene::new()?;
+    let mut scene = Scene::new(1)?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/goaway.py");
     let mut client = std::process::Command::new("/usr/bin/python3");
     client.args([script, &scene.web.ip().to_string(), "80"]);
@@ -99,7 +72,7 @@ fn a_request_that_crosses_the_goaway_of_an_idle_connection_is_answered() -> Resu
 
 #[test]
 fn readiness_is_withdrawn_and_liveness_is_not() -> Result<()> {
-    let mut scene = Scene::new()?;
+    let mut scene = Scene::new(2)?;
     let url = scene.web.url_of("delay/3000");
     let slow = scene.client.start_load(&Load::new(&url).requests(1))?;
     until("the request is under way", || {

@@ -4,69 +4,42 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use proxy_e2e::echo::Fnv;
-use proxy_e2e::{Agent, Load, Node, Pod, Service};
+use proxy_e2e::{Agent, Load, Node, Scene};
 
-struct Scene {
-    agent: Agent,
-    client: Pod,
-    web: Service,
-    _server: Pod,
-    node: Node,
+/// Sends bytes as they are and returns everything that came back.
+fn raw(scene: &Scene, text: &str, more: &[&str]) -> Result<String> {
+    let report = scene
+        .client
+        .talk(scene.web.address(), &[&["--send", text], more].concat())?;
+    report["received"]
+        .as_str()
+        .map(str::to_owned)
+        .context("text in the report")
 }
 
-impl Scene {
-    fn new() -> Result<Self> {
-        let node = Node::new()?;
-        let server = node.echo_pod("web-0")?;
-        let web = node.service("web").to([&server])?;
-        let client = node.pod("client").captured().start()?;
-        let agent = Agent::start(&node)?;
-        agent.wait_captured([&client])?;
-        agent.wait_endpoints(&web, 1)?;
-        Ok(Self {
-            agent,
-            client,
-            web,
-            _server: server,
-            node,
-        })
-    }
+/// A file of this many bytes, and the hash of what is in it.
+fn file(scene: &Scene, bytes: usize) -> Result<(String, u64)> {
+    let content: Vec<u8> = (0..=250).cycle().take(bytes).collect();
+    let mut hash = Fnv::default();
+    hash.update(&content);
+    let path = scene.node.scratch().join("upload");
+    fs::write(&path, content)?;
+    Ok((
+        path.to_str().context("a path in UTF-8")?.to_owned(),
+        hash.value(),
+    ))
+}
 
-    /// Sends bytes as they are and returns everything that came back.
-    fn raw(&self, text: &str, more: &[&str]) -> Result<String> {
-        let report = self
-            .client
-            .talk(self.web.address(), &[&["--send", text], more].concat())?;
-        report["received"]
-            .as_str()
-            .map(str::to_owned)
-            .context("text in the report")
-    }
-
-    /// A file of this many bytes, and the hash of what is in it.
-    fn file(&self, bytes: usize) -> Result<(String, u64)> {
-        let content: Vec<u8> = (0..=250).cycle().take(bytes).collect();
-        let mut hash = Fnv::default();
-        hash.update(&content);
-        let path = self.node.scratch().join("upload");
-        fs::write(&path, content)?;
-        Ok((
-            path.to_str().context("a path in UTF-8")?.to_owned(),
-            hash.value(),
-        ))
-    }
-
-    /// Requires that the agent had these connections, and the ordinary path none.
-    fn by_the_agent(self) -> Result<()> {
-        assert_eq!(self.web.packets()?, 0);
-        assert!(self.agent.counter("proxied")? > 0);
-        Ok(())
-    }
+/// Requires that the agent had these connections, and the ordinary path none.
+fn by_the_agent(scene: &Scene) -> Result<()> {
+    assert_eq!(scene.web.packets()?, 0);
+    assert!(scene.agent.counter("proxied")? > 0);
+    Ok(())
 }
 
 #[test]
 fn keep_alive_is_kept_and_close_is_closed() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let url = scene.web.url();
 
     let kept = scene.client.load(&Load::new(&url).requests(100))?;
@@ -77,25 +50,25 @@ fn keep_alive_is_kept_and_close_is_closed() -> Result<()> {
     assert_eq!(kept.connects, 1);
     closed.all_ok(20)?;
     assert_eq!(closed.connects, 20);
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn two_requests_in_one_segment_get_two_answers_in_order() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let first = "GET /first HTTP/1.1\\r\\nHost: web\\r\\n\\r\\n";
     let second = "GET /second HTTP/1.1\\r\\nHost: web\\r\\nConnection: close\\r\\n\\r\\n";
 
-    let text = scene.raw(&format!("{first}{second}"), &[])?;
+    let text = raw(&scene, &format!("{first}{second}"), &[])?;
 
     let (one, two) = (text.find("\"/first\""), text.find("\"/second\""));
     assert!(one.is_some() && one < two, "{text}");
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn host_and_headers_arrive_and_hop_by_hop_headers_do_not() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let url = scene.web.url_of("a/b?c=d%20e");
 
     let answer = scene.client.request(&[
@@ -137,13 +110,13 @@ fn host_and_headers_arrive_and_hop_by_hop_headers_do_not() -> Result<()> {
         assert!(!value.contains("x-hop") && !value.contains("timeout") && !value.contains("gzip"));
         assert!(hop == "connection" || value.is_empty(), "{hop}: {value}");
     }
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn chunked_and_sized_uploads_arrive_byte_for_byte() -> Result<()> {
-    let scene = Scene::new()?;
-    let (path, hash) = scene.file(3_000_000)?;
+    let scene = Scene::new(1)?;
+    let (path, hash) = file(&scene, 3_000_000)?;
     let (url, data) = (scene.web.url(), format!("@{path}"));
 
     let sized = scene.client.request(&["--data-binary", &data, &url])?;
@@ -161,17 +134,21 @@ fn chunked_and_sized_uploads_arrive_byte_for_byte() -> Result<()> {
     }
     assert_eq!(sized.header("content-length"), "3000000");
     assert_eq!(chunked.header("content-length"), "");
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn trailers_pass_both_ways() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let head = "HTTP/1.1\\r\\nHost: web\\r\\nTE: trailers\\r\\nConnection: close, TE\\r\\n";
     let chunk = "Transfer-Encoding: chunked\\r\\nTrailer: x-sum\\r\\n\\r\\n3\\r\\nabc\\r\\n0\\r\\n";
 
-    let up = scene.raw(&format!("POST / {head}{chunk}x-sum: up\\r\\n\\r\\n"), &[])?;
-    let down = scene.raw(&format!("GET /trailers {head}\\r\\n"), &[])?;
+    let up = raw(
+        &scene,
+        &format!("POST / {head}{chunk}x-sum: up\\r\\n\\r\\n"),
+        &[],
+    )?;
+    let down = raw(&scene, &format!("GET /trailers {head}\\r\\n"), &[])?;
 
     assert!(up.contains("\"trailers\":{\"x-sum\":\"up\"}"), "{up}");
     assert!(
@@ -179,13 +156,13 @@ fn trailers_pass_both_ways() -> Result<()> {
             .contains("\r\n0\r\nx-checksum: ok\r\n\r\n"),
         "{down}"
     );
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn expect_100_continue_is_answered_before_the_body_is_sent() -> Result<()> {
-    let scene = Scene::new()?;
-    let (path, hash) = scene.file(2_000_000)?;
+    let scene = Scene::new(1)?;
+    let (path, hash) = file(&scene, 2_000_000)?;
     let (url, data) = (scene.web.url(), format!("@{path}"));
     // Longer than curl would need: the body comes only if 100 does.
     let patient = [
@@ -204,13 +181,14 @@ fn expect_100_continue_is_answered_before_the_body_is_sent() -> Result<()> {
     let body = output.success()?;
     assert!(log.contains("100 Continue"), "{log}");
     assert!(body.contains(&format!("\"body_hash\":{hash}")), "{body}");
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn head_has_no_body_and_the_connection_goes_on() -> Result<()> {
-    let scene = Scene::new()?;
-    let text = scene.raw(
+    let scene = Scene::new(1)?;
+    let text = raw(
+        &scene,
         "HEAD / HTTP/1.1\\r\\nHost: web\\r\\n\\r\\n\
          GET /after HTTP/1.1\\r\\nHost: web\\r\\nConnection: close\\r\\n\\r\\n",
         &[],
@@ -221,15 +199,16 @@ fn head_has_no_body_and_the_connection_goes_on() -> Result<()> {
     assert!(head.to_lowercase().contains("content-length: "), "{head}");
     assert!(rest.starts_with("HTTP/1.1 200"), "nothing between: {rest}");
     assert!(rest.contains("\"/after\""), "{rest}");
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn answers_without_a_body_keep_the_connection() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     for status in ["204", "304"] {
         let path = format!("/status/{status}");
-        let text = scene.raw(
+        let text = raw(
+            &scene,
             &format!(
                 "GET {path} HTTP/1.1\\r\\nHost: web\\r\\n\\r\\n\
                  GET /after HTTP/1.1\\r\\nHost: web\\r\\nConnection: close\\r\\n\\r\\n"
@@ -239,14 +218,14 @@ fn answers_without_a_body_keep_the_connection() -> Result<()> {
         assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
         assert!(text.contains("\"/after\""), "{text}");
     }
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn http_1_0_gets_an_answer_that_ends_with_the_connection() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
 
-    let text = scene.raw("GET /bytes/3000 HTTP/1.0\\r\\n\\r\\n", &[])?;
+    let text = raw(&scene, "GET /bytes/3000 HTTP/1.0\\r\\n\\r\\n", &[])?;
 
     let (head, body) = text.split_once("\r\n\r\n").context("an end of head")?;
     assert!(head.contains(" 200 "), "{head}");
@@ -255,12 +234,12 @@ fn http_1_0_gets_an_answer_that_ends_with_the_connection() -> Result<()> {
         "1.0 knows no chunks: {head}"
     );
     assert_eq!(body.len(), 3_000);
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn an_upgrade_becomes_a_tunnel_and_so_does_connect() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tunnel.py");
     let address = scene.web.ip().to_string();
 
@@ -278,12 +257,12 @@ fn an_upgrade_becomes_a_tunnel_and_so_does_connect() -> Result<()> {
             "{kind}: {output}"
         );
     }
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn heads_beyond_the_limit_are_refused_with_431() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let url = scene.web.url();
     let header = |bytes: usize| format!("X-Long: {}", "x".repeat(bytes));
     let many = |count: usize| -> Vec<String> {
@@ -306,27 +285,27 @@ fn heads_beyond_the_limit_are_refused_with_431() -> Result<()> {
     assert_eq!(status(&["-H".to_owned(), header(70 << 10)])?, 431);
     assert_eq!(status(&many(60))?, 200, "the control");
     assert_eq!(status(&many(300))?, 431);
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn what_is_no_request_is_refused_with_400_or_taken_for_opaque() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     let bad = [
         "GET / HTTP/1.1\\r\\nHost : x\\r\\n\\r\\n",
         "GET / HTTP/1.1\\r\\nbad\\r\\n\\r\\n",
     ];
     for request in bad {
-        let text = scene.raw(request, &[])?;
+        let text = raw(&scene, request, &[])?;
         assert!(text.starts_with("HTTP/1.1 400"), "{request}: {text}");
     }
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn large_bodies_stream_both_ways_without_being_kept() -> Result<()> {
     const BYTES: u64 = 200_000_000;
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
     scene.client.get(&scene.web.url())?;
     let before = scene.agent.memory_kib()?;
 
@@ -353,12 +332,12 @@ fn large_bodies_stream_both_ways_without_being_kept() -> Result<()> {
     assert!(up.contains(&format!("\"body_bytes\":{BYTES}")), "{up}");
     let grown = scene.agent.memory_kib()?.saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} KiB more after 2 × {BYTES} bytes");
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]
 fn a_body_that_breaks_off_breaks_off_for_the_client_too() -> Result<()> {
-    let scene = Scene::new()?;
+    let scene = Scene::new(1)?;
 
     let output = scene.client.curl(&[&scene.web.url_of("cut")])?;
 
@@ -372,7 +351,7 @@ fn a_body_that_breaks_off_breaks_off_for_the_client_too() -> Result<()> {
         1_000,
         "what came before the break is delivered"
     );
-    scene.by_the_agent()
+    by_the_agent(&scene)
 }
 
 #[test]

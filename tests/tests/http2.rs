@@ -5,34 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use proxy_e2e::{Agent, Load, Node, Pod, ServiceOptions};
+use proxy_e2e::{Agent, Load, Node, Scene, ServiceOptions};
 
 const PYTHON: &str = "/usr/bin/python3";
 
-/// A captured client, one echo pod, and a Service made by `make`.
-fn scene(make: impl Fn(ServiceOptions) -> ServiceOptions) -> Result<Scene> {
-    let node = Node::new()?;
-    let server = node.echo_pod("web-0")?;
-    let web = make(node.service("web")).to([&server])?;
-    let client = node.pod("client").captured().start()?;
-    let agent = Agent::start(&node)?;
-    agent.wait_captured([&client])?;
-    agent.wait_endpoints(&web, 1)?;
-    Ok(Scene {
-        agent,
-        client,
-        web,
-        server,
-        node,
-    })
-}
-
-struct Scene {
-    agent: Agent,
-    client: Pod,
-    web: proxy_e2e::Service,
-    server: Pod,
-    node: Node,
+/// One echo pod behind a Service made by `make`.
+fn scene(make: impl FnOnce(ServiceOptions) -> ServiceOptions) -> Result<Scene> {
+    Scene::with(1, make, |agent| agent)
 }
 
 #[test]
@@ -197,7 +176,7 @@ fn h2spec(scene: &Scene, host: &str, port: &str) -> Result<(usize, BTreeSet<Stri
 fn h2spec_finds_nothing_that_hyper_alone_does_not_show() -> Result<()> {
     let scene = scene(|service| service.app_protocol("kubernetes.io/h2c"))?;
 
-    let (bare_count, bare) = h2spec(&scene, &scene.server.ip().to_string(), "8080")?;
+    let (bare_count, bare) = h2spec(&scene, &scene.servers[0].ip().to_string(), "8080")?;
     let (count, captured) = h2spec(&scene, &scene.web.ip().to_string(), "80")?;
 
     assert!(

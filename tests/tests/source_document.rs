@@ -64,8 +64,9 @@ impl Scene {
         let endpoints: Vec<&String> = report.by_endpoint.keys().collect();
         anyhow::ensure!(
             endpoints == ["my-app-0", "my-app-1"],
-            "{:?}",
-            report.by_endpoint
+            "{:?}; status shows {}",
+            report.by_endpoint,
+            self.agent.status()?["endpoints"]
         );
         Ok(())
     }
@@ -74,13 +75,15 @@ impl Scene {
 #[test]
 fn kubernetes_clusterip_is_balanced_over_the_pods_of_its_selector() -> Result<()> {
     let scene = Scene::new(&["kubernetes-clusterip.yaml"])?;
-    scene.balanced(&Load::new(&scene.url()?))
+    // Its port has no name, so it is no HTTP port: connections are balanced, not requests.
+    scene.balanced(&Load::new(&scene.url()?).fresh())
 }
 
 #[test]
 fn kubernetes_loadbalancer_is_balanced_over_the_pods_of_its_selector() -> Result<()> {
     let scene = Scene::new(&["kubernetes-loadbalancer.yaml"])?;
-    scene.balanced(&Load::new(&scene.url()?))
+    // Its port has no name, so it is no HTTP port: connections are balanced, not requests.
+    scene.balanced(&Load::new(&scene.url()?).fresh())
 }
 
 #[test]
@@ -118,5 +121,5 @@ fn linkerd_routes_by_the_host_of_a_request() -> Result<()> {
         .sum();
     assert_eq!(requests, 40, "by the virtual host: {clusters}");
     // The control: another host is the Kubernetes Service's own business.
-    scene.balanced(&Load::new(&url))
+    scene.balanced(&Load::new(&url).fresh())
 }

@@ -122,7 +122,9 @@ fn connections_are_balanced() -> Result<()> {
             );
         }
     }
-    assert_eq!(by_server, [10, 10], "ties go round");
+    // Ties go round in each of the two workers by itself: each may have one more of either.
+    assert_eq!(by_server[0] + by_server[1], 20);
+    assert!((9..=11).contains(&by_server[0]), "{by_server:?}");
     assert_eq!(scene.service.packets()?, 0);
     Ok(())
 }

@@ -19,11 +19,12 @@ use crate::model::{
 };
 use crate::objects::ObjectSet;
 use crate::status::{
-    BpfStatus, EndpointStatus, Explanation, Overview, PodStatus, RouteStatus, ServiceStatus,
-    SourceStatus, Status, TrafficStatus,
+    BpfStatus, EndpointStatus, Explanation, Overview, PodStatus, ProgramStatus, RouteStatus,
+    ServiceStatus, SourceStatus, Status, TrafficStatus,
 };
 
 use super::STALE_AFTER;
+use super::lapse::{in_effect, lapse};
 
 /// Everything that the views read. Shared with the running agent.
 #[derive(Debug)]
@@ -51,19 +52,24 @@ pub(super) fn views(parts: &Arc<Parts>) -> Views {
         status: Box::new(move || status.status()),
         explain: Box::new(move |query| explain.explain(query)),
         metrics: Box::new(move || metrics::encode(&metrics.traffic, &metrics.status())),
-        ready: Box::new(move || ready.not_ready(&ready.bpf())),
+        ready: Box::new(move || ready.not_ready(&ready.kernel.attached())),
     }
 }
 
 impl Parts {
+    /// Whether the agent is leaving.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
 
     fn status(&self) -> Status {
         let snapshot = self.snapshot();
-        let pods = self.pods(&snapshot);
         let bpf = self.bpf();
+        let pods = self.pods(&snapshot, &bpf.programs);
         Status {
             overview: self.overview(&snapshot, &pods, &bpf),
             pods,
@@ -88,7 +94,17 @@ impl Parts {
             url: query.url.to_string(),
             headers: query.headers,
         };
-        explain::explain(&self.snapshot(), &query).map_err(|error| error.to_string())
+        let snapshot = self.snapshot();
+        let pods = self.pods(&snapshot, &self.kernel.attached());
+        let pod = pods
+            .iter()
+            .find(|pod| pod.namespace == query.namespace && pod.name == query.pod);
+        let mut explanation =
+            explain::explain(&snapshot, &query).map_err(|error| error.to_string())?;
+        if let Some(pod) = pod {
+            explanation.from = in_effect(pod);
+        }
+        Ok(explanation)
     }
 
     fn bpf(&self) -> BpfStatus {
@@ -103,9 +119,14 @@ impl Parts {
         age.unwrap_or(Duration::MAX)
     }
 
-    fn pods(&self, snapshot: &Snapshot) -> Vec<PodStatus> {
+    fn pods(&self, snapshot: &Snapshot, programs: &[ProgramStatus]) -> Vec<PodStatus> {
         let mut pods = self.capture.pods(snapshot);
+        let lapse = lapse(programs, self.heartbeat_age());
         for pod in &mut pods {
+            if let (true, Some(lapse)) = (pod.captured, &lapse) {
+                pod.captured = lapse.captured;
+                pod.reason.clone_from(&lapse.reason);
+            }
             let totals = self.traffic.pod(&pod.uid);
             pod.connections_total = totals.accepted_total;
             pod.connections_open = totals.accepted_total.saturating_sub(totals.closed_total);
@@ -114,9 +135,9 @@ impl Parts {
     }
 
     /// Why the agent is not ready: one line for each thing that is not in effect.
-    fn not_ready(&self, bpf: &BpfStatus) -> Vec<String> {
+    pub(super) fn not_ready(&self, programs: &[ProgramStatus]) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             reasons.push("draining: new connections take the node's ordinary path".to_owned());
             return reasons;
         }
@@ -126,10 +147,10 @@ impl Parts {
                 reasons.push(format!("source {} has not been read yet", set.source));
             }
         }
-        if bpf.programs.is_empty() {
+        if programs.is_empty() {
             reasons.push("the programs' state cannot be read from the kernel".to_owned());
         }
-        for program in bpf.programs.iter().filter(|program| !program.attached) {
+        for program in programs.iter().filter(|program| !program.attached) {
             reasons.push(format!(
                 "program {} (id {}) is not attached to {}",
                 program.name,
@@ -151,7 +172,7 @@ impl Parts {
     }
 
     fn overview(&self, snapshot: &Snapshot, pods: &[PodStatus], bpf: &BpfStatus) -> Overview {
-        let not_ready = self.not_ready(bpf);
+        let not_ready = self.not_ready(&bpf.programs);
         let captured = pods.iter().filter(|pod| pod.captured).count();
         let count = |severity| {
             let problems = snapshot.problems.iter();
@@ -189,7 +210,7 @@ impl Parts {
     }
 
     fn state(&self, not_ready: &[String]) -> &'static str {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             "draining"
         } else if not_ready.is_empty() {
             "serving"
@@ -226,7 +247,7 @@ fn services(snapshot: &Snapshot, traffic: &Traffic) -> Vec<ServiceStatus> {
             port_name: listener.port_name.to_string(),
             mode: mode.to_owned(),
             reason: reason.to_owned(),
-            addresses: listener.addresses.iter().map(ToString::to_string).collect(),
+            addresses: addresses(snapshot, listener),
             cluster: text(cluster, |c| c.name.to_string()),
             balance: text(cluster, |c| c.balance.name().to_owned()),
             endpoints: cluster.map_or(0, |c| c.endpoints.len()),
@@ -234,6 +255,16 @@ fn services(snapshot: &Snapshot, traffic: &Traffic) -> Vec<ServiceStatus> {
         }
     };
     snapshot.listeners.iter().map(service).collect()
+}
+
+/// The addresses that lead to this listener: another one may have taken one first.
+fn addresses(snapshot: &Snapshot, listener: &Arc<Listener>) -> Vec<String> {
+    let all = listener.addresses.iter();
+    let owned = all.filter(|address| {
+        let owner = snapshot.by_address.get(address);
+        owner.is_none_or(|owner| Arc::ptr_eq(owner, listener))
+    });
+    owned.map(ToString::to_string).collect()
 }
 
 fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> String {
@@ -310,4 +341,33 @@ fn age(since: SystemTime) -> u64 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Compiler, Options};
+    use crate::objects::{Format, Origin, parse};
+
+    #[test]
+    fn an_address_is_shown_at_the_service_that_has_it_alone() {
+        let service = |name: &str| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: ns}}\n\
+                 spec: {{clusterIP: 10.96.0.10, ports: [{{name: http, port: 80}}]}}\n---\n"
+            )
+        };
+        let text = service("first") + &service("second");
+        let parsed = parse(&text, &Arc::from("t.yaml"), Format::Yaml);
+        let mut set = ObjectSet::unsynced("test".into(), Origin::Files);
+        set.objects = parsed.objects.into_iter().map(Arc::new).collect();
+        let snapshot = Compiler::default().compile(&[Arc::new(set)], &Options::default());
+        let shown = services(&snapshot, &Traffic::new());
+        let shown: Vec<_> = shown
+            .iter()
+            .map(|one| (&*one.name, &*one.addresses))
+            .collect();
+        let address = ["10.96.0.10:80".to_owned()];
+        assert_eq!(shown, [("first", &address[..]), ("second", &[][..])]);
+    }
 }

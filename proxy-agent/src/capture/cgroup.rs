@@ -1,7 +1,7 @@
 //! The cgroup that holds the node's pods: where it is, and who serves it.
 //!
 //! Nothing is assumed about mount points: hybrid hosts mount cgroup2 elsewhere than
-//! `/sys/fs/cgroup`. What the directories below the root mean is [`super::layout`]'s.
+//! `/sys/fs/cgroup`. What the directories below the root mean is `layout`'s.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::units::count;
 use crate::status::{ExplainedCluster, Explanation};
 
 /// The explanation as text.
@@ -36,19 +37,49 @@ fn line(text: &mut String, label: &str, value: &str) {
 }
 
 fn cluster_line(cluster: &ExplainedCluster) -> String {
-    let share = cluster.share_percent;
-    let endpoints = match cluster.endpoints.len() {
-        0 => "NO usable endpoint: 503 no_endpoint",
-        1 => "1 endpoint",
-        n => {
-            return format!(
-                "{}: {share} %, {}, {n} endpoints",
-                cluster.name, cluster.balance
-            );
+    let ExplainedCluster {
+        name,
+        share_percent: share,
+        balance,
+        endpoints,
+    } = cluster;
+    match endpoints.len() {
+        // An invalid reference is no cluster: its name says what is answered.
+        0 if balance.is_empty() => format!("{name}: {share} %"),
+        0 => format!("{name}: {share} %, {balance}, NO usable endpoint: 503, or a reset for TCP"),
+        n => format!("{name}: {share} %, {balance}, {}", count(n, "endpoint")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(balance: &str, endpoints: &[&str]) -> ExplainedCluster {
+        ExplainedCluster {
+            name: "shop/cart:80".to_owned(),
+            share_percent: 100.0,
+            balance: balance.to_owned(),
+            endpoints: endpoints.iter().map(ToString::to_string).collect(),
         }
-    };
-    format!(
-        "{}: {share} %, {}, {endpoints}",
-        cluster.name, cluster.balance
-    )
+    }
+
+    #[test]
+    fn a_cluster_says_how_many_endpoints_it_has() {
+        let line = cluster_line(&cluster("round-robin", &["10.0.0.1:80"]));
+        assert_eq!(line, "shop/cart:80: 100 %, round-robin, 1 endpoint");
+        let line = cluster_line(&cluster("round-robin", &[]));
+        assert!(line.contains("NO usable endpoint"), "{line}");
+    }
+
+    #[test]
+    fn an_invalid_reference_is_not_said_to_lack_endpoints() {
+        let mut invalid = cluster("", &[]);
+        invalid.name = "invalid reference: answers 500 (invalid_backend)".to_owned();
+        let line = cluster_line(&invalid);
+        assert_eq!(
+            line,
+            "invalid reference: answers 500 (invalid_backend): 100 %"
+        );
+    }
 }

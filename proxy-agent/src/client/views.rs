@@ -70,6 +70,11 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
             0 => "-".to_owned(),
             _ => text,
         };
+        // Opaque connections have no latency, and no response takes 0 µs.
+        let latency = |us: u64| match us {
+            0 => "-".to_owned(),
+            _ => microseconds(us),
+        };
         table.row([
             format!("{}/{}", service.namespace, service.name),
             port,
@@ -80,9 +85,9 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
             traffic.requests_total.to_string(),
             measured(percent(traffic.success_rate)),
             traffic.in_flight.to_string(),
-            measured(microseconds(traffic.latency_p50_us)),
-            measured(microseconds(traffic.latency_p90_us)),
-            measured(microseconds(traffic.latency_p99_us)),
+            latency(traffic.latency_p50_us),
+            latency(traffic.latency_p90_us),
+            latency(traffic.latency_p99_us),
         ]);
     }
     table.finish("no Services are known")
@@ -169,4 +174,27 @@ fn or_dash(text: &str) -> String {
 
 fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "NO" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::TrafficStatus;
+
+    #[test]
+    fn opaque_connections_have_a_rate_and_no_latency() {
+        let opaque = ServiceStatus {
+            mode: "tcp".to_owned(),
+            traffic: TrafficStatus {
+                requests_total: 4,
+                success_total: 3,
+                success_rate: 0.75,
+                ..TrafficStatus::default()
+            },
+            ..ServiceStatus::default()
+        };
+        let table = services(&[opaque]);
+        assert!(table.contains("75.00 %"), "{table}");
+        assert!(!table.contains("µs"), "{table}");
+    }
 }

@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue};
 use regex::{Regex, RegexBuilder};
 
-use crate::model::{HeaderEdits, StringMatch};
+use crate::model::{Filters, HeaderEdits, StringMatch};
 
 /// Bytes of a compiled expression at most: one tenant's route must not eat the node's memory.
 const MAX_REGEX_BYTES: usize = 1 << 20;
+
+/// Fields that frame a message or belong to one connection (RFC 9110, section 7.6.1; RFC 9112,
+/// section 6): a route that edits them would put requests of a shared connection out of step.
+const OF_THE_PROTOCOL: [HeaderName; 5] =
+    [CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE];
 
 /// Compiles an expression that must match all of a text.
 ///
@@ -68,7 +74,7 @@ pub(super) fn header_edits<'a>(
         move |(index, (name, value)): (usize, (&'a String, &'a String))| {
             let place = |reason| (format!("{list}[{index}]"), reason);
             Ok::<_, (String, String)>((
-                header_name(name).map_err(place)?,
+                editable(name, list).map_err(place)?,
                 header_value(value).map_err(place)?,
             ))
         }
@@ -87,7 +93,97 @@ pub(super) fn header_edits<'a>(
         remove: remove
             .into_iter()
             .enumerate()
-            .map(|(index, name)| header_name(name).map_err(|e| (format!("remove[{index}]"), e)))
+            .map(|(index, name)| {
+                editable(name, "remove").map_err(|reason| (format!("remove[{index}]"), reason))
+            })
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// Makes a `Host` that the edits set the new authority, which it is: HTTP/2 has no such header.
+/// An authority that the filters name already wins.
+pub(super) fn host_as_authority(filters: &mut Filters) {
+    let set = &mut filters.request_headers.set;
+    let host = set.iter().find(|(name, _)| *name == HOST);
+    let host = host.map(|(_, value)| value.clone());
+    set.retain(|(name, _)| *name != HOST);
+    filters.rewrite_authority = filters.rewrite_authority.take().or(host);
+}
+
+/// Parses the name of a header that this list of edits may hold.
+fn editable(text: &str, list: &str) -> Result<HeaderName, String> {
+    let name = header_name(text)?;
+    // RFC 9112, section 3.2: a request has exactly one Host, so it can only be replaced.
+    if OF_THE_PROTOCOL.contains(&name) || (name == HOST && list != "set") {
+        return Err(format!(
+            "found `{text}`, which is the protocol's and no route's to {list}"
+        ));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edits(set: &[&str], add: &[&str], remove: &[&str]) -> Result<HeaderEdits, (String, String)> {
+        let value = "x".to_owned();
+        let names = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (set, add, remove) = (names(set), names(add), names(remove));
+        header_edits(
+            set.iter().map(|name| (name, &value)),
+            add.iter().map(|name| (name, &value)),
+            &remove,
+        )
+    }
+
+    #[test]
+    fn headers_that_frame_a_message_cannot_be_edited() {
+        for name in [
+            "Content-Length",
+            "transfer-encoding",
+            "Connection",
+            "te",
+            "Upgrade",
+        ] {
+            for refused in [
+                edits(&[name], &[], &[]),
+                edits(&[], &[name], &[]),
+                edits(&[], &[], &[name]),
+            ] {
+                let (_, reason) = refused.expect_err(name);
+                assert!(reason.contains(name), "{reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn host_can_be_replaced_but_neither_doubled_nor_removed() {
+        assert!(edits(&["Host"], &["x-a"], &["x-b"]).is_ok());
+        let (place, _) = edits(&[], &["x-a", "host"], &[]).expect_err("a second Host");
+        assert_eq!(place, "add[1]");
+        let (place, _) = edits(&[], &[], &["host"]).expect_err("no Host");
+        assert_eq!(place, "remove[0]");
+    }
+
+    #[test]
+    fn a_host_that_is_set_is_the_new_authority() {
+        let mut filters = Filters {
+            request_headers: edits(&["x-a", "host"], &[], &[]).expect("edits"),
+            ..Filters::default()
+        };
+        host_as_authority(&mut filters);
+        assert_eq!(
+            filters.rewrite_authority,
+            Some(HeaderValue::from_static("x"))
+        );
+        assert_eq!(filters.request_headers.set.len(), 1);
+        filters.request_headers = edits(&["host"], &[], &[]).expect("edits");
+        filters.rewrite_authority = Some(HeaderValue::from_static("named"));
+        host_as_authority(&mut filters);
+        assert_eq!(
+            filters.rewrite_authority,
+            Some(HeaderValue::from_static("named"))
+        );
+    }
 }

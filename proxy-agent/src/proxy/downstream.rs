@@ -1,6 +1,5 @@
 //! One connection from a pod: what it speaks, and its life from the first byte to the close.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -122,10 +121,7 @@ async fn serve_http1(
     let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(true));
     let service = {
         let downstream = Rc::clone(&downstream);
-        service_fn(move |request| {
-            let downstream = Rc::clone(&downstream);
-            async move { Ok::<_, Infallible>(http::answer(downstream, request).await) }
-        })
+        service_fn(move |request| http::answer(Rc::clone(&downstream), request))
     };
     let connection = http1::Builder::new()
         .max_headers(MAX_HEADERS)
@@ -148,10 +144,7 @@ async fn serve_http2(
     let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(false));
     let service = {
         let downstream = Rc::clone(&downstream);
-        service_fn(move |request| {
-            let downstream = Rc::clone(&downstream);
-            async move { Ok::<_, Infallible>(http::answer(downstream, request).await) }
-        })
+        service_fn(move |request| http::answer(Rc::clone(&downstream), request))
     };
     let connection = http2::Builder::new(LocalExec)
         .timer(TokioTimer::new())

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Fault;
-use crate::compile::text::{header_edits, header_value};
+use crate::compile::text::{header_edits, header_value, host_as_authority};
 use crate::model::{Filters, HeaderEdits, Match, PathMatch, PathRewrite, Redirect};
 
 /// What the filters of a rule come to.
@@ -46,6 +46,7 @@ pub(super) fn compile(
         let reason = "found both RequestRedirect and URLRewrite, accepted: one of them".to_owned();
         return Err(("filters".to_owned(), reason));
     }
+    host_as_authority(&mut compiled.filters);
     Ok(compiled)
 }
 

@@ -7,7 +7,7 @@ use crate::compile::attach::{NO_DESTINATION, no_such_port, respond, tcp_port};
 use crate::compile::duration::go;
 use crate::compile::gateway_api::Scope;
 use crate::compile::index::At;
-use crate::compile::text::{header_edits, header_value};
+use crate::compile::text::{header_edits, header_value, host_as_authority};
 use crate::model::{
     Action, ClusterId, Destination, Filters, HeaderEdits, PathRewrite, Redirect, Timeouts,
     WeightedDestination,
@@ -124,11 +124,13 @@ fn filters(headers: Option<&Headers>) -> Result<Filters, Fault> {
     let Some(headers) = headers else {
         return Ok(Filters::default());
     };
-    Ok(Filters {
+    let mut filters = Filters {
         request_headers: edits(headers.request.as_ref(), "headers.request")?,
         response_headers: edits(headers.response.as_ref(), "headers.response")?,
         ..Filters::default()
-    })
+    };
+    host_as_authority(&mut filters);
+    Ok(filters)
 }
 
 fn edits(operations: Option<&HeaderOperations>, field: &str) -> Result<HeaderEdits, Fault> {

@@ -150,3 +150,27 @@ fn bad_values_and_a_missing_uid_are_named() {
         assert_eq!(only_problem(&compile(&text)), expected);
     }
 }
+
+#[test]
+fn a_switch_that_changes_nothing_where_it_stands_is_named() {
+    for (text, expected) in [
+        (
+            text(NS_ON, &NS_ON.replace("enabled", "disabled"), ""),
+            "Pod ns/p: metadata.labels[proxy-agent.io/capture]: has no effect on a Pod; accepted: \
+             proxy-agent.io/capture in annotations, proxy-agent.io/on-failure in annotations",
+        ),
+        (
+            text(&ON.replace("capture", "captur"), "", ""),
+            "Namespace ns: metadata.annotations[proxy-agent.io/captur]: has no effect on a \
+             Namespace; accepted: proxy-agent.io/capture in labels, proxy-agent.io/on-failure in \
+             annotations",
+        ),
+        (
+            text("", &ON.replace("capture", "acceleration"), ""),
+            "Pod ns/p: metadata.annotations[proxy-agent.io/acceleration]: is not read by this \
+             version, and has no effect",
+        ),
+    ] {
+        assert_eq!(only_problem(&compile(&text)), expected);
+    }
+}

@@ -99,6 +99,10 @@ async fn all(options: Options) -> Result<Report> {
     Ok(shared.report.take())
 }
 
+/// Nothing of the request was sent, the reused connection was closed before (by GOAWAY or FIN): every
+/// client then takes another one.
+const UNSENT: &str = "unsent";
+
 /// A connection after an answer, or the stage that failed and how.
 type Attempted = Result<Open, (&'static str, String)>;
 
@@ -162,6 +166,7 @@ impl Shared {
         };
         match outcome {
             Ok(open) => Ok(Some(open)),
+            Err((UNSENT, _)) => Box::pin(self.one(None)).await,
             Err((stage, error)) => {
                 let stage = stage.to_owned();
                 let failure = Failure {
@@ -177,6 +182,7 @@ impl Shared {
     }
 
     async fn attempt(&self, kept: Option<Open>, connect_us: u64) -> Result<Attempted> {
+        let reused = kept.is_some();
         let mut open = match kept {
             Some(open) => open,
             None => match self.connect().await {
@@ -193,6 +199,7 @@ impl Shared {
         let request = client::get(url, *http2, header)?;
         let response = match open.connection.send(request).await {
             Ok(response) => response,
+            Err(error) if reused && error.is_canceled() => return Ok(Err((UNSENT, String::new()))),
             Err(error) => return Ok(Err(("request", describe(&error)))),
         };
         let (head, body) = response.into_parts();

@@ -1,0 +1,75 @@
+//! Labels and annotations of our own prefix that have no effect where they stand.
+//!
+//! The values of those that have one are judged where they are read.
+
+use std::collections::BTreeMap;
+
+use super::index::Index;
+use super::problems::Problems;
+use crate::objects::Located;
+
+const PREFIX: &str = "proxy-agent.io/";
+
+/// Kind, field and name of each that is read.
+const IN_EFFECT: [(&str, &str, &str); 5] = [
+    ("Namespace", "labels", "capture"),
+    ("Namespace", "annotations", "on-failure"),
+    ("Pod", "annotations", "capture"),
+    ("Pod", "annotations", "on-failure"),
+    ("Service", "annotations", "balance"),
+];
+
+/// Kind and name of each annotation that is defined and that this version does not read.
+const NOT_READ: [(&str, &str); 4] = [
+    ("Namespace", "acceleration"),
+    ("Pod", "acceleration"),
+    ("Service", "mode"),
+    ("Service", "stale-connections"),
+];
+
+/// Names every label and annotation with our prefix that changes nothing.
+pub(super) fn name_what_is_without_effect(index: &Index<'_>, problems: &mut Problems) {
+    let mut namespaces: Vec<_> = index.namespaces.values().map(|at| at.located).collect();
+    namespaces.sort_by(|a, b| a.id.name.cmp(&b.id.name));
+    let pods = index.pods.iter().map(|at| at.located);
+    let services = index.services.iter().map(|(_, at)| at.located);
+    for located in namespaces.into_iter().chain(pods).chain(services) {
+        let Some(metadata) = located.object.metadata() else {
+            continue;
+        };
+        check(located, "labels", metadata.labels.as_ref(), problems);
+        check(
+            located,
+            "annotations",
+            metadata.annotations.as_ref(),
+            problems,
+        );
+    }
+}
+
+fn check(
+    located: &Located,
+    field: &str,
+    texts: Option<&BTreeMap<String, String>>,
+    problems: &mut Problems,
+) {
+    let kind = &*located.id.kind;
+    let names = texts.into_iter().flat_map(BTreeMap::keys);
+    for name in names.filter_map(|key| key.strip_prefix(PREFIX)) {
+        if IN_EFFECT.contains(&(kind, field, name)) {
+            continue;
+        }
+        let reason = if field == "annotations" && NOT_READ.contains(&(kind, name)) {
+            "is not read by this version, and has no effect".to_owned()
+        } else {
+            format!("has no effect on a {kind}; accepted: {}", accepted(kind))
+        };
+        problems.warning(located, format!("metadata.{field}[{PREFIX}{name}]"), reason);
+    }
+}
+
+fn accepted(kind: &str) -> String {
+    let here = IN_EFFECT.iter().filter(|(of, ..)| *of == kind);
+    let words = here.map(|(_, field, name)| format!("{PREFIX}{name} in {field}"));
+    words.collect::<Vec<_>>().join(", ")
+}
