@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use proxy_e2e::{Agent, Load, Node, Pod, Process, Service};
+use proxy_e2e::{Agent, Load, Node, Pod, Process, Service, until};
 
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -13,7 +13,7 @@ struct Scene {
     odd: Service,
     server: Process,
     _pod: Pod,
-    _node: Node,
+    node: Node,
 }
 
 impl Scene {
@@ -36,7 +36,7 @@ impl Scene {
             odd,
             server,
             _pod: pod,
-            _node: node,
+            node,
         })
     }
 
@@ -158,4 +158,25 @@ fn upstream_connections_are_probed_while_they_wait() -> Result<()> {
     assert!(sockets.contains("timer:(keepalive"), "{sockets}");
     drop(waiting);
     scene.by_the_agent()
+}
+
+#[test]
+fn a_kept_connection_to_a_deleted_service_is_closed_for_the_ordinary_path() -> Result<()> {
+    let scene = Scene::new()?;
+    let web = scene.node.echo_pod("web-0")?;
+    let web = scene.node.service("web").to([&web])?;
+    scene.agent.wait_endpoints(&web, 1)?;
+    let load = scene.client.start_load(&Load::new(&web.url()))?;
+    load.wait_answers(50)?;
+    assert_eq!(web.packets()?, 0, "the control: the agent serves it");
+
+    scene.node.config().remove(&web.file())?;
+    until("the ordinary path serves it", || {
+        Ok(web.dnat_connections()? > 0)
+    })?;
+    load.wait_answers(load.answers() + 50)?;
+
+    let failures = load.stop()?.failures;
+    assert!(failures.len() <= 1, "the one that told it: {failures:?}");
+    Ok(())
 }

@@ -92,10 +92,17 @@ pub(super) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
+/// RFC 9110, section 4.2.4: a recipient takes no `user:password@`, and it is no part of `Host`.
+fn without_userinfo(authority: &str) -> &str {
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
+}
+
 /// The authority that the request is for, with its port: the URI's, else `Host`.
 pub(super) fn authority<B>(request: &Request<B>) -> Option<&str> {
     match request.uri().authority() {
-        Some(authority) => Some(authority.as_str()),
+        Some(authority) => Some(without_userinfo(authority.as_str())),
         None => request.headers().get(HOST)?.to_str().ok(),
     }
 }
@@ -129,7 +136,7 @@ pub(super) fn to_http1<B>(request: &mut Request<B>) {
     let Some(authority) = request.uri().authority() else {
         return;
     };
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+    if let Ok(host) = HeaderValue::from_str(without_userinfo(authority.as_str())) {
         request.headers_mut().insert(HOST, host);
     }
     if request.method() == Method::CONNECT {
@@ -301,6 +308,17 @@ mod tests {
         let mut request = Request::builder().uri("http://svc/a").body(()).unwrap();
         ensure_authority(&mut request, destination);
         assert!(request.headers().is_empty());
+    }
+
+    #[test]
+    fn userinfo_is_neither_routed_by_nor_sent_on() {
+        let mut request = Request::builder()
+            .uri("http://user:word@svc:80/a")
+            .body(())
+            .unwrap();
+        assert_eq!(authority(&request), Some("svc:80"));
+        to_http1(&mut request);
+        assert_eq!(request.headers()[HOST], "svc:80");
     }
 
     #[test]

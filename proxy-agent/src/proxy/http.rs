@@ -39,11 +39,11 @@ pub(super) async fn answer(
     let started = Instant::now();
     downstream.clock.has_body(!request.body().is_end_stream());
     let grpc = headers::is_grpc(request.headers());
-    let mut response = match serve(&downstream, request, started).await {
-        Ok(response) => response,
-        Err(reason) => reason.response(grpc),
-    };
-    if downstream.open.worker.is_draining() && downstream.clock.is_http1() {
+    let served = serve(&downstream, request, started).await;
+    // The client's next connection takes the ordinary path: no agent, or no Service to capture for.
+    let leave = downstream.open.worker.is_draining() || matches!(served, Err(Reason::NoService));
+    let mut response = served.unwrap_or_else(|reason| reason.response(grpc));
+    if leave && downstream.clock.is_http1() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().entry(CONNECTION).or_insert(close);
     }

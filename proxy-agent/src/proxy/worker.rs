@@ -203,6 +203,10 @@ impl Worker {
     /// Stops accepting, tells every connection, and waits until all are closed.
     async fn drain(self: &Rc<Self>) {
         let pods: Vec<Served> = self.pods.borrow_mut().drain().map(|(_, pod)| pod).collect();
+        // All at once: each takes its time over the last arrivals.
+        for served in &pods {
+            served.pod.release();
+        }
         for served in pods {
             self.release(served).await;
         }
