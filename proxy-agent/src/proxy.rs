@@ -39,6 +39,8 @@ use worker::{Command, Parts, Worker};
 const MAX_HEADERS: usize = 256;
 /// Bytes in one head; more is 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The same for HTTP/2, whose setting is a `u32`; hyper's own for clients is 16 KiB.
+const MAX_HEAD_LIST: u32 = 64 * 1024;
 /// Requests at a time on one downstream HTTP/2 connection.
 const H2_MAX_STREAMS: u32 = 256;
 /// Bytes in flight on one HTTP/2 stream: a gRPC stream fills a 1 Gbit/s link at 8 ms round trip.

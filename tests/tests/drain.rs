@@ -52,6 +52,25 @@ fn a_request_under_way_is_answered() -> Result<()> {
 }
 
 #[test]
+fn a_request_that_crosses_the_goaway_of_an_idle_connection_is_answered() -> Result<()> {
+    let mut scene = Scene::new(1)?;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/goaway.py");
+    let mut client = std::process::Command::new("/usr/bin/python3");
+    client.args([script, &scene.web.ip().to_string(), "80"]);
+    let mut client = scene.client.spawn("goaway", client)?;
+    client.wait_for_output("idle")?;
+    // Longer idle than a draining agent keeps an idle connection.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+
+    scene.agent.signal(Signal::SIGTERM)?;
+
+    let output = client.finish()?.success()?;
+    assert!(output.contains("answered"), "{output}");
+    assert!(scene.agent.process().wait()?.success());
+    Ok(())
+}
+
+#[test]
 fn readiness_is_withdrawn_and_liveness_is_not() -> Result<()> {
     let mut scene = Scene::new(2)?;
     let url = scene.web.url_of("delay/3000");

@@ -87,6 +87,19 @@ fn large_bodies_and_many_streams_share_one_connection() -> Result<()> {
 }
 
 #[test]
+fn long_response_heads_pass_on_both_protocols() -> Result<()> {
+    let scene = scene(|service| service)?;
+    let url = scene.web.url_of("header/40000");
+
+    for protocol in ["--http1.1", "--http2-prior-knowledge"] {
+        let status = scene.client.status(&[protocol, &url])?;
+        assert_eq!(status, 200, "{protocol}");
+    }
+    assert_eq!(scene.web.packets()?, 0);
+    Ok(())
+}
+
+#[test]
 fn grpc_calls_of_every_kind_work() -> Result<()> {
     let node = Node::new()?;
     let servers = [node.pod("grpc-0").start()?, node.pod("grpc-1").start()?];

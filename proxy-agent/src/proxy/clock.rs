@@ -29,6 +29,10 @@ pub(super) struct Clock {
     since_ms: AtomicU64,
     /// Close with RST: the upstream was reset, or its body was cut short.
     reset: AtomicBool,
+    /// The last request had a body, of which not all need have been read.
+    body: AtomicBool,
+    /// The connection carries a tunnel, no longer HTTP.
+    tunnel: AtomicBool,
     http1: bool,
 }
 
@@ -41,6 +45,8 @@ impl Clock {
             in_head: AtomicBool::new(false),
             since_ms: AtomicU64::new(0),
             reset: AtomicBool::new(false),
+            body: AtomicBool::new(false),
+            tunnel: AtomicBool::new(false),
         })
     }
 
@@ -85,11 +91,34 @@ impl Clock {
         self.http1
     }
 
+    /// Notes whether the request that was just received has a body.
+    pub(super) fn has_body(&self, body: bool) {
+        self.body.store(body, Relaxed);
+    }
+
+    /// Whether bytes of the client may be unread when its HTTP/1 connection is closed: those of a
+    /// body that nobody wanted, or of a head that was refused.
+    pub(super) fn may_leave_unread(&self) -> bool {
+        let unread = self.body.load(Relaxed) || self.in_head.load(Relaxed);
+        self.http1 && unread && !self.tunnel.load(Relaxed)
+    }
+
+    /// What is open is a tunnel from now on: its ends are its users' affair.
+    pub(super) fn becomes_tunnel(&self) {
+        self.tunnel.store(true, Relaxed);
+    }
+
+    /// Whether an HTTP/1 request is open.
+    pub(super) fn is_serving_http1(&self) -> bool {
+        self.http1 && self.open.load(Relaxed) > 0 && !self.tunnel.load(Relaxed)
+    }
+
     pub(super) fn wants_reset(&self) -> bool {
         self.reset.load(Relaxed)
     }
 
-    fn restart(&self) {
+    /// Counts the time of the phase from now.
+    pub(super) fn restart(&self) {
         let elapsed = self.epoch.elapsed().as_millis();
         self.since_ms
             .store(u64::try_from(elapsed).unwrap_or(u64::MAX), Relaxed);

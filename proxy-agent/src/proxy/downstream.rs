@@ -1,6 +1,5 @@
 //! One connection from a pod: what it speaks, and its life from the first byte to the close.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -25,7 +24,10 @@ use super::exec::LocalExec;
 use super::io::DownstreamIo;
 use super::tcp::{self, Target};
 use super::worker::OpenConnection;
-use super::{H2_CONNECTION_WINDOW, H2_MAX_STREAMS, H2_STREAM_WINDOW, MAX_HEAD_BYTES, MAX_HEADERS};
+use super::{
+    H2_CONNECTION_WINDOW, H2_MAX_STREAMS, H2_STREAM_WINDOW, MAX_HEAD_BYTES, MAX_HEAD_LIST,
+    MAX_HEADERS,
+};
 use super::{accept, http};
 
 /// Silence after which a connection to an HTTP port is taken for a protocol whose server speaks
@@ -119,13 +121,9 @@ async fn serve_http1(
     let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(true));
     let service = {
         let downstream = Rc::clone(&downstream);
-        service_fn(move |request| {
-            let downstream = Rc::clone(&downstream);
-            async move { Ok::<_, Infallible>(http::answer(downstream, request).await) }
-        })
+        service_fn(move |request| http::answer(Rc::clone(&downstream), request))
     };
     let connection = http1::Builder::new()
-        .half_close(true)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES)
         .auto_date_header(false)
@@ -146,14 +144,11 @@ async fn serve_http2(
     let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(false));
     let service = {
         let downstream = Rc::clone(&downstream);
-        service_fn(move |request| {
-            let downstream = Rc::clone(&downstream);
-            async move { Ok::<_, Infallible>(http::answer(downstream, request).await) }
-        })
+        service_fn(move |request| http::answer(Rc::clone(&downstream), request))
     };
     let connection = http2::Builder::new(LocalExec)
         .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+        .max_header_list_size(MAX_HEAD_LIST)
         .max_concurrent_streams(H2_MAX_STREAMS)
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
@@ -227,7 +222,9 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
             let draining = self.downstream.open.worker.is_draining();
             if draining && !self.told && !self.downstream.clock.is_http1() {
                 // GOAWAY: open streams end in peace, new ones go to a new connection.
+                // Its idle time counts from here, for a request may be crossing the GOAWAY.
                 self.tell(connection.as_mut());
+                self.downstream.clock.restart();
                 continue;
             }
             let limit = if draining {

@@ -2,6 +2,7 @@
 //! cannot do harm.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use http::{Request, Response};
@@ -16,7 +17,7 @@ use super::load::{ClusterState, EndpointState, OpenOnEndpoint};
 use super::pod::PodState;
 use super::reply::Reason;
 use super::traffic::Ticket;
-use super::upstream::{self, Lease, OpenError, Protocol};
+use super::upstream::{self, Lease, OpenError, Protocol, Sender};
 use super::worker::Worker;
 
 /// Endpoints that are tried for one request while nothing of it has been sent.
@@ -71,26 +72,41 @@ impl Forward<'_> {
         endpoint: &Rc<EndpointState>,
         mut request: Request<RequestBody>,
     ) -> Result<Answered, Failed> {
-        if let Some(mut sender) = upstream::checkout(endpoint, self.pod, self.protocol) {
-            let copy = replayable(&request);
+        let mut reused = upstream::checkout(endpoint, self.pod, self.protocol);
+        loop {
+            let copy = reused.as_ref().and_then(|_| replayable(&request));
+            let fresh = reused.is_none();
+            let mut sender = match reused.take() {
+                Some(sender) => sender,
+                None => match self.open(endpoint).await {
+                    Ok(sender) => sender,
+                    Err(OpenError::Connect(_)) => return Err(Failed::Unsent(Box::new(request))),
+                    Err(OpenError::Handshake(_)) => {
+                        return Err(Failed::Sent(Reason::UpstreamProtocol));
+                    }
+                },
+            };
             match sender.send(request).await {
                 Ok(response) => return Ok((response, sender.lease(endpoint, self.pod))),
                 Err(error) => request = returned(error, copy)?,
             }
+            if fresh {
+                return Err(Failed::Unsent(Box::new(request)));
+            }
         }
-        let opening = upstream::open(self.worker, self.pod, endpoint, self.protocol);
-        let mut sender = match opening.await {
-            Ok(sender) => sender,
-            Err(OpenError::Connect(_)) => return Err(Failed::Unsent(Box::new(request))),
-            Err(OpenError::Handshake(_)) => return Err(Failed::Sent(Reason::UpstreamProtocol)),
-        };
-        match sender.send(request).await {
-            Ok(response) => Ok((response, sender.lease(endpoint, self.pod))),
-            Err(error) => Err(match returned(error, None) {
-                Ok(request) => Failed::Unsent(Box::new(request)),
-                Err(failed) => failed,
-            }),
-        }
+    }
+
+    /// Boxed: a connect is rare, and its state would make every request's larger.
+    fn open(
+        &self,
+        endpoint: &Rc<EndpointState>,
+    ) -> Pin<Box<impl Future<Output = Result<Sender, OpenError>>>> {
+        Box::pin(upstream::open(
+            self.worker,
+            self.pod,
+            endpoint,
+            self.protocol,
+        ))
     }
 }
 

@@ -1,6 +1,10 @@
 //! What a proxy must do to headers (RFC 9110, section 7.6), and what it reads from them.
 
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use std::net::SocketAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -8,14 +12,17 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Fields that frame a message or route it: `Connection` cannot make a proxy drop them.
-const NEVER_NOMINATED: [HeaderName; 3] = [HOST, TRANSFER_ENCODING, http::header::CONTENT_LENGTH];
+const NEVER_NOMINATED: [HeaderName; 3] = [HOST, TRANSFER_ENCODING, CONTENT_LENGTH];
 
 /// Removes the fields that are for this hop alone. An upgrade is put back by the caller.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         strip_nominated(headers);
     }
-    headers.remove(TRANSFER_ENCODING);
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        // RFC 9112, section 6.3: it overrides a length, which must not be sent on.
+        headers.remove(CONTENT_LENGTH);
+    }
     headers.remove(UPGRADE);
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
@@ -90,6 +97,16 @@ pub(super) fn authority<B>(request: &Request<B>) -> Option<&str> {
     match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),
         None => request.headers().get(HOST)?.to_str().ok(),
+    }
+}
+
+/// Gives a request without authority, as HTTP/1.0 allows, that of its destination: HTTP/1.1 and
+/// HTTP/2 servers refuse a request that names none.
+pub(super) fn ensure_authority<B>(request: &mut Request<B>, destination: SocketAddr) {
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        let host = HeaderValue::try_from(destination.to_string());
+        // An address and a port are always a valid value.
+        request.headers_mut().extend(host.map(|host| (HOST, host)));
     }
 }
 
@@ -204,6 +221,13 @@ mod tests {
     }
 
     #[test]
+    fn a_length_beside_a_transfer_coding_goes_with_it() {
+        let mut map = headers(&[("content-length", "5"), ("transfer-encoding", "chunked")]);
+        strip_hop_by_hop(&mut map);
+        assert!(map.is_empty());
+    }
+
+    #[test]
     fn te_without_trailers_goes() {
         let mut map = headers(&[("te", "deflate")]);
         strip_hop_by_hop(&mut map);
@@ -266,6 +290,17 @@ mod tests {
         assert!(to_http2(&mut request));
         assert_eq!(request.uri(), "http://svc:8080/a?b=c");
         assert!(!request.headers().contains_key(HOST));
+    }
+
+    #[test]
+    fn a_request_without_authority_gets_its_destination_and_any_other_keeps_its_own() {
+        let destination = SocketAddr::from(([10, 0, 0, 1], 8080));
+        let mut request = Request::builder().uri("/a").body(()).unwrap();
+        ensure_authority(&mut request, destination);
+        assert_eq!(request.headers()[HOST], "10.0.0.1:8080");
+        let mut request = Request::builder().uri("http://svc/a").body(()).unwrap();
+        ensure_authority(&mut request, destination);
+        assert!(request.headers().is_empty());
     }
 
     #[test]

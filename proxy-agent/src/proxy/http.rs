@@ -1,12 +1,13 @@
 //! One HTTP request: whose route it falls under, what that route does with it, and the answer.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +35,9 @@ const MAX_HOST_BYTES: usize = 255;
 pub(super) async fn answer(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let started = Instant::now();
+    downstream.clock.has_body(!request.body().is_end_stream());
     let grpc = headers::is_grpc(request.headers());
     let mut response = match serve(&downstream, request, started).await {
         Ok(response) => response,
@@ -45,7 +47,7 @@ pub(super) async fn answer(
         let close = HeaderValue::from_static("close");
         response.headers_mut().entry(CONNECTION).or_insert(close);
     }
-    response
+    Ok(response)
 }
 
 async fn serve(
@@ -88,6 +90,10 @@ fn find<'a>(
 ) -> Result<&'a Rule, Reason> {
     if request.headers().len() > MAX_HEADERS {
         return Err(Reason::HeadTooLarge);
+    }
+    // RFC 9112, section 3.2: of two, the agent and the upstream might each believe another one.
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        return Err(Reason::BadRequest);
     }
     let authority = match headers::authority(request) {
         Some(authority) => headers::without_port(authority),
@@ -170,9 +176,9 @@ impl Exchange<'_> {
         };
         let method = request.method().clone();
         let client = upgrade::of_request(&mut request);
-        let continued = CancellationToken::new();
-        let request = match plan.prepare(request, protocol, &continued) {
-            Ok(request) => request,
+        headers::ensure_authority(&mut request, self.downstream.destination);
+        let (request, continued) = match plan.prepare(request, protocol) {
+            Ok(prepared) => prepared,
             Err(reason) => return Err((reason, Some(ticket))),
         };
         let sent = self.send(plan.rule.timeouts, &cluster, protocol, request, &mut ticket);
@@ -180,7 +186,9 @@ impl Exchange<'_> {
             Ok(answered) => answered,
             Err(reason) => return Err((reason, Some(ticket))),
         };
-        continued.cancel();
+        if let Some(continued) = continued {
+            continued.cancel();
+        }
         ticket.answered(response.status(), self.started.elapsed());
         plan.finish(&mut response);
         if upgrade::switches(&method, response.status()) {
@@ -212,18 +220,18 @@ impl Exchange<'_> {
             cluster,
             protocol,
         };
+        // Boxed: every future around this one is moved while it is still small.
+        let sending = Box::pin(forward.send(request, ticket));
         // There is one try after anything was sent, so the limit on a try and that on the whole
         // differ only in who is told: the shorter one counts.
         let limit = match (timeouts.request, timeouts.backend_request) {
-            (None, None) => return forward.send(request, ticket).await,
+            (None, None) => return sending.await,
             (Some(whole), Some(each)) if each < whole => (each, Reason::TimeoutBackend),
             (Some(whole), _) => (whole, Reason::TimeoutRequest),
             (None, Some(each)) => (each, Reason::TimeoutBackend),
         };
         let (limit, reason): (Duration, Reason) = limit;
-        timeout(limit, forward.send(request, ticket))
-            .await
-            .unwrap_or(Err(reason))
+        timeout(limit, sending).await.unwrap_or(Err(reason))
     }
 }
 
@@ -235,13 +243,12 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The request as it goes to the upstream.
+    /// The request as it goes to the upstream, and what lets a body go that is held back.
     fn prepare(
         &self,
         mut request: Request<Incoming>,
         protocol: Protocol,
-        continued: &CancellationToken,
-    ) -> Result<Request<RequestBody>, Reason> {
+    ) -> Result<(Request<RequestBody>, Option<CancellationToken>), Reason> {
         let gated =
             request.version() != Version::HTTP_2 && headers::expects_continue(request.headers());
         let switch = headers::upgrade_protocol(request.headers());
@@ -264,15 +271,17 @@ impl Plan<'_> {
             }
         }
         if gated && protocol == Protocol::Http1 {
+            let continued = CancellationToken::new();
             let opened = continued.clone();
             hyper::ext::on_informational(&mut request, move |response| {
                 if response.status() == StatusCode::CONTINUE {
                     opened.cancel();
                 }
             });
-            return Ok(request.map(|body| RequestBody::gated(body, continued.clone())));
+            let request = request.map(|body| RequestBody::gated(body, continued.clone()));
+            return Ok((request, Some(continued)));
         }
-        Ok(request.map(RequestBody::Streamed))
+        Ok((request.map(RequestBody::Streamed), None))
     }
 
     /// Gives the request the path and the authority that the rule says.

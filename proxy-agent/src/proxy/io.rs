@@ -1,24 +1,44 @@
 //! The downstream socket as hyper sees it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock::Clock;
 
+/// A client that has closed its side may still read, or may be gone: it is taken for gone when
+/// nothing could be sent to it for this long.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long what a client still sends is read and dropped after the last answer: a close with bytes
+/// unread sends RST, and the answer may be lost with it (RFC 9112, section 9.6).
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Bytes dropped at a time.
+const LINGER_BYTES: usize = 4 * 1024;
+
 /// An accepted connection: gives back the bytes that detection has read, tells the clock when
-/// bytes come in, and closes with RST where the clock says so.
+/// bytes come in, and closes with RST where the clock says so. While a request is served, the end of
+/// the client's stream is held back for [`GONE_LIMIT`].
 #[derive(Debug)]
 pub(super) struct DownstreamIo {
     prefix: Bytes,
     stream: TokioIo<TcpStream>,
     clock: Arc<Clock>,
+    /// Runs since the client has closed its side in the middle of a request.
+    gone: Option<Pin<Box<Sleep>>>,
+    /// Runs since the agent has closed its side while the client may be sending.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl DownstreamIo {
@@ -27,7 +47,52 @@ impl DownstreamIo {
             prefix,
             stream: TokioIo::new(stream),
             clock,
+            gone: None,
+            linger: None,
         }
+    }
+
+    /// Waits while the client's end of stream is all that there is to read and it may still wait
+    /// for its answer.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let gone = match &mut self.gone {
+            Some(gone) => gone,
+            None => {
+                let mut byte = [0; 1];
+                let mut byte = ReadBuf::new(&mut byte);
+                if ready!(self.stream.inner().poll_peek(cx, &mut byte))? > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                self.gone.insert(Box::pin(sleep(GONE_LIMIT)))
+            }
+        };
+        gone.as_mut().poll(cx).map(Ok)
+    }
+
+    /// Reads and drops until the client has closed its side too, or has had its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self
+            .linger
+            .get_or_insert_with(|| Box::pin(sleep(LINGER_LIMIT)));
+        if limit.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let mut dropped = [MaybeUninit::uninit(); LINGER_BYTES];
+            let mut dropped = ReadBuf::uninit(&mut dropped);
+            let read = ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut dropped));
+            if read.is_err() || dropped.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Bytes went out: the client is still there.
+    fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(gone), Poll::Ready(Ok(_))) = (&mut self.gone, &written) {
+            gone.as_mut().reset(Instant::now() + GONE_LIMIT);
+        }
+        written
     }
 }
 
@@ -38,6 +103,9 @@ impl Read for DownstreamIo {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if self.prefix.is_empty() {
+            if self.clock.is_serving_http1() {
+                ready!(self.poll_client(cx))?;
+            }
             let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
             self.clock.received();
             return Poll::Ready(result);
@@ -56,7 +124,8 @@ impl Write for DownstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.sent(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -68,7 +137,13 @@ impl Write for DownstreamIo {
             // A FIN now would make a cut body look complete; dropping the socket sends RST.
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        if self.clock.may_leave_unread() {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -80,7 +155,8 @@ impl Write for DownstreamIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.sent(written)
     }
 }
 

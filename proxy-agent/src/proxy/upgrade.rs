@@ -30,6 +30,7 @@ pub(super) fn join<B>(
     response: &mut Response<B>,
     kept: (OpenRequest, Ticket, Lease),
 ) {
+    downstream.clock.becomes_tunnel();
     let upstream = hyper::upgrade::on(response);
     tokio::task::spawn_local(async move {
         match tokio::try_join!(client, upstream) {

@@ -19,7 +19,7 @@ use super::exec::LocalExec;
 use super::load::EndpointState;
 use super::pod::PodState;
 use super::worker::Worker;
-use super::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW};
+use super::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, MAX_HEAD_LIST};
 
 /// How long a connect may take; Envoy's default.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -217,6 +217,9 @@ pub(super) async fn open(
         tracing::debug!(endpoint = %endpoint.address, reason = error.reason(), "connect failed");
         OpenError::Connect(error)
     })?;
+    if let Err(error) = net::keep_alive(&stream) {
+        tracing::debug!(%error, "no TCP keepalive on an upstream connection");
+    }
     let io = TokioIo::new(stream);
     match protocol {
         Protocol::Http1 => {
@@ -228,6 +231,7 @@ pub(super) async fn open(
         Protocol::Http2 => {
             let (sender, connection) = http2::Builder::new(LocalExec)
                 .timer(TokioTimer::new())
+                .max_header_list_size(MAX_HEAD_LIST)
                 .initial_stream_window_size(H2_STREAM_WINDOW)
                 .initial_connection_window_size(H2_CONNECTION_WINDOW)
                 .handshake(io)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/status/N` | that status, no body |
 //! | `/bytes/N` | N bytes, streamed without a length |
+//! | `/header/N` | the header `x-long` of N bytes, no body |
 //! | `/delay/MS` | a body after that time |
 //! | `/trailers` | a body with the trailer `x-checksum: ok` |
 //! | `/abort` | none: the connection is closed |
@@ -58,6 +59,9 @@ pub(crate) async fn special(request: &mut Request<Incoming>) -> Result<Option<Re
             .status(argument.parse::<u16>()?)
             .body(empty())?,
         "bytes" => Response::new(streamed(argument.parse()?, End::Clean)),
+        "header" => Response::builder()
+            .header("x-long", "x".repeat(argument.parse()?))
+            .body(empty())?,
         "delay" => {
             tokio::time::sleep(Duration::from_millis(argument.parse()?)).await;
             Response::new(full("delayed"))
