@@ -112,7 +112,7 @@ pub fn watch(path: PathBuf) -> Result<FileSource, Error> {
     })
 }
 
-/// Reads a file, or a directory as [`watch`] would, once.
+/// Reads a file, or a directory as [`watch()`] would, once.
 pub fn read(path: &Path) -> ObjectSet {
     Contents::once(path).set()
 }
