@@ -142,8 +142,10 @@ fn documentation() -> Result<Outcome> {
         "--no-deps",
         "--document-private-items",
     ];
+    // Documents of a program are for those who work on it: links to private items are meant.
+    let flags = "-Dwarnings -Arustdoc::private_intra_doc_links";
     passed(run_command(
-        cargo().args(arguments).env("RUSTDOCFLAGS", "-Dwarnings"),
+        cargo().args(arguments).env("RUSTDOCFLAGS", flags),
     ))
 }
 

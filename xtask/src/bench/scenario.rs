@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -73,9 +72,15 @@ pub(super) struct Scenario {
 impl Scenario {
     pub(super) fn start(kind: Kind, programs: &Programs) -> Result<Self> {
         let node = Node::new()?;
-        fs::write(node.scratch().join("large"), vec![b'x'; LARGE_BYTES])?;
-        let servers = ["nginx-0", "nginx-1"].map(|name| nginx(&node, name));
-        let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+        let files = node.scratch().join("files");
+        fs::create_dir(&files)?;
+        fs::write(files.join("large"), vec![b'x'; LARGE_BYTES])?;
+        let mut servers = Vec::new();
+        for name in ["nginx-0", "nginx-1"] {
+            let pod = node.pod(name).start()?;
+            pod.serve_nginx(8080, node.scratch())?;
+            servers.push(pod);
+        }
         let service = node.service("web").round_robin().to(&servers)?;
         let client = node.pod("client");
         let client = if kind == Kind::Agent {
@@ -137,41 +142,4 @@ impl Scenario {
         );
         Ok(())
     }
-}
-
-fn nginx(node: &Node, name: &str) -> Result<Pod> {
-    let pod = node.pod(name).start()?;
-    let root = node.scratch();
-    let config = root.join(format!("{name}.conf"));
-    let text = format!(
-        "worker_processes 1;
-        daemon off;
-        pid {root}/{name}.pid;
-        error_log stderr warn;
-        events {{ worker_connections 4096; }}
-        http {{
-            access_log off;
-            keepalive_requests 100000000;
-            sendfile on;
-            client_body_temp_path {root}/{name}.body;
-            proxy_temp_path {root}/{name}.proxy;
-            fastcgi_temp_path {root}/{name}.fastcgi;
-            uwsgi_temp_path {root}/{name}.uwsgi;
-            scgi_temp_path {root}/{name}.scgi;
-            server {{
-                listen 8080 backlog=4096;
-                location /large {{ root {root}; }}
-                location / {{ return 200 '{{\"message\":\"thirty-six bytes, that is\"}}'; }}
-            }}
-        }}",
-        root = root.display(),
-    );
-    fs::write(&config, text)?;
-    let mut command = Command::new("nginx");
-    command.arg("-c").arg(&config);
-    // As root it would drop to another user, who cannot read the scratch directory.
-    command.args(["-g", "user root;"]);
-    let process = pod.spawn("nginx", command)?;
-    pod.keep(process);
-    Ok(pod)
 }
