@@ -9,7 +9,7 @@ mod table;
 mod units;
 mod views;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,8 +94,9 @@ pub async fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Error>
     }
     loop {
         let clear = match args.output {
-            OutputFormat::Table => CLEAR,
-            OutputFormat::Json | OutputFormat::Yaml => "",
+            // In a pipe or a file the escape sequence is noise.
+            OutputFormat::Table if io::stdout().is_terminal() => CLEAR,
+            OutputFormat::Table | OutputFormat::Json | OutputFormat::Yaml => "",
         };
         write(out, &format!("{clear}{picture}"))?;
         tokio::select! {

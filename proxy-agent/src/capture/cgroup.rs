@@ -37,7 +37,10 @@ pub enum RootError {
         found: Vec<PathBuf>,
     },
     /// `--cgroup-root` names something else.
-    #[error("{} is no directory of a cgroup2 mount", .path.display())]
+    #[error(
+        "{} is no directory of a cgroup2 mount; give --cgroup-root the directory that holds the pods' cgroups",
+        .path.display()
+    )]
     NotCgroup2 {
         /// As given.
         path: PathBuf,
