@@ -93,6 +93,8 @@ fn node_tests(args: &Args) -> Command {
         command.args(["--test", test]);
     }
     command.env("PROXY_AGENT_BIN", target("debug/proxy-agent"));
+    // What failed is in the error; a trace of the harness would bury it.
+    command.env("RUST_BACKTRACE", "0");
     harness_arguments(&mut command, args);
     command
 }

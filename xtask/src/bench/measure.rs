@@ -164,17 +164,19 @@ fn with_unit(text: &str, units: &[(&str, f64)]) -> Result<f64> {
     found.with_context(|| format!("{text:?} is no quantity"))
 }
 
-/// CPU time of a process so far, user and system (proc(5), `/proc/PID/stat`).
+/// CPU time of a process so far: of all its threads, user and system, as the scheduler counts it
+/// (first number of `/proc/PID/task/TID/schedstat`, nanoseconds). utime and stime are sampled by
+/// the tick and too coarse for a few seconds.
 fn cpu_us(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    // The name in parentheses may hold spaces; state is field 3, utime 14, stime 15.
-    let fields = stat.rsplit_once(')').context("a process name")?.1;
-    let mut times = fields.split_whitespace().skip(11);
-    let mut ticks = || times.next()?.parse::<u32>().ok().map(f64::from);
-    let total = ticks().zip(ticks()).map(|(user, system)| user + system);
-    // USER_HZ is 100 on every architecture that Linux serves here.
-    Ok(total.context("utime and stime")? * 10_000.0)
+    let path = format!("/proc/{pid}/task");
+    let mut total_ns = 0.0;
+    for task in fs::read_dir(&path).with_context(|| format!("read {path}"))? {
+        let path = task?.path().join("schedstat");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+        let on_cpu = text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok());
+        total_ns += on_cpu.with_context(|| format!("{path:?} holds {text:?}"))?;
+    }
+    Ok(total_ns / 1e3)
 }
 
 #[cfg(test)]
