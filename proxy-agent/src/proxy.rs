@@ -10,6 +10,7 @@ mod detect;
 mod downstream;
 mod exec;
 mod forward;
+mod h2_heads;
 mod headers;
 mod http;
 mod io;

@@ -15,6 +15,7 @@ use crate::{build_ebpf, setup, tools};
 
 mod measure;
 mod report;
+mod restart;
 mod scenario;
 mod sidecar;
 
@@ -94,8 +95,15 @@ fn compare(args: &Args, agent: PathBuf) -> Result<()> {
             }
         }
     }
-    let report = Report::new(args.rounds, args.seconds, &scenarios, samples)?;
+    let mut report = Report::new(args.rounds, args.seconds, &scenarios, samples)?;
     println!("\n{}", report.table());
+    if kinds.contains(&Kind::Agent) {
+        let captured_again_ms = restart::captured_again_ms(&programs.agent)?;
+        println!(
+            "After a start, pods are captured again within {captured_again_ms:.0} ms (median)."
+        );
+        report.captured_again_ms = Some(captured_again_ms);
+    }
     let folder = target("bench");
     fs::create_dir_all(&folder)?;
     let path = folder.join("latest.json");

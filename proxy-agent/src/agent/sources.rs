@@ -1,7 +1,7 @@
 //! From the sources' objects to the snapshot in force: compiles on every change, publishes to the
 //! workers, and brings the kernel's Service addresses in line.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bpf::Kernel;
 use crate::cli::{Capture, RunArgs, SourceArg};
 use crate::compile::{Compiler, Options};
-use crate::model::{ListenerVerdict, Problem, Severity, Snapshot};
+use crate::model::{ListenerVerdict, Severity, Snapshot};
 use crate::objects::ObjectSet;
 use crate::source::file::{self, FileSource};
 
@@ -115,7 +115,7 @@ impl Sources {
             .map(|set| Arc::clone(&set.borrow_and_update()))
             .collect();
         let snapshot = Arc::new(self.compiler.compile(&sets, &self.options));
-        self.log(&snapshot.problems);
+        self.log(&snapshot);
         let wanted = frontends(&snapshot);
         // Workers first: a connection that the hook sends them is for a listener that they know.
         publish.send_replace(Arc::clone(&snapshot));
@@ -131,20 +131,42 @@ impl Sources {
         }
     }
 
-    fn log(&mut self, problems: &[Problem]) {
-        let mut now = HashSet::new();
-        for problem in problems {
+    /// Writes one line for what is newly wrong, and one for what no longer is.
+    fn log(&mut self, snapshot: &Snapshot) {
+        let problems = snapshot.problems.iter().map(|problem| {
             let line = problem.to_string();
-            if !self.logged.contains(&line) && !now.contains(&line) {
-                match problem.severity {
+            (line, problem.severity)
+        });
+        let now: BTreeMap<String, Severity> = problems.chain(unserved(snapshot)).collect();
+        for (line, severity) in &now {
+            if !self.logged.contains(line) {
+                match severity {
                     Severity::Error => tracing::error!("{line}"),
                     Severity::Warning => tracing::warn!("{line}"),
                 }
             }
-            now.insert(line);
         }
-        self.logged = now;
+        for line in self.logged.iter().filter(|line| !now.contains_key(*line)) {
+            tracing::info!("no longer: {line}");
+        }
+        self.logged = now.into_keys().collect();
     }
+}
+
+/// Service ports whose requests can only fail.
+fn unserved(snapshot: &Snapshot) -> impl Iterator<Item = (String, Severity)> {
+    let proxied = snapshot
+        .listeners
+        .iter()
+        .filter(|listener| matches!(listener.verdict, ListenerVerdict::Proxy(_)));
+    proxied.filter_map(|listener| {
+        let cluster = snapshot.cluster(listener.cluster)?;
+        let line = format!("{}: no usable endpoint", cluster.name);
+        cluster
+            .endpoints
+            .is_empty()
+            .then_some((line, Severity::Warning))
+    })
 }
 
 /// Follows a source for as long as the agent runs.

@@ -2,7 +2,7 @@
 //! the kernel detaches them when the agent dies, however it dies.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use proxy_ebpf::program;
 
@@ -17,6 +17,14 @@ pub(super) const HOOKS: [(&str, u32); 5] = [
     (program::GETPEERNAME6, 30),
     (program::SOCKOPS, 3),
 ];
+
+/// Numbers that the links' descriptors are moved to, the first that the limit on open files allows.
+///
+/// The kernel lets go of a dead process's descriptors from the highest number down (their last
+/// references are put by task work, newest first), so what stands above every socket goes before
+/// them: a connect that the hooks still steer finds its listener. Not higher than need be, since
+/// the descriptor table grows up to the number.
+const HIGH: [RawFd; 4] = [65_000, 16_000, 4_000, 1_000];
 
 /// A loaded program and the hook that it is for.
 #[derive(Debug)]
@@ -82,7 +90,7 @@ impl Links {
         let mut links = programs
             .iter()
             .rev()
-            .map(|program| program.attach(cgroup.as_fd()))
+            .map(|program| program.attach(cgroup.as_fd()).map(above_sockets))
             .collect::<Result<Vec<_>, _>>()?;
         links.reverse();
         Ok(Self {
@@ -90,6 +98,19 @@ impl Links {
             _links: links,
         })
     }
+}
+
+/// Moves a link's descriptor above those of sockets, where the limit on open files allows it.
+fn above_sockets(link: OwnedFd) -> OwnedFd {
+    let mut link = link;
+    for least in HIGH {
+        link = match sys::renumber(link, least) {
+            Ok(moved) => return moved,
+            Err((kept, _too_high)) => kept,
+        };
+    }
+    tracing::warn!("few files may be open: a kill can cut connections that are being made");
+    link
 }
 
 /// Every program, as the kernel lists it on the cgroup of `links`; not attached if it cannot say.

@@ -238,6 +238,17 @@ pub(super) fn link_create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The same open file under the lowest free number from `least` on.
+pub(super) fn renumber(fd: OwnedFd, least: RawFd) -> Result<OwnedFd, (OwnedFd, io::Error)> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory of ours; `fd` is open.
+    let number = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
+    if number < 0 {
+        return Err((fd, io::Error::last_os_error()));
+    }
+    // SAFETY: the kernel made this descriptor for this call, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Ids of the programs that run for `cgroup`, in the order in which they run.
 pub(super) fn effective_programs(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
     /// Far more than anyone attaches to one hook; beyond it the kernel says ENOSPC.

@@ -16,6 +16,9 @@ pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(3_600);
 /// The same while draining: long enough that no request is on its way, in all likelihood.
 pub(super) const DRAIN_IDLE_LIMIT: Duration = Duration::from_secs(1);
 
+/// No HTTP/2 head is unfinished.
+const NO_HEAD: u64 = u64::MAX;
+
 /// One connection's clock. Written and read by one thread; atomic only because hyper asks I/O
 /// objects that can be upgraded to be `Send`.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Clock {
     body: AtomicBool,
     /// The connection carries a tunnel, no longer HTTP.
     tunnel: AtomicBool,
+    /// When an HTTP/2 head was begun that is unfinished, milliseconds after `epoch`; else none.
+    h2_head_ms: AtomicU64,
     http1: bool,
 }
 
@@ -47,6 +52,7 @@ impl Clock {
             reset: AtomicBool::new(false),
             body: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
+            h2_head_ms: AtomicU64::new(NO_HEAD),
         })
     }
 
@@ -65,19 +71,32 @@ impl Clock {
         OpenRequest(Arc::clone(self))
     }
 
-    /// When the connection has to be closed as things stand. Bytes on an HTTP/2 connection need
-    /// be no head (pings), so only the idle limit counts there.
+    /// Bytes came in on HTTP/2, and whether a head is unfinished after them.
+    pub(super) fn received_h2(&self, unfinished: bool) {
+        let known = self.h2_head_ms.load(Relaxed);
+        if !unfinished {
+            self.h2_head_ms.store(NO_HEAD, Relaxed);
+        } else if known == NO_HEAD {
+            self.h2_head_ms.store(self.elapsed_ms(), Relaxed);
+        }
+    }
+
+    /// When the connection has to be closed as things stand. An unfinished head counts on HTTP/2
+    /// also while other requests are open; bytes that are no head, like pings, never do.
     pub(super) fn deadline(&self, idle_limit: Duration) -> Option<Instant> {
+        let at = |ms| self.epoch + Duration::from_millis(ms);
+        let h2_head = self.h2_head_ms.load(Relaxed);
+        let head = (h2_head != NO_HEAD).then(|| at(h2_head) + HEAD_LIMIT);
         if self.open.load(Relaxed) > 0 {
-            return None;
+            return head;
         }
         let limit = if self.http1 && self.in_head.load(Relaxed) {
             HEAD_LIMIT
         } else {
             idle_limit
         };
-        let since = Duration::from_millis(self.since_ms.load(Relaxed));
-        Some(self.epoch + since + limit)
+        let idle = at(self.since_ms.load(Relaxed)) + limit;
+        Some(head.map_or(idle, |head| head.min(idle)))
     }
 
     /// Asks for RST instead of FIN when the connection is closed. On HTTP/2 the stream alone is
@@ -119,9 +138,11 @@ impl Clock {
 
     /// Counts the time of the phase from now.
     pub(super) fn restart(&self) {
-        let elapsed = self.epoch.elapsed().as_millis();
-        self.since_ms
-            .store(u64::try_from(elapsed).unwrap_or(u64::MAX), Relaxed);
+        self.since_ms.store(self.elapsed_ms(), Relaxed);
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -178,5 +199,18 @@ mod tests {
         clock.received();
         let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
         assert_eq!(left, IDLE_LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unfinished_http2_head_has_ten_seconds_even_beside_open_requests() {
+        let clock = Clock::new(false);
+        let _request = clock.request();
+        clock.received_h2(true);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        clock.received_h2(true);
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
+        assert_eq!(left, Duration::from_secs(6));
+        clock.received_h2(false);
+        assert_eq!(clock.deadline(IDLE_LIMIT), None);
     }
 }

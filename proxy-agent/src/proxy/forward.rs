@@ -1,6 +1,7 @@
 //! One request on its way to an endpoint: pick, connect or reuse, send, and try again where that
 //! cannot do harm.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -60,11 +61,7 @@ impl Forward<'_> {
             }
             tried.push(endpoint.address);
         }
-        Err(if tried.is_empty() {
-            Reason::NoEndpoint
-        } else {
-            Reason::ConnectFailed
-        })
+        Err(Reason::unreached(&tried))
     }
 
     async fn send_to(
@@ -121,7 +118,7 @@ fn returned(
     let error = error.into_error();
     let answered = error.is_parse();
     match copy {
-        Some(copy) if !answered => Ok(copy),
+        Some(copy) if !answered && died_unanswered(&error) => Ok(copy),
         _ => {
             tracing::debug!(%error, "request failed after it was sent");
             Err(Failed::Sent(if answered {
@@ -131,6 +128,20 @@ fn returned(
             }))
         }
     }
+}
+
+/// Whether the connection died, or refused the stream unseen. A stream that was reset for any other
+/// reason is an answer, if a bad one.
+fn died_unanswered(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        if let Some(h2) = source.downcast_ref::<h2::Error>() {
+            let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return !h2.is_reset() || refused;
+        }
+        cause = source.source();
+    }
+    true
 }
 
 /// A copy of a request that may be sent twice: idempotent and without a body.

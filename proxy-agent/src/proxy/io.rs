@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, ReadBuf};
@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock::Clock;
+use super::h2_heads::HeadWatch;
 
 /// A client that has closed its side may still read, or may be gone: it is taken for gone when
 /// nothing could be sent to it for this long.
@@ -23,6 +24,9 @@ const GONE_LIMIT: Duration = Duration::from_secs(5);
 /// How long what a client still sends is read and dropped after the last answer: a close with bytes
 /// unread sends RST, and the answer may be lost with it (RFC 9112, section 9.6).
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Bytes of an HTTP/2 connection read at a time: one frame of the usual largest size.
+const LOOK_BYTES: usize = 16 * 1024;
 
 /// Bytes dropped at a time.
 const LINGER_BYTES: usize = 4 * 1024;
@@ -35,6 +39,8 @@ pub(super) struct DownstreamIo {
     prefix: Bytes,
     stream: TokioIo<TcpStream>,
     clock: Arc<Clock>,
+    /// On HTTP/2: what is known of the client's heads.
+    heads: Option<HeadWatch>,
     /// Runs since the client has closed its side in the middle of a request.
     gone: Option<Pin<Box<Sleep>>>,
     /// Runs since the agent has closed its side while the client may be sending.
@@ -46,6 +52,7 @@ impl DownstreamIo {
         Self {
             prefix,
             stream: TokioIo::new(stream),
+            heads: (!clock.is_http1()).then(HeadWatch::new),
             clock,
             gone: None,
             linger: None,
@@ -67,6 +74,29 @@ impl DownstreamIo {
             }
         };
         gone.as_mut().poll(cx).map(Ok)
+    }
+
+    /// Reads by way of a buffer that can be looked at.
+    fn poll_read_h2(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut read = [MaybeUninit::uninit(); LOOK_BYTES];
+        let length = buf.remaining().min(LOOK_BYTES);
+        let mut read = ReadBuf::uninit(&mut read[..length]);
+        ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut read))?;
+        buf.put_slice(read.filled());
+        self.received(read.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the clock what came in.
+    fn received(&mut self, bytes: &[u8]) {
+        match &mut self.heads {
+            Some(heads) => self.clock.received_h2(heads.feed(bytes)),
+            None => self.clock.received(),
+        }
     }
 
     /// Reads and drops until the client has closed its side too, or has had its time.
@@ -106,14 +136,17 @@ impl Read for DownstreamIo {
             if self.clock.is_serving_http1() {
                 ready!(self.poll_client(cx))?;
             }
+            if self.heads.is_some() {
+                return self.poll_read_h2(cx, buf);
+            }
             let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
             self.clock.received();
             return Poll::Ready(result);
         }
         let count = self.prefix.len().min(buf.remaining());
-        buf.put_slice(&self.prefix[..count]);
-        self.prefix.advance(count);
-        self.clock.received();
+        let prefix = self.prefix.split_to(count);
+        buf.put_slice(&prefix);
+        self.received(&prefix);
         Poll::Ready(Ok(()))
     }
 }

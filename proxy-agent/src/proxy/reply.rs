@@ -1,5 +1,7 @@
 //! Answers of the agent's own: every one carries its reason.
 
+use std::net::SocketAddr;
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
@@ -38,6 +40,15 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// Why no endpoint was reached, after those in `tried`.
+    pub(super) const fn unreached(tried: &[SocketAddr]) -> Self {
+        if tried.is_empty() {
+            Self::NoEndpoint
+        } else {
+            Self::ConnectFailed
+        }
+    }
+
     /// The HTTP status.
     pub(super) const fn status(self) -> StatusCode {
         match self {

@@ -15,6 +15,7 @@ use crate::net;
 
 use super::accept::reset;
 use super::load::{ClusterState, OpenOnEndpoint};
+use super::reply::Reason;
 use super::upstream::CONNECT_LIMIT;
 use super::worker::OpenConnection;
 
@@ -64,13 +65,13 @@ async fn balance(
 ) {
     cluster.recorder.tcp_started();
     match connect(open, cluster).await {
-        Some((upstream, on_endpoint)) => {
+        Ok((upstream, on_endpoint)) => {
             let (received, sent) = exchange(stream, upstream, prefix).await;
             drop(on_endpoint);
             cluster.recorder.tcp_ended(true, received, sent);
         }
-        None => {
-            open.worker.recorder().reason("no_endpoint");
+        Err(reason) => {
+            open.worker.recorder().reason(reason.name());
             cluster.recorder.tcp_ended(false, 0, 0);
             reset(&stream);
         }
@@ -80,14 +81,16 @@ async fn balance(
 async fn connect(
     open: &OpenConnection,
     cluster: &ClusterState,
-) -> Option<(TcpStream, OpenOnEndpoint)> {
+) -> Result<(TcpStream, OpenOnEndpoint), Reason> {
     let mut tried = SmallVec::<[SocketAddr; MAX_TRIES]>::new();
     while tried.len() < MAX_TRIES {
-        let endpoint = cluster.pick(open.worker.draw(), &tried)?;
+        let Some(endpoint) = cluster.pick(open.worker.draw(), &tried) else {
+            break;
+        };
         let on_endpoint = OpenOnEndpoint::new(Rc::clone(&endpoint));
         let home = open.worker.home();
         match net::connect(&open.pod.netns, home, endpoint.address, CONNECT_LIMIT).await {
-            Ok(upstream) => return Some((upstream, on_endpoint)),
+            Ok(upstream) => return Ok((upstream, on_endpoint)),
             Err(error) => {
                 if error.blames_endpoint() {
                     endpoint.recorder.connect_failed();
@@ -97,7 +100,7 @@ async fn connect(
         }
         tried.push(endpoint.address);
     }
-    None
+    Err(Reason::unreached(&tried))
 }
 
 /// Moves bytes until both directions have ended. Returns those from the client and those to it.

@@ -10,6 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::net::{self, ConnectError};
@@ -46,6 +47,8 @@ pub(super) enum Protocol {
 pub(super) struct Pool {
     http1: Vec<IdleHttp1>,
     http2: Vec<SharedHttp2>,
+    /// Set while an HTTP/2 connection is being opened: others wait for it and share it.
+    opening: Option<Rc<Notify>>,
 }
 
 #[derive(Debug)]
@@ -107,7 +110,7 @@ impl Pool {
             let busy = Rc::strong_count(&shared.streams) > 1;
             !shared.sender.is_closed() && (busy || fresh(shared.last_used))
         });
-        self.http1.is_empty() && self.http2.is_empty()
+        self.http1.is_empty() && self.http2.is_empty() && self.opening.is_none()
     }
 }
 
@@ -203,7 +206,66 @@ pub(super) enum OpenError {
 }
 
 /// Opens a connection to `endpoint` in the netns of `pod`.
+///
+/// Requests that come while an HTTP/2 connection is being opened wait for it, once: a burst of
+/// streams makes one connection, and a connect that fails holds nobody up twice.
 pub(super) async fn open(
+    worker: &Worker,
+    pod: &PodState,
+    endpoint: &EndpointState,
+    protocol: Protocol,
+) -> Result<Sender, OpenError> {
+    if protocol == Protocol::Http1 {
+        return connect(worker, pod, endpoint, protocol).await;
+    }
+    let opening = opening(endpoint, pod);
+    if let Some(opening) = opening {
+        opening.notified().await;
+        if let Some(sender) = checkout(endpoint, pod, protocol) {
+            return Ok(sender);
+        }
+    }
+    let _opening = Opening::begin(endpoint, pod);
+    connect(worker, pod, endpoint, protocol).await
+}
+
+fn opening(endpoint: &EndpointState, pod: &PodState) -> Option<Rc<Notify>> {
+    let pools = endpoint.pools.borrow();
+    pools.get(&pod.index)?.opening.clone()
+}
+
+/// An HTTP/2 connection in the making; when dropped, those who wait for it go on.
+struct Opening<'a> {
+    endpoint: &'a EndpointState,
+    pod: &'a PodState,
+    done: Rc<Notify>,
+}
+
+impl<'a> Opening<'a> {
+    fn begin(endpoint: &'a EndpointState, pod: &'a PodState) -> Self {
+        let done = Rc::new(Notify::new());
+        let mut pools = endpoint.pools.borrow_mut();
+        pools.entry(pod.index).or_default().opening = Some(Rc::clone(&done));
+        Self {
+            endpoint,
+            pod,
+            done,
+        }
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.endpoint.pools.borrow_mut().get_mut(&self.pod.index) {
+            // Another may have begun since; it is that one's to end.
+            pool.opening
+                .take_if(|opening| Rc::ptr_eq(opening, &self.done));
+        }
+        self.done.notify_waiters();
+    }
+}
+
+async fn connect(
     worker: &Worker,
     pod: &PodState,
     endpoint: &EndpointState,

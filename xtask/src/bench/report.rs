@@ -19,6 +19,8 @@ pub(super) struct Report {
     rounds: u32,
     seconds: u32,
     medians: Vec<Sample>,
+    /// From the agent's start to a captured pod.
+    pub(super) captured_again_ms: Option<f64>,
     memory_kib: BTreeMap<Kind, u64>,
     samples: Vec<Sample>,
 }
@@ -45,6 +47,7 @@ impl Report {
             rounds,
             seconds,
             medians,
+            captured_again_ms: None,
             memory_kib,
             samples,
         })
