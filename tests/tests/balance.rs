@@ -24,7 +24,9 @@ fn three_thousand(round_robin: bool) -> Result<Report> {
         node.pod("a").captured().start()?,
         node.pod("b").captured().start()?,
     ];
-    let agent = Agent::start(&node)?;
+    let agent = AgentOptions::new(&node)
+        .arguments(&["--balance-seed", "42"])
+        .start()?;
     agent.wait_captured(&clients)?;
     agent.wait_endpoints(&web, 3)?;
 
