@@ -105,20 +105,6 @@ pub enum Error {
     },
 }
 
-/// Binds both listeners and serves until `shutdown`.
-///
-/// # Errors
-///
-/// When one of them cannot be bound; neither is then.
-pub async fn serve(
-    options: Options,
-    views: Arc<Views>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    Server::bind(options).await?.run(views, shutdown).await;
-    Ok(())
-}
-
 /// The bound admin server, not yet answering.
 #[derive(Debug)]
 pub struct Server {

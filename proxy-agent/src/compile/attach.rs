@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::by_key::Key;
+use super::problems::Problems;
 use super::service::{Declared, Port, Ports};
-use crate::model::{Action, Match, ObjectId, PathMatch, Rule};
+use crate::model::{Action, ClusterId, Destination, Match, ObjectId, PathMatch, Rule};
 use crate::objects::Located;
 
 /// Reason of answers to requests that a rule matched which could not be compiled.
@@ -86,6 +87,24 @@ pub(super) fn respond(reason: &'static str) -> Action {
         status: http::StatusCode::INTERNAL_SERVER_ERROR,
         reason,
     }
+}
+
+/// The destination that a reference at `field` leads to. One that leads nowhere keeps its share,
+/// answers 500 for it, and is named.
+pub(super) fn destination(
+    resolved: Result<ClusterId, (&'static str, String)>,
+    field: &str,
+    located: &Located,
+    problems: &mut Problems,
+) -> Destination {
+    resolved.map_or_else(
+        |(below, reason)| {
+            let reason = format!("{reason}; its share of requests is answered 500");
+            problems.error(located, format!("{field}.{below}"), reason);
+            Destination::Invalid
+        },
+        Destination::Cluster,
+    )
 }
 
 /// The object's id, to be shared by its rules.

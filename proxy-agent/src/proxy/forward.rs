@@ -18,11 +18,8 @@ use super::load::{ClusterState, EndpointState, OpenOnEndpoint};
 use super::pod::PodState;
 use super::reply::Reason;
 use super::traffic::Ticket;
-use super::upstream::{self, Lease, OpenError, Protocol, Sender};
+use super::upstream::{self, Lease, MAX_TRIES, OpenError, Protocol, Sender};
 use super::worker::Worker;
-
-/// Endpoints that are tried for one request while nothing of it has been sent.
-const MAX_TRIES: usize = 3;
 
 /// Where a request comes from and goes to.
 pub(super) struct Forward<'a> {

@@ -117,18 +117,6 @@ pub(super) fn ensure_authority<B>(request: &mut Request<B>, destination: SocketA
     }
 }
 
-/// The authority without its port; brackets of an IPv6 address stay.
-pub(super) fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !is_bare_v6(host) => host,
-        _ => authority,
-    }
-}
-
-fn is_bare_v6(host: &str) -> bool {
-    host.contains(':') && !host.ends_with(']')
-}
-
 /// Gives the request the form that HTTP/1.1 wants: a target without authority (except for
 /// CONNECT) and a `Host`.
 pub(super) fn to_http1<B>(request: &mut Request<B>) {
@@ -257,20 +245,6 @@ mod tests {
             ("upgrade", "h2c"),
         ]);
         assert_eq!(upgrade_protocol(&h2c), None);
-    }
-
-    #[test]
-    fn ports_are_stripped_from_names_and_addresses() {
-        for (with, without) in [
-            ("a.b:80", "a.b"),
-            ("a.b", "a.b"),
-            ("[fd00::1]:80", "[fd00::1]"),
-            ("[fd00::1]", "[fd00::1]"),
-            ("fd00::1", "fd00::1"),
-            ("10.0.0.1:8080", "10.0.0.1"),
-        ] {
-            assert_eq!(without_port(with), without);
-        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
@@ -12,8 +11,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{
-    Action, ClusterId, Destination, Filters, Listener, Redirect, RouteTable, Rule, Snapshot,
-    Timeouts, UpstreamProtocol, WeightedDestination,
+    Action, ClusterId, Destination, Filters, Listener, Redirect, Rule, Snapshot, Timeouts,
+    UpstreamProtocol, WeightedDestination,
 };
 use crate::route::{self, RequestView};
 
@@ -27,9 +26,6 @@ use super::reply::Reason;
 use super::traffic::Ticket;
 use super::upstream::{Lease, Protocol};
 use super::{headers, upgrade};
-
-/// Longest authority that is looked up as a virtual host (RFC 1035, section 2.3.4).
-const MAX_HOST_BYTES: usize = 255;
 
 /// Answers one request; every failure is an answer with a reason.
 pub(super) async fn answer(
@@ -96,28 +92,15 @@ fn find<'a>(
         return Err(Reason::BadRequest);
     }
     let authority = match headers::authority(request) {
-        Some(authority) => headers::without_port(authority),
+        Some(authority) => route::strip_port(authority),
         // RFC 9112, section 3.2: an HTTP/1.1 request without Host is a bad one.
         None if request.version() == Version::HTTP_11 => return Err(Reason::BadRequest),
         None => "",
     };
     let namespace = &downstream.open.pod.namespace;
-    let table = virtual_host(snapshot, namespace, authority)
+    let table = route::virtual_host(snapshot, namespace, authority)
         .unwrap_or_else(|| listener.routes_for(namespace));
     table.find(&view(request, authority)).ok_or(Reason::NoRoute)
-}
-
-fn virtual_host<'a>(
-    snapshot: &'a Snapshot,
-    namespace: &str,
-    authority: &str,
-) -> Option<&'a Arc<RouteTable>> {
-    let hosts = snapshot.virtual_hosts.get(namespace)?;
-    let mut lower = [0; MAX_HOST_BYTES];
-    let lower = lower.get_mut(..authority.len())?;
-    lower.copy_from_slice(authority.as_bytes());
-    lower.make_ascii_lowercase();
-    hosts.get(std::str::from_utf8(lower).ok()?)
 }
 
 /// One request in the making.

@@ -16,14 +16,11 @@ use crate::net;
 use super::accept::reset;
 use super::load::{ClusterState, OpenOnEndpoint};
 use super::reply::Reason;
-use super::upstream::CONNECT_LIMIT;
+use super::upstream::{CONNECT_LIMIT, MAX_TRIES};
 use super::worker::OpenConnection;
 
 /// One buffer a direction.
 const BUFFER_BYTES: usize = 32 * 1024;
-
-/// Endpoints that are tried before the client's connection is reset.
-const MAX_TRIES: usize = 3;
 
 /// Where an opaque connection goes.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,10 @@ use super::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, MAX_HEAD_LIST};
 /// How long a connect may take; Envoy's default.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// Endpoints that are tried for one request, or one opaque connection, while nothing of it has been
+/// sent.
+pub(super) const MAX_TRIES: usize = 3;
+
 /// How long a connection may lie idle; below the 75 s after which nginx closes from its side.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 

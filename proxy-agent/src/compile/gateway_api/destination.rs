@@ -3,9 +3,9 @@
 use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRulesBackendRefs};
 
 use super::{Fault, Scope, filter};
-use crate::compile::attach::{no_such_port, tcp_port};
+use crate::compile::attach::{destination, no_such_port, tcp_port};
 use crate::compile::index::At;
-use crate::model::{ClusterId, Destination, PassReason, WeightedDestination};
+use crate::model::{ClusterId, PassReason, WeightedDestination};
 
 /// Compiles the destinations of a rule. A reference that leads nowhere keeps its share, answers
 /// 500 for it, and is named; a malformed one fails the rule.
@@ -31,15 +31,9 @@ pub(super) fn compile<'a>(
         })?;
         let filters = filter::of_destination(reference.filters.as_deref())
             .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
-        let destination = match resolve(at, reference, scope) {
-            Ok(id) => Destination::Cluster(id),
-            Err((below, reason)) => {
-                let field = format!("{field}.{inner}.{below}");
-                let reason = format!("{reason}; its share of requests is answered 500");
-                scope.problems.error(at.located, field, reason);
-                Destination::Invalid
-            }
-        };
+        let resolved = resolve(at, reference, scope);
+        let place = format!("{field}.{inner}");
+        let destination = destination(resolved, &place, at.located, scope.problems);
         destinations.push(WeightedDestination {
             weight,
             destination,

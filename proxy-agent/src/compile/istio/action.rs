@@ -3,14 +3,13 @@
 use http::StatusCode;
 
 use super::{Fault, host};
-use crate::compile::attach::{NO_DESTINATION, no_such_port, respond, tcp_port};
+use crate::compile::attach::{NO_DESTINATION, destination, no_such_port, respond, tcp_port};
 use crate::compile::duration::go;
 use crate::compile::gateway_api::Scope;
 use crate::compile::index::At;
 use crate::compile::text::{header_edits, header_value, host_as_authority};
 use crate::model::{
-    Action, ClusterId, Destination, Filters, HeaderEdits, PathRewrite, Redirect, Timeouts,
-    WeightedDestination,
+    Action, ClusterId, Filters, HeaderEdits, PathRewrite, Redirect, Timeouts, WeightedDestination,
 };
 use crate::objects::istio::{
     self, HeaderOperations, Headers, HostDestination, HttpRoute, VirtualService,
@@ -191,15 +190,9 @@ fn destinations<'a>(
             .map_err(|error| (format!("{inner}.weight"), error.to_string()))?;
         let filters = filters(from.headers.as_ref())
             .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
-        let destination = match resolve(at, &from.destination, scope) {
-            Ok(id) => Destination::Cluster(id),
-            Err((below, reason)) => {
-                let field = format!("{field}.{inner}.destination.{below}");
-                let reason = format!("{reason}; its share of requests is answered 500");
-                scope.problems.error(at.located, field, reason);
-                Destination::Invalid
-            }
-        };
+        let resolved = resolve(at, &from.destination, scope);
+        let place = format!("{field}.{inner}.destination");
+        let destination = destination(resolved, &place, at.located, scope.problems);
         destinations.push(WeightedDestination {
             weight,
             destination,
