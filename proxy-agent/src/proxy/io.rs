@@ -202,3 +202,52 @@ impl Drop for DownstreamIo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::super::clock::{HEAD_LIMIT, IDLE_LIMIT};
+    use super::*;
+
+    /// Sends `bytes` after `prefix` was already read, and returns the clock after all was read.
+    async fn clock_after(prefix: &'static [u8], bytes: &[u8]) -> Arc<Clock> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        client.write_all(bytes).await.unwrap();
+        let clock = Clock::new(false);
+        let prefix = Bytes::from_static(prefix);
+        let mut left = prefix.len() + bytes.len();
+        let mut io = DownstreamIo::new(prefix, stream, Arc::clone(&clock));
+        while left > 0 {
+            let mut space = [0; 64];
+            let mut space = hyper::rt::ReadBuf::new(&mut space);
+            poll_fn(|cx| Pin::new(&mut io).poll_read(cx, space.unfilled()))
+                .await
+                .unwrap();
+            left -= space.filled().len();
+        }
+        clock
+    }
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    #[tokio::test]
+    async fn an_http2_head_without_its_end_is_on_the_clock() {
+        let clock = clock_after(PREFACE, b"\0\0\x01\x01\0\0\0\0\x01\x82").await;
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
+        assert!(left <= HEAD_LIMIT, "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_finished_http2_head_is_not() {
+        let clock = clock_after(PREFACE, b"\0\0\x01\x01\x04\0\0\0\x01\x82").await;
+        let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
+        assert!(left > HEAD_LIMIT, "{left:?}");
+    }
+}

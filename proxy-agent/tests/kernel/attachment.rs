@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use proxy_agent::bpf::{Kernel, LoadOptions, preflight};
+use proxy_agent::net::raise_nofile;
 use tracing::level_filters::LevelFilter;
 
 use crate::fixture::{Pod, sh};
@@ -29,6 +30,24 @@ fn a_program_detached_behind_the_agents_back_shows() {
         pod.client("print(c(socket.socket(), '10.96.0.10', 80))"),
         "ENETUNREACH"
     );
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn links_stand_above_the_descriptors_of_sockets() {
+    raise_nofile().unwrap();
+    let _pod = Pod::captured();
+    // Other tests' links are this process's too: five of them at least are this one's.
+    let high = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            std::fs::read_link(entry.path()).is_ok_and(|to| to.ends_with("anon_inode:bpf_link"))
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|number| *number >= 1_000)
+        .count();
+    assert!(high >= 5, "{high} links are above 1,000");
 }
 
 #[test]
