@@ -28,14 +28,25 @@ use super::upstream::{Lease, Protocol};
 use super::{headers, upgrade};
 
 /// Answers one request; every failure is an answer with a reason.
-pub(super) async fn answer(
+pub(super) fn answer(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    // Now, not when the future is first polled: hyper reads once more in between, and would take
+    // the end of a client that has closed its side for one that came before its request.
+    let open = downstream.clock.request();
+    respond(downstream, request, open)
+}
+
+async fn respond(
+    downstream: Rc<Downstream>,
+    request: Request<Incoming>,
+    open: OpenRequest,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let started = Instant::now();
     downstream.clock.has_body(!request.body().is_end_stream());
     let grpc = headers::is_grpc(request.headers());
-    let served = serve(&downstream, request, started).await;
+    let served = serve(&downstream, request, started, open).await;
     // The client's next connection takes the ordinary path: no agent, or no Service to capture for.
     let leave = downstream.open.worker.is_draining() || matches!(served, Err(Reason::NoService));
     let mut response = served.unwrap_or_else(|reason| reason.response(grpc));
@@ -50,6 +61,7 @@ async fn serve(
     downstream: &Rc<Downstream>,
     request: Request<Incoming>,
     started: Instant,
+    open: OpenRequest,
 ) -> Result<Response<ResponseBody>, Reason> {
     let worker = &downstream.open.worker;
     let snapshot = worker.snapshot();
@@ -57,7 +69,7 @@ async fn serve(
     let exchange = Exchange {
         downstream,
         started,
-        open: downstream.clock.request(),
+        open,
     };
     let Some(listener) = listener else {
         worker.recorder().reason(Reason::NoService.name());

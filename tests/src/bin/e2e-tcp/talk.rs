@@ -76,6 +76,8 @@ fn connect(options: &Options) -> io::Result<Socket> {
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     socket.set_write_timeout(Some(Duration::from_secs(10)))?;
     socket.connect(&SockAddr::from(options.to))?;
+    // The end of the stream arrives with the last bytes, as the hardest case is.
+    socket.set_tcp_cork(options.half_close)?;
     Ok(socket)
 }
 
