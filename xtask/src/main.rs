@@ -11,6 +11,7 @@
 mod bench;
 mod build_ebpf;
 mod cluster;
+mod conformance;
 mod demo;
 mod e2e;
 mod image;
@@ -49,6 +50,8 @@ enum Verb {
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
+    /// The Gateway API's conformance suite, as root on a real cluster.
+    Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
     Bench(bench::Args),
     /// Checks layers, doors of foreign crates, and the form of files.
@@ -75,6 +78,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image(args) => image::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
+        Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
     }
