@@ -10,10 +10,14 @@
 
 mod bench;
 mod build_ebpf;
+mod chart;
 mod cluster;
 mod demo;
+mod demo;
+mod e2e;
 mod e2e;
 mod image;
+mod manifests;
 mod setup;
 mod test;
 mod tidy;
@@ -51,6 +55,10 @@ enum Verb {
     E2e(e2e::Args),
     /// Measures the agent beside no mesh and beside sidecars.
     Bench(bench::Args),
+    /// Checks the Helm chart, over several values files, and what is rendered from it.
+    Chart(chart::Args),
+    /// Renders deploy/manifests from the chart.
+    Manifests(manifests::Args),
     /// Checks layers, doors of foreign crates, and the form of files.
     Tidy(tidy::Args),
 }
@@ -76,6 +84,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Chart(args) => chart::run(&args),
+        Verb::Manifests(args) => manifests::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
     }
 }
