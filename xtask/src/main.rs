@@ -11,8 +11,12 @@
 mod bench;
 mod build_ebpf;
 mod chart;
+mod cluster;
+mod demo;
 mod demo;
 mod e2e;
+mod e2e;
+mod image;
 mod manifests;
 mod setup;
 mod test;
@@ -41,6 +45,10 @@ enum Verb {
     BuildEbpf(build_ebpf::Args),
     /// Shows captured traffic being routed and balanced, on a small node made for it.
     Demo(demo::Args),
+    /// A real Kubernetes of several nodes on this machine.
+    Cluster(cluster::Args),
+    /// The agent as a container image, in target/proxy-agent.tar.
+    Image(image::Args),
     /// Every check and every test, as CI runs them.
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
@@ -71,6 +79,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup(args) => setup::run(&args),
         Verb::BuildEbpf(args) => build_ebpf::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Cluster(args) => cluster::run(&args),
+        Verb::Image(args) => image::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
         Verb::Bench(args) => bench::run(&args),

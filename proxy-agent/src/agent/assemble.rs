@@ -201,6 +201,7 @@ impl Parts {
             sources: self.sources.iter().map(|s| source(&s.borrow())).collect(),
             pods_captured: captured,
             pods_not_captured: pods.len() - captured,
+            enrolments: self.capture.enrolments(),
             services_proxied: snapshot.listeners.iter().filter(proxied).count(),
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),

@@ -43,6 +43,7 @@ fn overview_of_a_node_in_trouble() -> Overview {
             },
         ],
         pods_captured: 1,
+        enrolments: EnrolmentStatus::default(),
         pods_not_captured: 1,
         services_proxied: 2,
         errors: 1,

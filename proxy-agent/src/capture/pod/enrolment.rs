@@ -128,6 +128,7 @@ impl PodTask {
         self.write(entry)?;
         let took = self.since.map(|since| since.elapsed()).unwrap_or_default();
         self.enrolment_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.context.status.enrolled(self.enrolment_us);
         Ok(())
     }
 
