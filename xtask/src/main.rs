@@ -13,8 +13,6 @@ mod build_ebpf;
 mod chart;
 mod cluster;
 mod demo;
-mod demo;
-mod e2e;
 mod e2e;
 mod image;
 mod manifests;
