@@ -20,6 +20,7 @@ use go::{Go, TAGS, TEST};
 
 use super::apt;
 use crate::image::Image;
+use crate::tools;
 use crate::workspace::{root, target};
 
 /// Where parts are kept, if not in the user's cache folder.
@@ -90,19 +91,6 @@ const PARTS: &[Part] = &[
         minutes: 2,
     },
     Part {
-        name: "helm",
-        programs: &[("helm", "helm.sh/helm/v3/cmd/helm")],
-        minutes: 1,
-    },
-    Part {
-        name: "kubeconform",
-        programs: &[(
-            "kubeconform",
-            "github.com/yannh/kubeconform/cmd/kubeconform",
-        )],
-        minutes: 1,
-    },
-    Part {
         name: "gateway-api",
         programs: &[("conformance.test", TEST)],
         minutes: 1,
@@ -133,6 +121,7 @@ pub(super) fn run_all() -> Result<()> {
         }
         stamps.push(folder);
     }
+    link(&tools::helm()?, &links.join("bin/helm"))?;
     link(
         &images(&go, &cache, &links, &stamps)?,
         &links.join("images"),
