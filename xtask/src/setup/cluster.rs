@@ -173,7 +173,8 @@ impl Part {
 fn images(go: &Go, cache: &Path, links: &Path, stamps: &[PathBuf]) -> Result<PathBuf> {
     let images = [
         Image::new("local/coredns:1", &["/coredns"]).file(&links.join("bin/coredns"), "/coredns"),
-        Image::new(&conformance_image(go)?, &["server"])
+        Image::new("local/echo:1", &["server"])
+            .alias(&conformance_image(go)?)
             .file(&links.join("bin/echo"), "/usr/local/bin/server")
             .link("server", "/usr/local/bin/client"),
         // Keeps a pod's namespaces: waits, and ends when it is told to.
