@@ -180,6 +180,7 @@ mod tests {
             conditions,
             action: Arc::new(respond(INVALID_ROUTE)),
             timeouts: Timeouts::default(),
+            policies: None,
         }
     }
 

@@ -140,6 +140,7 @@ fn rules<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'a, '_>) -> Arc<[PortRule
                 conditions,
                 action: Arc::clone(&action),
                 timeouts,
+                policies: None,
             },
             port: None,
         }));

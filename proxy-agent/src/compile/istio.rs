@@ -149,6 +149,7 @@ fn rules<'a>(at: &At<'a, VirtualService>, scope: &mut Scope<'a, '_>) -> Arc<[Por
                     timeouts: base
                         .as_ref()
                         .map_or_else(|()| Timeouts::default(), |base| base.timeouts),
+                    policies: None,
                 },
                 port: one.port,
             });

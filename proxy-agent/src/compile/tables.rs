@@ -157,6 +157,7 @@ pub(super) fn implicit(cluster: ClusterId) -> RouteTable {
                 }],
             }),
             timeouts: Timeouts::default(),
+            policies: None,
         }],
     }
 }

@@ -128,6 +128,7 @@ fn outcome(action: &Action, snapshot: &Snapshot) -> String {
             text
         }
         Action::Redirect { redirect, .. } => format!("redirect {}", redirect.status.as_u16()),
+        Action::Direct { status, .. } => format!("direct {}", status.as_u16()),
         Action::Respond { status, reason } => format!("{} {reason}", status.as_u16()),
     }
 }

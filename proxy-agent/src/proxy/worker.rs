@@ -23,6 +23,7 @@ use crate::net::Netns;
 
 use super::accept;
 use super::load::{ClusterState, PodIndex};
+use super::mirror::Mirrors;
 use super::pod::PodState;
 use super::{ServedPod, WorkerPod};
 
@@ -61,6 +62,7 @@ pub(super) struct Worker {
     clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
     pods: RefCell<HashMap<Arc<str>, Served>>,
     next_pod: Cell<PodIndex>,
+    mirrors: Mirrors,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Option<Waker>>>,
     next_connection: Cell<u64>,
@@ -99,6 +101,7 @@ impl Worker {
             clusters: RefCell::default(),
             pods: RefCell::default(),
             next_pod: Cell::new(0),
+            mirrors: Mirrors::default(),
             draining: Cell::new(false),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -278,6 +281,10 @@ impl Worker {
 
     pub(super) const fn draw(&self) -> &Draw {
         &self.draw
+    }
+
+    pub(super) const fn mirrors(&self) -> &Mirrors {
+        &self.mirrors
     }
 
     pub(super) const fn flows(&self) -> &OrigDstMap {
