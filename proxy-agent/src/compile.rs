@@ -34,7 +34,7 @@ use self::index::Index;
 use self::problems::Problems;
 use self::service::{Declared, Port, Ports};
 use self::tables::NamedByLinkerd;
-use crate::model::{Cluster, Listener, ListenerVerdict, Snapshot, UpstreamProtocol};
+use crate::model::{Cluster, Listener, ListenerVerdict, Problem, Snapshot, UpstreamProtocol};
 use crate::objects::ObjectSet;
 
 pub use self::address::{CidrError, ServiceCidr};
@@ -63,13 +63,7 @@ pub struct Compiler {
 impl Compiler {
     /// Compiles everything that the sources hold. Of an object in two sets the first set's counts.
     pub fn compile(&mut self, sets: &[Arc<ObjectSet>], options: &Options) -> Snapshot {
-        let mut problems = Problems::default();
-        problems
-            .0
-            .extend(sets.iter().flat_map(|set| set.problems.iter().cloned()));
-        problems
-            .0
-            .extend(sets.iter().filter_map(|set| set.trouble_as_problem()));
+        let mut problems = Problems(of_sources(sets));
         let index = Index::new(sets, &mut problems);
         let ports = service::ports(
             &index,
@@ -84,10 +78,11 @@ impl Compiler {
             .collect();
         let mut scope = Scope {
             ports: &ports,
+            grants: &index.grants,
             ids: &mut self.ids,
             problems: &mut problems,
         };
-        let mut attachments = gateway_api::compile(&index, &mut scope);
+        let (mut attachments, route_parents) = gateway_api::compile(&index, &mut scope);
         attachments.extend(istio::compile(&index, &mut scope));
         let linkerd = linkerd::compile(&index, &mut scope);
         clusters.extend(linkerd.clusters);
@@ -121,6 +116,7 @@ impl Compiler {
             pods,
             objects: index.objects,
             unknown_kinds: index.unknown,
+            route_parents,
             problems: problems.0,
         }
     }
@@ -154,6 +150,13 @@ impl Compiler {
         }
         slots
     }
+}
+
+/// What the sources found wrong themselves.
+fn of_sources(sets: &[Arc<ObjectSet>]) -> Vec<Problem> {
+    let found = sets.iter().flat_map(|set| set.problems.iter().cloned());
+    let troubles = sets.iter().filter_map(|set| set.trouble_as_problem());
+    found.chain(troubles).collect()
 }
 
 /// Proxied addresses. Of two Services with one address the first by namespace and name has it.

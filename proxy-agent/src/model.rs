@@ -10,6 +10,7 @@ mod pod;
 mod policy;
 mod problem;
 mod route;
+mod route_parent;
 mod snapshot;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
@@ -25,4 +26,5 @@ pub use route::{
     Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
     QueryMatch, Redirect, RouteTable, Rule, StringMatch, Timeouts, WeightedDestination,
 };
+pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
 pub use snapshot::Snapshot;

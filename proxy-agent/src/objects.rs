@@ -14,6 +14,7 @@ pub mod istio;
 pub mod linkerd;
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
+use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -47,6 +48,8 @@ pub enum Object {
     EndpointSlice(Box<EndpointSlice>),
     /// `gateway.networking.k8s.io HTTPRoute`, v1 or v1beta1.
     HttpRoute(Box<HttpRoute>),
+    /// `gateway.networking.k8s.io ReferenceGrant`, v1 or v1beta1.
+    ReferenceGrant(Box<ReferenceGrant>),
     /// `networking.istio.io VirtualService`, v1, v1beta1 or v1alpha3.
     VirtualService(Box<istio::VirtualService>),
     /// `linkerd.io/v1 Service`.
@@ -66,6 +69,7 @@ impl Object {
             Self::Service(service) => Some(&service.metadata),
             Self::EndpointSlice(slice) => Some(&slice.metadata),
             Self::HttpRoute(route) => Some(&route.metadata),
+            Self::ReferenceGrant(grant) => Some(&grant.metadata),
             Self::VirtualService(service) => Some(&service.metadata),
             Self::LinkerdService(service) => Some(&service.metadata),
             Self::LinkerdRoute(route) => Some(&route.metadata),

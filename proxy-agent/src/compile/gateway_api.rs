@@ -4,15 +4,20 @@
 
 mod destination;
 mod filter;
+mod findings;
+mod grant;
 mod matches;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
+use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 
 use self::filter::RuleFilters;
+use self::findings::Findings;
 use super::attach::{
     Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, no_such_port, respond, shared_id,
     tcp_port,
@@ -23,18 +28,23 @@ use super::duration::gep2257;
 use super::index::{At, Index};
 use super::problems::Problems;
 use super::service::Ports;
-use crate::model::{Action, Match, Rule, Timeouts};
+use crate::model::{Action, ConditionReason, Match, RouteParent, Rule, Timeouts};
 
 /// What rules are compiled against.
 pub(super) struct Scope<'a, 's> {
     pub ports: &'s Ports<'a>,
+    pub grants: &'s HashMap<&'a str, Vec<&'a ReferenceGrant>>,
     pub ids: &'s mut ClusterIds,
     pub problems: &'s mut Problems,
 }
 
-/// Compiles every HTTPRoute that has a Service as its parent.
-pub(super) fn compile<'a>(index: &'a Index<'a>, scope: &mut Scope<'a, '_>) -> Vec<Attachment<'a>> {
-    let mut attachments = Vec::new();
+/// Compiles every HTTPRoute that has a Service as its parent: its rules for each Service, and what
+/// became of it there.
+pub(super) fn compile<'a>(
+    index: &'a Index<'a>,
+    scope: &mut Scope<'a, '_>,
+) -> (Vec<Attachment<'a>>, Vec<RouteParent>) {
+    let (mut attachments, mut route_parents) = (Vec::new(), Vec::new());
     for at in &index.http_routes {
         let parents = parents(at, scope);
         if parents.is_empty() {
@@ -50,42 +60,53 @@ pub(super) fn compile<'a>(index: &'a Index<'a>, scope: &mut Scope<'a, '_>) -> Ve
             let reason = "ignored: a route of a Service applies whatever the host";
             scope.problems.warning(at.located, "spec.hostnames", reason);
         }
-        let rules = rules(at, scope);
-        attachments.extend(parents.into_iter().map(|(service, port)| {
-            Attachment {
-                located: at.located,
-                dialect: Dialect::GatewayApi,
-                service,
-                port,
-                clients: (service.0 != &*at.located.id.namespace)
-                    .then(|| Arc::clone(&at.located.id.namespace)),
-                rules: Arc::clone(&rules),
+        let mut findings = Findings::default();
+        let rules = rules(at, scope, &mut findings);
+        let mut taken = Vec::new();
+        for (parent, attached) in parents {
+            if let Ok((service, port)) = attached
+                && !taken.contains(&(service, port))
+            {
+                taken.push((service, port));
+                attachments.push(Attachment {
+                    located: at.located,
+                    dialect: Dialect::GatewayApi,
+                    service,
+                    port,
+                    clients: (service.0 != &*at.located.id.namespace)
+                        .then(|| Arc::clone(&at.located.id.namespace)),
+                    rules: Arc::clone(&rules),
+                });
             }
-        }));
+            route_parents.push(findings.at_parent(at, parent, attached.err()));
+        }
     }
-    attachments
+    (attachments, route_parents)
 }
 
-/// The Services, and their ports where one is named, that a route attaches to.
-fn parents<'a>(
-    at: &'a At<'a, HttpRoute>,
-    scope: &mut Scope<'a, '_>,
-) -> Vec<(Key<'a>, Option<u16>)> {
-    let mut parents = Vec::new();
+/// A parent, and the Service and the port, where one is named, that the route attaches to there;
+/// or why it does not.
+type Parent<'a> = (
+    &'a HttpRouteParentRefs,
+    Result<(Key<'a>, Option<u16>), String>,
+);
+
+/// The parents of a route that are Services, each once.
+fn parents<'a>(at: &'a At<'a, HttpRoute>, scope: &mut Scope<'a, '_>) -> Vec<Parent<'a>> {
+    let mut parents: Vec<Parent<'a>> = Vec::new();
     for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
         let is_service =
             parent.group.as_deref() == Some("") && parent.kind.as_deref() == Some("Service");
-        if !is_service {
+        if !is_service || parents.iter().any(|(known, _)| *known == parent) {
             continue;
         }
-        match attach(at, parent, scope) {
-            Ok(found) if parents.contains(&found) => {}
-            Ok(found) => parents.push(found),
-            Err((field, reason)) => {
-                let field = format!("spec.parentRefs[{index}].{field}");
-                scope.problems.error(at.located, field, reason);
-            }
-        }
+        let attached = attach(at, parent, scope).map_err(|(field, reason)| {
+            let field = format!("spec.parentRefs[{index}].{field}");
+            let message = format!("{field}: {reason}");
+            scope.problems.error(at.located, field, reason);
+            message
+        });
+        parents.push((parent, attached));
     }
     parents
 }
@@ -119,16 +140,25 @@ fn attach<'a>(
     }
 }
 
-fn rules<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'a, '_>) -> Arc<[PortRule]> {
+fn rules<'a>(
+    at: &At<'a, HttpRoute>,
+    scope: &mut Scope<'a, '_>,
+    findings: &mut Findings,
+) -> Arc<[PortRule]> {
     let object = shared_id(at.located);
     let mut compiled = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
         let field: Arc<str> = format!("spec.rules[{index}]").into();
-        let conditions = matches::compile(at, &field, rule, scope.problems);
-        let outcome = action(at, &field, rule, &conditions, scope);
-        let (action, timeouts) = outcome.unwrap_or_else(|(inner, reason)| {
+        let conditions = matches::compile(at, &field, rule, scope.problems, findings);
+        let outcome = match filter::incompatible(rule.filters.as_deref()) {
+            Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
+            None => action(at, &field, rule, &conditions, scope, findings)
+                .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
+        };
+        let (action, timeouts) = outcome.unwrap_or_else(|(why, (inner, reason))| {
             let field = [&field, inner.as_str()].join(".");
             let reason = format!("{reason}; the rule answers 500");
+            findings.unaccepted(why, &field, &reason);
             scope.problems.error(at.located, field, reason);
             (respond(INVALID_ROUTE), Timeouts::default())
         });
@@ -157,6 +187,7 @@ fn action<'a>(
     rule: &HttpRouteRules,
     conditions: &[Match],
     scope: &mut Scope<'a, '_>,
+    findings: &mut Findings,
 ) -> Result<(Action, Timeouts), Fault> {
     for (name, there) in [
         ("retry", rule.retry.is_some()),
@@ -182,7 +213,7 @@ fn action<'a>(
         }
         return Ok((Action::Redirect { filters, redirect }, timeouts));
     }
-    let destinations = destination::compile(at, field, references, scope)?;
+    let destinations = destination::compile(at, field, references, scope, findings)?;
     if destinations
         .iter()
         .all(|destination| destination.weight == 0)

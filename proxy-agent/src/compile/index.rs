@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
+use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -43,6 +44,8 @@ pub(super) struct Index<'a> {
     pub services: ByKey<'a, At<'a, Service>>,
     pub slices: ByKey<'a, Vec<At<'a, EndpointSlice>>>,
     pub http_routes: Vec<At<'a, HttpRoute>>,
+    /// By the namespace that they open.
+    pub grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
     pub virtual_services: Vec<At<'a, istio::VirtualService>>,
     pub linkerd_services: ByKey<'a, At<'a, linkerd::Service>>,
     pub linkerd_routes: Vec<At<'a, linkerd::Route>>,
@@ -136,6 +139,9 @@ impl<'a> Index<'a> {
                 }
             }
             Object::HttpRoute(object) => self.http_routes.push(at(located, object, origin)),
+            Object::ReferenceGrant(object) => {
+                self.grants.entry(key.0).or_default().push(object);
+            }
             Object::VirtualService(object) => {
                 self.virtual_services.push(at(located, object, origin));
             }

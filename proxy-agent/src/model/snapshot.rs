@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Cluster, ClusterId, Listener, ObjectId, Place, Pod, Problem, RouteTable};
+use super::{Cluster, ClusterId, Listener, ObjectId, Place, Pod, Problem, RouteParent, RouteTable};
 
 /// Immutable result of compiling all objects. Workers read it, the reconciler diffs it into maps.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub objects: Vec<(ObjectId, Place)>,
     /// Objects of kinds that the agent does not read.
     pub unknown_kinds: Vec<(ObjectId, Place)>,
+    /// What became of each Gateway API route at each Service that it names as a parent.
+    pub route_parents: Vec<RouteParent>,
     /// What is wrong.
     pub problems: Vec<Problem>,
 }
@@ -45,6 +47,7 @@ impl Snapshot {
             pods: HashMap::new(),
             objects: Vec::new(),
             unknown_kinds: Vec::new(),
+            route_parents: Vec::new(),
             problems: Vec::new(),
         }
     }

@@ -130,6 +130,9 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "HTTPRoute", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::HttpRoute);
             }
+            ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
+                self.typed(id, value, prefix, Reject, Object::ReferenceGrant);
+            }
             ("networking.istio.io", "VirtualService", "v1" | "v1beta1" | "v1alpha3") => {
                 self.typed(id, value, prefix, Reject, Object::VirtualService);
             }
@@ -263,7 +266,7 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
 fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
         ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
-        ("gateway.networking.k8s.io", "HTTPRoute") => Some("v1, v1beta1"),
+        ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
         ("networking.istio.io", "VirtualService") => Some("v1, v1beta1, v1alpha3"),
         ("linkerd.io", "Service" | "Route") => Some("v1"),
         _ => None,

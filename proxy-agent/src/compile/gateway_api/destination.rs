@@ -2,10 +2,11 @@
 
 use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRulesBackendRefs};
 
-use super::{Fault, Scope, filter};
+use super::findings::Findings;
+use super::{Fault, Scope, filter, grant};
 use crate::compile::attach::{destination, no_such_port, tcp_port};
 use crate::compile::index::At;
-use crate::model::{ClusterId, PassReason, WeightedDestination};
+use crate::model::{ClusterId, ConditionReason, PassReason, WeightedDestination};
 
 /// Compiles the destinations of a rule. A reference that leads nowhere keeps its share, answers
 /// 500 for it, and is named; a malformed one fails the rule.
@@ -14,6 +15,7 @@ pub(super) fn compile<'a>(
     field: &str,
     references: &[HttpRouteRulesBackendRefs],
     scope: &mut Scope<'a, '_>,
+    findings: &mut Findings,
 ) -> Result<Vec<WeightedDestination>, Fault> {
     let mut destinations = Vec::new();
     for (index, reference) in references.iter().enumerate() {
@@ -31,8 +33,11 @@ pub(super) fn compile<'a>(
         })?;
         let filters = filter::of_destination(reference.filters.as_deref())
             .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
-        let resolved = resolve(at, reference, scope);
         let place = format!("{field}.{inner}");
+        let resolved = resolve(at, reference, scope).map_err(|(why, below, reason)| {
+            findings.unresolved(why, &format!("{place}.{below}"), &reason);
+            (below, reason)
+        });
         let destination = destination(resolved, &place, at.located, scope.problems);
         destinations.push(WeightedDestination {
             weight,
@@ -43,43 +48,53 @@ pub(super) fn compile<'a>(
     Ok(destinations)
 }
 
+/// Why a reference leads nowhere, its field and what is wrong with it.
+type Unresolved = (ConditionReason, &'static str, String);
+
 fn resolve(
     at: &At<'_, HttpRoute>,
     reference: &HttpRouteRulesBackendRefs,
     scope: &mut Scope<'_, '_>,
-) -> Result<ClusterId, (&'static str, String)> {
+) -> Result<ClusterId, Unresolved> {
+    use ConditionReason::{BackendNotFound, InvalidKind, RefNotPermitted};
     let (group, kind) = (
         reference.group.as_deref().unwrap_or_default(),
         reference.kind.as_deref().unwrap_or("Service"),
     );
     if !group.is_empty() || kind != "Service" {
         return Err((
+            InvalidKind,
             "kind",
             format!("found `{kind}` of group `{group}`, accepted: Service of the core group"),
         ));
     }
     let own = &*at.located.id.namespace;
     let namespace = reference.namespace.as_deref().unwrap_or(own);
-    if namespace != own {
-        let reason = format!(
-            "`{namespace}` is another namespace: needs a ReferenceGrant, which is not read yet"
-        );
-        return Err(("namespace", reason));
-    }
     let service = (namespace, reference.name.as_str());
+    let permitted = || grant::allows(scope.grants, &at.located.id.kind, own, service);
+    if namespace != own && !permitted() {
+        let reason = format!(
+            "no ReferenceGrant in namespace `{namespace}` allows this from namespace `{own}`"
+        );
+        return Err((RefNotPermitted, "namespace", reason));
+    }
     if scope.ports.get(service).is_none() {
-        return Err(("name", format!("no Service {namespace}/{}", reference.name)));
+        let reason = format!("no Service {namespace}/{}", reference.name);
+        return Err((BackendNotFound, "name", reason));
     }
     let Some(number) = reference.port else {
-        return Err(("port", "is missing: a Service needs it".to_owned()));
+        let reason = "is missing: a Service needs it".to_owned();
+        return Err((BackendNotFound, "port", reason));
     };
     let port = u16::try_from(number).ok();
     let port = port.and_then(|number| tcp_port(scope.ports, service, number));
     let Some(port) = port else {
-        return Err(("port", no_such_port(service, number.into(), scope.ports)));
+        let reason = no_such_port(service, number.into(), scope.ports);
+        return Err((BackendNotFound, "port", reason));
     };
     if port.pass == Some(PassReason::ExternalName) {
         return Err((
+            BackendNotFound,
             "name",
             "is an ExternalName Service, which has no endpoints".to_owned(),
         ));

@@ -40,14 +40,18 @@ pub(super) fn compile(
         add(&mut compiled, filter, conditions)
             .map_err(|(inner, reason)| (format!("{field}.{inner}"), reason))?;
     }
-    if compiled.redirect.is_some()
-        && (compiled.filters.rewrite_path.is_some() || compiled.filters.rewrite_authority.is_some())
-    {
-        let reason = "found both RequestRedirect and URLRewrite, accepted: one of them".to_owned();
-        return Err(("filters".to_owned(), reason));
-    }
     host_as_authority(&mut compiled.filters);
     Ok(compiled)
+}
+
+/// Names filters of a rule that exclude each other.
+pub(super) fn incompatible(filters: Option<&[HttpRouteRulesFilters]>) -> Option<Fault> {
+    use HttpRouteRulesFiltersType::{RequestRedirect, UrlRewrite};
+    let mut types = filters.into_iter().flatten().map(|filter| &filter.r#type);
+    let both =
+        types.clone().any(|one| *one == RequestRedirect) && types.any(|one| *one == UrlRewrite);
+    let reason = "found both RequestRedirect and URLRewrite, accepted: one of them";
+    both.then(|| ("filters".to_owned(), reason.to_owned()))
 }
 
 /// Compiles the filters of one destination: header modifiers.

@@ -10,10 +10,11 @@ use gateway_api::apis::experimental::httproutes::{
 use http::Method;
 
 use super::Fault;
+use super::findings::Findings;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
-use crate::model::{HeaderMatch, Match, PathMatch, QueryMatch};
+use crate::model::{ConditionReason, HeaderMatch, Match, PathMatch, QueryMatch};
 
 /// The alternatives of a rule. One that cannot be compiled is left out and named: what it would
 /// have matched cannot be told.
@@ -22,6 +23,7 @@ pub(super) fn compile(
     field: &str,
     rule: &HttpRouteRules,
     problems: &mut Problems,
+    findings: &mut Findings,
 ) -> Vec<Match> {
     let matches = rule.matches.as_deref().unwrap_or_default();
     if matches.is_empty() {
@@ -33,11 +35,9 @@ pub(super) fn compile(
             Ok(conditions) => compiled.push(conditions),
             Err((inner, reason)) => {
                 let field = format!("{field}.matches[{index}].{inner}");
-                problems.error(
-                    at.located,
-                    field,
-                    format!("{reason}; the match is left out"),
-                );
+                let reason = format!("{reason}; the match is left out");
+                findings.unaccepted(ConditionReason::UnsupportedValue, &field, &reason);
+                problems.error(at.located, field, reason);
             }
         }
     }

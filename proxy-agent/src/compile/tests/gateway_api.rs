@@ -206,7 +206,7 @@ fn faults_of_references_are_named_with_their_field() {
         (
             "{name: b, namespace: other, port: 80}",
             "namespace",
-            "`other` is another namespace: needs a ReferenceGrant, which is not read yet",
+            "no ReferenceGrant in namespace `other` allows this from namespace `ns`",
         ),
     ] {
         let snapshot = with_rules(&format!("{{backendRefs: [{reference}]}}"));
