@@ -7,6 +7,7 @@ mod filter;
 mod findings;
 mod grant;
 mod matches;
+mod policy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use super::duration::gep2257;
 use super::index::{At, Index};
 use super::problems::Problems;
 use super::service::Ports;
-use crate::model::{Action, ConditionReason, Match, RouteParent, Rule, Timeouts};
+use crate::model::{Action, ConditionReason, Match, Policies, RouteParent, Rule, Timeouts};
 
 /// What rules are compiled against.
 pub(super) struct Scope<'a, 's> {
@@ -152,25 +153,24 @@ fn rules<'a>(
         let conditions = matches::compile(at, &field, rule, scope.problems, findings);
         let outcome = match filter::incompatible(rule.filters.as_deref()) {
             Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
-            None => action(at, &field, rule, &conditions, scope, findings)
+            None => carried_out(at, index, rule, &conditions, scope, findings)
                 .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
         };
-        let (action, timeouts) = outcome.unwrap_or_else(|(why, (inner, reason))| {
+        let carried_out = outcome.unwrap_or_else(|(why, (inner, reason))| {
             let field = [&field, inner.as_str()].join(".");
             let reason = format!("{reason}; the rule answers 500");
             findings.unaccepted(why, &field, &reason);
             scope.problems.error(at.located, field, reason);
-            (respond(INVALID_ROUTE), Timeouts::default())
+            CarriedOut::alone(respond(INVALID_ROUTE))
         });
-        let action = Arc::new(action);
         compiled.extend(conditions.into_iter().map(|conditions| PortRule {
             rule: Rule {
                 object: Some(Arc::clone(&object)),
                 field: Arc::clone(&field),
                 conditions,
-                action: Arc::clone(&action),
-                timeouts,
-                policies: None,
+                action: Arc::clone(&carried_out.action),
+                timeouts: carried_out.timeouts,
+                policies: carried_out.policies.clone(),
             },
             port: None,
         }));
@@ -181,37 +181,72 @@ fn rules<'a>(
 /// A field below the rule and what is wrong with it.
 type Fault = (String, String);
 
-fn action<'a>(
+/// What a rule does, whichever of its alternatives matched.
+struct CarriedOut {
+    action: Arc<Action>,
+    timeouts: Timeouts,
+    policies: Option<Arc<Policies>>,
+}
+
+impl CarriedOut {
+    fn alone(action: Action) -> Self {
+        Self {
+            action: Arc::new(action),
+            timeouts: Timeouts::default(),
+            policies: None,
+        }
+    }
+}
+
+fn carried_out<'a>(
     at: &At<'a, HttpRoute>,
-    field: &str,
+    position: usize,
     rule: &HttpRouteRules,
     conditions: &[Match],
     scope: &mut Scope<'a, '_>,
     findings: &mut Findings,
-) -> Result<(Action, Timeouts), Fault> {
-    for (name, there) in [
-        ("retry", rule.retry.is_some()),
-        ("sessionPersistence", rule.session_persistence.is_some()),
-    ] {
-        if there {
-            return Err((
-                name.to_owned(),
-                "is not supported by this version".to_owned(),
-            ));
-        }
-    }
-    let timeouts = rule
-        .timeouts
-        .as_ref()
-        .map_or(Ok(Timeouts::default()), timeouts)?;
-    let RuleFilters { filters, redirect } = filter::compile(rule.filters.as_deref(), conditions)?;
+) -> Result<CarriedOut, Fault> {
+    let field = format!("spec.rules[{position}]");
+    let timeouts = rule.timeouts.as_ref().map(timeouts).transpose()?;
+    let retry = rule.retry.as_ref().map(policy::retry).transpose()?;
+    let session = rule.session_persistence.as_ref();
+    let session = session
+        .map(|from| policy::session(at, position, from))
+        .transpose()?;
+    let filters = filter::compile(rule.filters.as_deref(), conditions)?;
+    let policies = Policies {
+        retry: retry.filter(|retry| retry.attempts > 0),
+        mirrors: policy::mirrors(at, &field, &filters.mirrors, scope, findings)?,
+        cors: filters.cors.clone(),
+        session,
+        ..Policies::default()
+    };
+    let action = action(at, &field, rule, filters, scope, findings)?;
+    Ok(CarriedOut {
+        action: Arc::new(action),
+        timeouts: timeouts.unwrap_or_default(),
+        policies: (!policies.is_empty()).then(|| Arc::new(policies)),
+    })
+}
+
+fn action<'a>(
+    at: &At<'a, HttpRoute>,
+    field: &str,
+    rule: &HttpRouteRules,
+    filters: RuleFilters<'_>,
+    scope: &mut Scope<'a, '_>,
+    findings: &mut Findings,
+) -> Result<Action, Fault> {
+    let RuleFilters {
+        filters, redirect, ..
+    } = filters;
     let references = rule.backend_refs.as_deref().unwrap_or_default();
     if let Some(redirect) = redirect {
         if !references.is_empty() {
             let reason = "a rule with a RequestRedirect has no destinations".to_owned();
             return Err(("backendRefs".to_owned(), reason));
         }
-        return Ok((Action::Redirect { filters, redirect }, timeouts));
+        return Ok(Action::Redirect { filters, redirect });
     }
     let destinations = destination::compile(at, field, references, scope, findings)?;
     if destinations
@@ -222,15 +257,12 @@ fn action<'a>(
         scope
             .problems
             .warning(at.located, format!("{field}.backendRefs"), reason);
-        return Ok((respond(NO_DESTINATION), timeouts));
+        return Ok(respond(NO_DESTINATION));
     }
-    Ok((
-        Action::Forward {
-            filters,
-            destinations,
-        },
-        timeouts,
-    ))
+    Ok(Action::Forward {
+        filters,
+        destinations,
+    })
 }
 
 fn timeouts(timeouts: &HttpRouteRulesTimeouts) -> Result<Timeouts, Fault> {

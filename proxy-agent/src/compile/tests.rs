@@ -4,6 +4,7 @@ mod capture;
 mod gateway_api;
 mod istio;
 mod linkerd;
+mod policies;
 mod route_parents;
 mod service;
 mod stable;
