@@ -190,7 +190,9 @@ impl Agent {
             };
             tokio::spawn(capture.run(snapshots, stop_capture.clone()))
         };
-        let settled = arrival.settle(&root, &kernel, &proxy, start_capture).await?;
+        let settled = arrival
+            .settle(&root, &kernel, &proxy, start_capture)
+            .await?;
         phase.set(State::Serving);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
         let agent = Self {
@@ -297,11 +299,7 @@ impl Signals {
     }
 }
 
-fn load_kernel(
-    args: &RunArgs,
-    around: &Surroundings,
-    claim: &Claim,
-) -> Result<Arc<Kernel>, Error> {
+fn load_kernel(args: &RunArgs, around: &Surroundings, claim: &Claim) -> Result<Arc<Kernel>, Error> {
     let options = LoadOptions {
         object: args.bpf_object.clone(),
         log_level: LevelFilter::current(),

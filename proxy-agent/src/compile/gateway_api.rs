@@ -1,4 +1,4 @@
-//! Gateway API's HTTPRoute with Services as parents (GAMMA).
+//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA).
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -6,12 +6,14 @@ mod destination;
 mod filter;
 mod findings;
 mod grant;
+mod grpc;
 mod matches;
 mod policy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
 use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
@@ -39,50 +41,69 @@ pub(super) struct Scope<'a, 's> {
     pub problems: &'s mut Problems,
 }
 
-/// Compiles every HTTPRoute that has a Service as its parent: its rules for each Service, and what
-/// became of it there.
+/// Compiles every HTTPRoute and GRPCRoute that has a Service as its parent: its rules for each
+/// Service, and what became of it there.
 pub(super) fn compile<'a>(
     index: &'a Index<'a>,
     scope: &mut Scope<'a, '_>,
 ) -> (Vec<Attachment<'a>>, Vec<RouteParent>) {
-    let (mut attachments, mut route_parents) = (Vec::new(), Vec::new());
-    for at in &index.http_routes {
-        let parents = parents(at, scope);
-        if parents.is_empty() {
-            continue;
-        }
-        if at
-            .object
-            .spec
-            .hostnames
-            .as_ref()
-            .is_some_and(|names| !names.is_empty())
-        {
-            let reason = "ignored: a route of a Service applies whatever the host";
-            scope.problems.warning(at.located, "spec.hostnames", reason);
-        }
-        let mut findings = Findings::default();
-        let rules = rules(at, scope, &mut findings);
-        let mut taken = Vec::new();
-        for (parent, attached) in parents {
-            if let Ok((service, port)) = attached
-                && !taken.contains(&(service, port))
-            {
-                taken.push((service, port));
-                attachments.push(Attachment {
-                    located: at.located,
-                    dialect: Dialect::GatewayApi,
-                    service,
-                    port,
-                    clients: (service.0 != &*at.located.id.namespace)
-                        .then(|| Arc::clone(&at.located.id.namespace)),
-                    rules: Arc::clone(&rules),
-                });
-            }
-            route_parents.push(findings.at_parent(at, parent, attached.err()));
-        }
+    let mut compiled = (Vec::new(), Vec::new());
+    for (at, matches) in &index.grpc_routes {
+        route(at, Matches::Grpc(matches), scope, &mut compiled);
     }
-    (attachments, route_parents)
+    for at in &index.http_routes {
+        route(at, Matches::Http, scope, &mut compiled);
+    }
+    compiled
+}
+
+/// Where the matches of a route's rules stand.
+#[derive(Clone, Copy, Debug)]
+enum Matches<'a> {
+    /// In the rules.
+    Http,
+    /// Beside them, one list for each.
+    Grpc(&'a [Vec<GrpcRouteRulesMatches>]),
+}
+
+fn route<'a>(
+    at: &'a At<'a, HttpRoute>,
+    matches: Matches<'a>,
+    scope: &mut Scope<'a, '_>,
+    (attachments, route_parents): &mut (Vec<Attachment<'a>>, Vec<RouteParent>),
+) {
+    let parents = parents(at, scope);
+    if parents.is_empty() {
+        return;
+    }
+    let hostnames = at.object.spec.hostnames.as_deref().unwrap_or_default();
+    if !hostnames.is_empty() {
+        let reason = "ignored: a route of a Service applies whatever the host";
+        scope.problems.warning(at.located, "spec.hostnames", reason);
+    }
+    let mut findings = Findings::default();
+    let rules = rules(at, matches, scope, &mut findings);
+    let mut taken = Vec::new();
+    for (parent, attached) in parents {
+        if let Ok((service, port)) = attached
+            && !taken.contains(&(service, port))
+        {
+            taken.push((service, port));
+            attachments.push(Attachment {
+                located: at.located,
+                dialect: match matches {
+                    Matches::Http => Dialect::HttpRoute,
+                    Matches::Grpc(_) => Dialect::GrpcRoute,
+                },
+                service,
+                port,
+                clients: (service.0 != &*at.located.id.namespace)
+                    .then(|| Arc::clone(&at.located.id.namespace)),
+                rules: Arc::clone(&rules),
+            });
+        }
+        route_parents.push(findings.at_parent(at, parent, attached.err()));
+    }
 }
 
 /// A parent, and the Service and the port, where one is named, that the route attaches to there;
@@ -143,6 +164,7 @@ fn attach<'a>(
 
 fn rules<'a>(
     at: &At<'a, HttpRoute>,
+    matches: Matches<'_>,
     scope: &mut Scope<'a, '_>,
     findings: &mut Findings,
 ) -> Arc<[PortRule]> {
@@ -150,7 +172,12 @@ fn rules<'a>(
     let mut compiled = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
         let field: Arc<str> = format!("spec.rules[{index}]").into();
-        let conditions = matches::compile(at, &field, rule, scope.problems, findings);
+        let alternatives = match matches {
+            Matches::Http => matches::of_http(rule),
+            Matches::Grpc(all) => matches::of_grpc(all.get(index).map(Vec::as_slice)),
+        };
+        let alternatives = matches::named(at, &field, alternatives, scope.problems, findings);
+        let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
         let outcome = match filter::incompatible(rule.filters.as_deref()) {
             Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
             None => carried_out(at, index, rule, &conditions, scope, findings)
@@ -163,17 +190,22 @@ fn rules<'a>(
             scope.problems.error(at.located, field, reason);
             CarriedOut::alone(respond(INVALID_ROUTE))
         });
-        compiled.extend(conditions.into_iter().map(|conditions| PortRule {
-            rule: Rule {
-                object: Some(Arc::clone(&object)),
-                field: Arc::clone(&field),
-                conditions,
-                action: Arc::clone(&carried_out.action),
-                timeouts: carried_out.timeouts,
-                policies: carried_out.policies.clone(),
-            },
-            port: None,
-        }));
+        compiled.extend(
+            alternatives
+                .into_iter()
+                .map(|(conditions, named)| PortRule {
+                    rule: Rule {
+                        object: Some(Arc::clone(&object)),
+                        field: Arc::clone(&field),
+                        conditions,
+                        action: Arc::clone(&carried_out.action),
+                        timeouts: carried_out.timeouts,
+                        policies: carried_out.policies.clone(),
+                    },
+                    port: None,
+                    named,
+                }),
+        );
     }
     compiled.into()
 }
@@ -202,7 +234,7 @@ fn carried_out<'a>(
     at: &At<'a, HttpRoute>,
     position: usize,
     rule: &HttpRouteRules,
-    conditions: &[Match],
+    conditions: &[&Match],
     scope: &mut Scope<'a, '_>,
     findings: &mut Findings,
 ) -> Result<CarriedOut, Fault> {

@@ -2,6 +2,7 @@
 
 mod capture;
 mod gateway_api;
+mod grpc;
 mod istio;
 mod linkerd;
 mod policies;

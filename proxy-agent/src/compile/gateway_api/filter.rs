@@ -28,7 +28,7 @@ pub(super) struct RuleFilters<'f> {
 /// Compiles the filters of a rule. An unknown one fails the rule: it must not be ignored.
 pub(super) fn compile<'f>(
     filters: Option<&'f [HttpRouteRulesFilters]>,
-    conditions: &[Match],
+    conditions: &[&Match],
 ) -> Result<RuleFilters<'f>, Fault> {
     let mut compiled = RuleFilters::default();
     let filters = filters.unwrap_or_default();
@@ -96,7 +96,7 @@ fn same_shape<From: Serialize, To: DeserializeOwned>(from: &From) -> serde_json:
 fn add(
     compiled: &mut RuleFilters<'_>,
     filter: &HttpRouteRulesFilters,
-    conditions: &[Match],
+    conditions: &[&Match],
 ) -> Result<(), Fault> {
     use HttpRouteRulesFiltersType as Type;
     match filter.r#type {
@@ -183,7 +183,7 @@ fn response_headers(
 
 fn redirect(
     from: &HttpRouteRulesFiltersRequestRedirect,
-    conditions: &[Match],
+    conditions: &[&Match],
 ) -> Result<Redirect, Fault> {
     use HttpRouteRulesFiltersRequestRedirectScheme::{Http, Https};
     let code = from.status_code.unwrap_or(302);
@@ -224,7 +224,7 @@ fn redirect(
 
 fn rewrite(
     from: &HttpRouteRulesFiltersUrlRewrite,
-    conditions: &[Match],
+    conditions: &[&Match],
     filters: &mut Filters,
 ) -> Result<(), Fault> {
     if let Some(hostname) = &from.hostname {
@@ -244,9 +244,9 @@ fn rewrite(
 fn path_rewrite(
     full: Option<&str>,
     prefix: Option<&str>,
-    conditions: &[Match],
+    conditions: &[&Match],
 ) -> Result<PathRewrite, Fault> {
-    let is_prefix = |one: &Match| matches!(one.path, Some(PathMatch::ElementPrefix(_)));
+    let is_prefix = |one: &&Match| matches!(one.path, Some(PathMatch::ElementPrefix(_)));
     match (full, prefix) {
         (Some(path), None) => Ok(PathRewrite::Full(path.into())),
         (None, Some(_)) if !conditions.iter().all(is_prefix) => {
