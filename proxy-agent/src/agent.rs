@@ -148,9 +148,7 @@ impl Agent {
     /// before a hook sends them anything, and pods are enrolled last. Where another agent serves
     /// the node, it goes on until all of that is done.
     async fn start(args: RunArgs) -> Result<(Self, CaptureTask), Error> {
-        if let Err(error) = net::raise_nofile() {
-            tracing::warn!(%error, "the limit on open files stays low");
-        }
+        raise_limits();
         let root = find_root(args.cgroup_root.as_deref())?;
         let entrance = handover::enter(&args, &root).await?;
         let surroundings = look_around(&root)?;
@@ -160,14 +158,13 @@ impl Agent {
         let mut sources = Sources::start(&args).await?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
         let proxy = start_proxy(&args, &kernel, &traffic, &snapshots)?;
-        let capture_status = CaptureStatus::default();
         let parts = Arc::new(Parts {
             started: Instant::now(),
             args: args.clone(),
             root: root.clone(),
             kernel: Arc::clone(&kernel),
             traffic,
-            capture: capture_status.clone(),
+            capture: CaptureStatus::default(),
             snapshots: snapshots.clone(),
             sources: sources.statuses(),
             phase: phase.clone(),
@@ -186,7 +183,7 @@ impl Agent {
                 surroundings,
                 enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
                 serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
-                status: capture_status,
+                status: parts.capture.clone(),
                 inherited,
             };
             tokio::spawn(capture.run(snapshots, stop_capture.clone()))
@@ -357,6 +354,12 @@ fn random_seed() -> Result<u64, Error> {
         source,
     })?;
     Ok(u64::from_ne_bytes(seed))
+}
+
+fn raise_limits() {
+    if let Err(error) = net::raise_nofile() {
+        tracing::warn!(%error, "the limit on open files stays low");
+    }
 }
 
 fn look_around(root: &Path) -> Result<Surroundings, Error> {
