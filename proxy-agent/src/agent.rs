@@ -134,6 +134,8 @@ struct Agent {
     surface: Surface,
     giving: Giving,
     drain_timeout: Duration,
+    /// What is written to the API server; it ends with `stop_capture`, for others to go on.
+    reports: Option<JoinHandle<()>>,
     lock: RootLock,
 }
 
@@ -167,9 +169,10 @@ impl Agent {
         let read = sources.first_sync(&publish, &kernel, arrival.patience());
         arrival.check(read.await)?;
         let stop_rest = CancellationToken::new();
+        let stop_capture = CancellationToken::new();
+        let reports = build::spawn_reports(sources.cluster(), &parts, &stop_capture);
         tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
         build::spawn_upkeep(&parts, &stop_rest);
-        let stop_capture = CancellationToken::new();
         let start_capture = |inherited| {
             let capture = Capture {
                 root: root.clone(),
@@ -194,6 +197,7 @@ impl Agent {
             surface: settled.surface,
             giving: settled.giving,
             drain_timeout: args.drain_timeout,
+            reports,
             lock: settled.lock,
         };
         Ok((agent, settled.capture))
@@ -208,6 +212,7 @@ impl Agent {
         self.end_capture(capture).await;
         let drained = timeout(self.drain_timeout, self.proxy.drain()).await;
         self.stop_rest.cancel();
+        build::end_reports(self.reports).await;
         self.surface.close().await;
         drained.is_ok()
     }
@@ -242,6 +247,7 @@ impl Agent {
             }
         };
         self.stop_rest.cancel();
+        build::end_reports(self.reports).await;
         tracing::info!(drained, "nothing is left to do here");
         if !asked {
             signals.next().await;

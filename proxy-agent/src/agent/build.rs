@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proxy_ebpf::Settings;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
@@ -18,6 +19,7 @@ use crate::cli::{RunArgs, UnknownPods};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
 use crate::proxy::{self, Proxy};
+use crate::report::{Cluster, Identity, Report};
 
 use super::assemble::Parts;
 use super::handover::{self, Claim};
@@ -96,6 +98,30 @@ fn random_seed() -> Result<u64, Error> {
         source,
     })?;
     Ok(u64::from_ne_bytes(seed))
+}
+
+/// Writes to the API server where there is one, until `stop`.
+pub(super) fn spawn_reports(
+    cluster: Option<Cluster>,
+    parts: &Parts,
+    stop: &CancellationToken,
+) -> Option<JoinHandle<()>> {
+    let report = Report {
+        cluster: cluster?,
+        snapshots: parts.snapshots.clone(),
+        capture: parts.capture.clone(),
+        identity: Identity::of(&parts.args.node_name),
+    };
+    Some(tokio::spawn(report.run(stop.clone())))
+}
+
+/// Waits until the office of the one that writes for all is given up, if this agent has it.
+pub(super) async fn end_reports(reports: Option<JoinHandle<()>>) {
+    if let Some(reports) = reports
+        && let Err(error) = reports.await
+    {
+        tracing::error!(%error, "what is written to the API server did not end in order");
+    }
 }
 
 /// Starts the tasks that only watch over the others.
