@@ -17,6 +17,7 @@ mod demo;
 mod e2e;
 mod image;
 mod manifests;
+mod privileges;
 mod setup;
 mod test;
 mod tidy;
@@ -60,6 +61,8 @@ enum Verb {
     Chart(chart::Args),
     /// Renders deploy/manifests from the chart.
     Manifests(manifests::Args),
+    /// Takes each capability, host path and rule of the chart away, on a real cluster.
+    Privileges(privileges::Args),
     /// Checks layers, doors of foreign crates, and the form of files.
     Tidy(tidy::Args),
 }
@@ -88,6 +91,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Bench(args) => bench::run(&args),
         Verb::Chart(args) => chart::run(&args),
         Verb::Manifests(args) => manifests::run(&args),
+        Verb::Privileges(args) => privileges::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
     }
 }
