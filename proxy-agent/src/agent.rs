@@ -135,7 +135,7 @@ impl Agent {
         })?;
         let kernel = load_kernel(&args, &surroundings)?;
         let traffic = Arc::new(Traffic::new());
-        let mut sources = Sources::start(&args)?;
+        let mut sources = Sources::start(&args).await?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
         let proxy = start_proxy(&args, &kernel, &traffic, &snapshots)?;
         let capture_status = CaptureStatus::default();

@@ -117,6 +117,26 @@ pub struct SourceStatus {
     pub last_change_ms: u64,
     /// What ails it now, e.g. a directory that is gone; empty if nothing.
     pub trouble: String,
+    /// How each kind fares; empty for sources that do not follow kinds one by one.
+    #[serde(default)]
+    pub kinds: Vec<KindStatus>,
+}
+
+/// One kind of a source.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct KindStatus {
+    /// Kind and group, as in `HTTPRoute.gateway.networking.k8s.io`.
+    pub kind: String,
+    /// `synced`, `syncing`, `absent`, `forbidden` or `lost`.
+    pub state: String,
+    /// The version that is read; empty if none is.
+    pub version: String,
+    /// Objects known of it.
+    pub objects: usize,
+    /// Age of the state.
+    pub since_ms: u64,
+    /// Why it is not synced; empty if there is nothing to say.
+    pub detail: String,
 }
 
 /// One pod.

@@ -17,10 +17,10 @@ use crate::metrics::traffic::Traffic;
 use crate::model::{
     Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, RouteTable, Severity, Snapshot,
 };
-use crate::objects::ObjectSet;
+use crate::objects::{KindState, ObjectSet};
 use crate::status::{
-    BpfStatus, EndpointStatus, Explanation, Overview, PodStatus, ProgramStatus, RouteStatus,
-    ServiceStatus, SourceStatus, Status, TrafficStatus,
+    BpfStatus, EndpointStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
+    RouteStatus, ServiceStatus, SourceStatus, Status, TrafficStatus,
 };
 
 use super::STALE_AFTER;
@@ -230,6 +230,18 @@ fn source(set: &ObjectSet) -> SourceStatus {
         objects: set.objects.len(),
         last_change_ms: age(set.changed),
         trouble: set.trouble.clone(),
+        kinds: set.kinds.iter().map(kind).collect(),
+    }
+}
+
+fn kind(kind: &KindState) -> KindStatus {
+    KindStatus {
+        kind: kind.kind.to_string(),
+        state: kind.phase.name().to_owned(),
+        version: kind.version.to_owned(),
+        objects: kind.objects,
+        since_ms: age(kind.since),
+        detail: kind.detail.clone(),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::compile::{Compiler, Options};
 use crate::model::{ListenerVerdict, Severity, Snapshot};
 use crate::objects::ObjectSet;
 use crate::source::file::{self, FileSource};
+use crate::source::kubernetes::{self, KubernetesSource, Timing};
 
 /// How long the start waits for the first read before it goes on and says in `status` what is
 /// missing.
@@ -30,6 +31,9 @@ pub enum Error {
     /// A directory cannot be watched.
     #[error(transparent)]
     File(#[from] file::Error),
+    /// The API server cannot be asked.
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::Error),
 }
 
 /// The running sources and the compiler that turns what they hold into snapshots.
@@ -44,13 +48,22 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Starts every source on the current runtime.
-    pub(super) fn start(args: &RunArgs) -> Result<Self, Error> {
+    pub(super) async fn start(args: &RunArgs) -> Result<Self, Error> {
         let mut sets = Vec::new();
         for source in &args.sources {
-            let SourceArg::File(directory) = source;
-            let source = file::watch(directory.clone())?;
-            sets.push(source.sets());
-            tokio::spawn(run(source));
+            match source {
+                SourceArg::File(directory) => {
+                    let source = file::watch(directory.clone())?;
+                    sets.push(source.sets());
+                    tokio::spawn(run_file(source));
+                }
+                SourceArg::Kubernetes => {
+                    let client = kubernetes::client(kubernetes::config().await?)?;
+                    let source = KubernetesSource::new(client, &args.node_name, Timing::default());
+                    sets.push(source.sets());
+                    tokio::spawn(run_kubernetes(source));
+                }
+            }
         }
         Ok(Self {
             sets,
@@ -170,7 +183,13 @@ fn unserved(snapshot: &Snapshot) -> impl Iterator<Item = (String, Severity)> {
 }
 
 /// Follows a source for as long as the agent runs.
-async fn run(source: FileSource) {
+async fn run_file(source: FileSource) {
+    let error = source.run().await;
+    tracing::error!(%error, "a source has ended; its last objects stay in force");
+}
+
+/// Follows the API server for as long as the agent runs.
+async fn run_kubernetes(source: KubernetesSource) {
     let error = source.run().await;
     tracing::error!(%error, "a source has ended; its last objects stay in force");
 }

@@ -34,7 +34,7 @@ fn overview_of_a_node_in_trouble() -> Overview {
                 synced: true,
                 objects: 12,
                 last_change_ms: 61_000,
-                trouble: String::new(),
+                ..SourceStatus::default()
             },
             SourceStatus {
                 name: "file:/gone".into(),

@@ -29,7 +29,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper_util", &["admin", "client", "proxy"]),
     ("notify", &["source"]),
     ("gateway_api", &["compile", "objects"]),
-    ("k8s_openapi", &["compile", "objects", "source"]),
+    ("k8s_openapi", &["compile", "objects", "report", "source"]),
+    ("kube", &["report", "source"]),
     ("prometheus_client", &["metrics"]),
 ];
 

@@ -24,7 +24,7 @@ fn status() -> Status {
                 synced: true,
                 objects: 12,
                 last_change_ms: 2_500,
-                trouble: String::new(),
+                ..SourceStatus::default()
             }],
             pods_captured: 2,
             pods_not_captured: 1,
