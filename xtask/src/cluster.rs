@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use proxy_e2e::cluster::Cluster;
 
 use crate::setup;
@@ -73,15 +73,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 .iter()
                 .try_for_each(|archive| cluster.load(archive))
         }
-        Verb::Kubectl { arguments } => run_command(attach()?.client("kubectl").args(arguments)),
-        Verb::Helm { arguments } => run_command(attach()?.client("helm").args(arguments)),
+        Verb::Kubectl { arguments } => pass(attach()?.client("kubectl").args(arguments)),
+        Verb::Helm { arguments } => pass(attach()?.client("helm").args(arguments)),
         Verb::Node { number, command } => {
             let (program, arguments) = command.split_first().context("a command is missing")?;
             let mut command = Command::new(program);
             command.args(arguments);
-            run_command(&mut attach()?.on_node(*number, command)?)
+            pass(&mut attach()?.on_node(*number, command)?)
         }
     }
+}
+
+/// Runs a command that speaks for itself when it fails.
+fn pass(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("start {command:?}"))?;
+    ensure!(status.success(), "the command ended with {status}");
+    Ok(())
 }
 
 fn up(args: &Args, nodes: u8) -> Result<()> {
@@ -93,7 +102,7 @@ fn up(args: &Args, nodes: u8) -> Result<()> {
     let begun = Instant::now();
     let cluster = Cluster::up(&args.folder, nodes)?.keep();
     println!(
-        "cluster: ready in {:.0?}; its processes hold {} MiB",
+        "cluster: ready in {:.0?}; its processes hold {} MiB of their own",
         begun.elapsed(),
         cluster.memory_kib()? / 1_024
     );

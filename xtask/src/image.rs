@@ -128,6 +128,6 @@ mod tests {
             "/lib64/ld-linux-x86-64.so.2",
         ];
         assert_eq!(parse_ldd(listing), expected.map(PathBuf::from));
-        assert_eq!(parse_ldd("\tstatically linked\n"), [PathBuf::new(); 0]);
+        assert!(parse_ldd("\tstatically linked\n").is_empty());
     }
 }

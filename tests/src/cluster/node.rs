@@ -246,7 +246,7 @@ impl Node {
             .arg(include_str!("../../cluster/node/init.sh"))
             .arg("init")
             .arg(self.groups.path())
-            .arg(&ready);
+            .arg(self.folder());
         let log = File::create(self.folder().join("init.log")).context("create a log")?;
         unshare
             .stdin(Stdio::null())

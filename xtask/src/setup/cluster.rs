@@ -5,20 +5,22 @@
 //! bytes. A part is built once per machine into a folder of the cache that is named after all that
 //! goes into it; target/cluster links to what this checkout uses. It starts nothing.
 
+mod go;
+
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use go::{Go, TAGS, TEST};
+
 use super::apt;
 use crate::image::Image;
-use crate::tools;
-use crate::workspace::{answer, root, run, target};
+use crate::workspace::{root, target};
 
 /// Where parts are kept, if not in the user's cache folder.
 const CACHE: &str = "PROXY_AGENT_CLUSTER_CACHE";
@@ -33,9 +35,6 @@ const DEBIAN: &[&str] = &[
     "openssl",
     "runc",
 ];
-
-/// Leaves out the snapshotters that need a file system of their own.
-const TAGS: &str = "no_btrfs no_zfs no_devmapper";
 
 /// One folder of tests/cluster/go.
 struct Part {
@@ -112,15 +111,10 @@ const PARTS: &[Part] = &[
     },
 ];
 
-/// Stands for the package of a folder that is built as a test program.
-const TEST: &str = "(test)";
-
 /// Brings what `cargo xtask cluster` needs.
 pub(super) fn run_all() -> Result<()> {
     apt(DEBIAN)?;
-    let go = Go {
-        program: tools::go()?,
-    };
+    let go = Go::find()?;
     let cache = cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
     let links = target("cluster");
@@ -181,81 +175,6 @@ impl Part {
         }
         Ok(short(hash))
     }
-}
-
-/// A Go that is new enough.
-struct Go {
-    program: PathBuf,
-}
-
-impl Go {
-    fn command(&self, source: &Path) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .current_dir(source)
-            .env("CGO_ENABLED", "0")
-            .env("GOFLAGS", "-trimpath -buildvcs=false")
-            .env("GOWORK", "off");
-        command
-    }
-
-    fn build(&self, source: &Path, package: &str, program: &Path) -> Result<()> {
-        let mut go = self.command(source);
-        if package == TEST {
-            go.args(["test", "-c", "-o"]).arg(program).arg(".");
-        } else {
-            go.args(["build", "-tags", TAGS, "-ldflags"])
-                .arg(linker_flags(&fs::read_to_string(source.join("go.mod"))?))
-                .arg("-o")
-                .arg(program)
-                .arg(package);
-        }
-        run(&mut go)
-    }
-
-    fn module(&self, source: &Path, module: &str) -> Result<PathBuf> {
-        let mut go = self.command(source);
-        let folder = answer(go.args(["list", "-m", "-f", "{{.Dir}}", module]));
-        folder
-            .filter(|folder| !folder.is_empty())
-            .map(PathBuf::from)
-            .with_context(|| format!("the module {module} is not there"))
-    }
-
-    fn copy_crds(&self, source: &Path, to: &Path) -> Result<()> {
-        let module = self.module(source, "sigs.k8s.io/gateway-api")?;
-        for channel in ["standard", "experimental"] {
-            let from = module.join("config/crd").join(channel);
-            let to = to.join(channel);
-            fs::create_dir_all(&to)?;
-            for file in fs::read_dir(&from).with_context(|| format!("read {}", from.display()))? {
-                let file = file?;
-                // Read and written: a module's files are read-only, and a copy would be so too.
-                fs::write(to.join(file.file_name()), fs::read(file.path())?)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// No debug information, and Kubernetes' own version where it is to be shown.
-fn linker_flags(go_mod: &str) -> String {
-    let version = go_mod
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
-    let Some(version) = version.and_then(|rest| rest.split(' ').next()) else {
-        return "-s -w".to_owned();
-    };
-    let (major, rest) = version.split_once('.').unwrap_or((version, ""));
-    let minor = rest.split('.').next().unwrap_or_default();
-    let set = |name: &str, value: &str| format!("-X k8s.io/component-base/version.{name}={value}");
-    [
-        "-s -w".to_owned(),
-        set("gitVersion", &format!("v{version}")),
-        set("gitMajor", major),
-        set("gitMinor", minor),
-    ]
-    .join(" ")
 }
 
 /// The folder with the images that every node gets.
@@ -347,18 +266,4 @@ fn short(hash: Sha256) -> String {
         .take(6)
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kubernetes_is_told_its_version() {
-        let flags = linker_flags("require (\n\tk8s.io/kubernetes v1.36.1\n)\n");
-
-        assert!(flags.contains("gitVersion=v1.36.1"), "{flags}");
-        assert!(flags.contains("gitMinor=36"), "{flags}");
-        assert_eq!(linker_flags("require example.org/x v1.2.3"), "-s -w");
-    }
 }
