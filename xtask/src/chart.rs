@@ -42,6 +42,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
         let refused = render(Some(&file)).is_err();
         ensure!(refused, "{} is accepted by the chart", file.display());
     }
+    versions_agree()?;
     let tried = values::all_have_an_effect()?;
     manifests::run(&manifests::Args { check: true })?;
     println!("chart: in order; {tried} values have an effect");
@@ -87,6 +88,25 @@ fn validate(schemas: &Path, what: &str, manifests: &str) -> Result<()> {
         .context("start kubeconform")?;
     let findings = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "with {what}: {}", findings.trim());
+    Ok(())
+}
+
+/// Chart, image and agent are of one version.
+fn versions_agree() -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let places = [
+        ("deploy/helm/proxy-agent/Chart.yaml", "appVersion: "),
+        ("deploy/helm/proxy-agent/Chart.yaml", "version: "),
+        ("deploy/Dockerfile", "ARG VERSION="),
+    ];
+    for (file, key) in places {
+        let text = fs::read_to_string(root().join(file)).with_context(|| format!("read {file}"))?;
+        let stated = text.lines().find_map(|line| line.strip_prefix(key));
+        ensure!(
+            stated == Some(version),
+            "{file}: {key}{stated:?} is not {version}"
+        );
+    }
     Ok(())
 }
 

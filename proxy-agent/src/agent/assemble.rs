@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
@@ -25,6 +24,7 @@ use crate::status::{
 
 use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
+use super::phase::Phase;
 
 /// Everything that the views read. Shared with the running agent.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct Parts {
     pub(super) capture: CaptureStatus,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
-    pub(super) draining: Arc<AtomicBool>,
+    pub(super) phase: Phase,
 }
 
 /// The admin server's views.
@@ -57,11 +57,6 @@ pub(super) fn views(parts: &Arc<Parts>) -> Views {
 }
 
 impl Parts {
-    /// Whether the agent is leaving.
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
@@ -136,11 +131,10 @@ impl Parts {
 
     /// Why the agent is not ready: one line for each thing that is not in effect.
     pub(super) fn not_ready(&self, programs: &[ProgramStatus]) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.is_draining() {
-            reasons.push("draining: new connections take the node's ordinary path".to_owned());
-            return reasons;
+        if let Some(reason) = self.phase.get().reason() {
+            return vec![reason];
         }
+        let mut reasons = Vec::new();
         for source in &self.sources {
             let set = source.borrow();
             if !set.synced {
@@ -211,8 +205,8 @@ impl Parts {
     }
 
     fn state(&self, not_ready: &[String]) -> &'static str {
-        if self.is_draining() {
-            "draining"
+        if let Some(name) = self.phase.get().name() {
+            name
         } else if not_ready.is_empty() {
             "serving"
         } else if self.snapshot().version == 0 || !self.capture.has_scanned() {

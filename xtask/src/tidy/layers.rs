@@ -28,6 +28,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["admin", "client", "proxy"]),
     ("hyper_util", &["admin", "client", "proxy"]),
     ("notify", &["source"]),
+    ("rustix", &["net"]),
     ("gateway_api", &["compile", "objects"]),
     ("k8s_openapi", &["compile", "objects", "report", "source"]),
     ("kube", &["report", "source"]),

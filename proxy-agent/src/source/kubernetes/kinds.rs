@@ -87,7 +87,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 9] = [
+pub(super) const KINDS: [Kind; 10] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -121,6 +121,14 @@ pub(super) const KINDS: [Kind; 9] = [
         group: "gateway.networking.k8s.io",
         kind: "HTTPRoute",
         plural: "httproutes",
+        versions: &["v1", "v1beta1"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "ReferenceGrant",
+        plural: "referencegrants",
         versions: &["v1", "v1beta1"],
         follow: Follow::WhenServed,
         ..ALWAYS

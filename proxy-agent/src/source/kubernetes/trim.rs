@@ -50,6 +50,9 @@ pub(super) fn trim(object: &mut Object) {
             service.metadata = route_metadata(std::mem::take(&mut service.metadata));
             service.status = None;
         }
+        Object::ReferenceGrant(grant) => {
+            grant.metadata = route_metadata(std::mem::take(&mut grant.metadata));
+        }
         Object::LinkerdService(service) => {
             service.metadata = route_metadata(std::mem::take(&mut service.metadata));
         }
