@@ -12,6 +12,7 @@ mod bench;
 mod build_ebpf;
 mod chart;
 mod cluster;
+mod conformance;
 mod demo;
 mod e2e;
 mod image;
@@ -51,6 +52,8 @@ enum Verb {
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
+    /// The Gateway API's conformance suite, as root on a real cluster.
+    Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
     Bench(bench::Args),
     /// Checks the Helm chart, over several values files, and what is rendered from it.
@@ -81,6 +84,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image(args) => image::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
+        Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Chart(args) => chart::run(&args),
         Verb::Manifests(args) => manifests::run(&args),

@@ -36,6 +36,9 @@ const DEBIAN: &[&str] = &[
     "runc",
 ];
 
+/// Changes when the same modules give other files.
+const LAYOUT: u32 = 2;
+
 /// One folder of tests/cluster/go.
 struct Part {
     name: &'static str,
@@ -164,7 +167,7 @@ impl Part {
     /// Changes with everything that goes into the part.
     fn stamp(&self, source: &Path) -> Result<String> {
         let mut hash = Sha256::new();
-        hash.update(format!("{:?} {TAGS}", self.programs));
+        hash.update(format!("{LAYOUT} {:?} {TAGS}", self.programs));
         let entries = fs::read_dir(source).with_context(|| format!("read {}", source.display()))?;
         let mut files = entries
             .map(|entry| Ok(entry?.path()))
