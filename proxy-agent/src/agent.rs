@@ -11,6 +11,7 @@ mod sources;
 mod surface;
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
 use crate::net;
 use crate::proxy::{self, Proxy};
+use crate::report::{Cluster, Identity, Report};
 
 use adapters::{EnrolKernel, ServeProxy};
 use arrival::{Arrival, Giving};
@@ -136,6 +138,8 @@ struct Agent {
     surface: Surface,
     giving: Giving,
     drain_timeout: Duration,
+    /// What is written to the API server; it ends with `stop_capture`, for others to go on.
+    reports: Option<JoinHandle<()>>,
     lock: RootLock,
 }
 
@@ -149,10 +153,7 @@ impl Agent {
         }
         let root = find_root(args.cgroup_root.as_deref())?;
         let entrance = handover::enter(&args, &root).await?;
-        let surroundings = Surroundings::look(&root).map_err(|source| Error::System {
-            action: "open the agent's own network namespace",
-            source,
-        })?;
+        let surroundings = look_around(&root)?;
         let phase = entrance.phase();
         let kernel = load_kernel(&args, &surroundings, &entrance.claim)?;
         let traffic = Arc::new(Traffic::new());
@@ -174,10 +175,10 @@ impl Agent {
         let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;
         sources.first_sync(&publish, &kernel).await;
         let stop_rest = CancellationToken::new();
-        tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
-        spawn_upkeep(&kernel, &stop_rest);
-        tokio::spawn(readiness::log(Arc::clone(&parts), stop_rest.clone()));
         let stop_capture = CancellationToken::new();
+        let reports = spawn_reports(sources.cluster(), &parts, &stop_capture);
+        tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
+        spawn_upkeep(&parts, &stop_rest);
         let start_capture = |inherited| {
             let capture = Capture {
                 root: root.clone(),
@@ -190,7 +191,9 @@ impl Agent {
             };
             tokio::spawn(capture.run(snapshots, stop_capture.clone()))
         };
-        let settled = arrival.settle(&root, &kernel, &proxy, start_capture).await?;
+        let settled = arrival
+            .settle(&root, &kernel, &proxy, start_capture)
+            .await?;
         phase.set(State::Serving);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
         let agent = Self {
@@ -202,6 +205,7 @@ impl Agent {
             surface: settled.surface,
             giving: settled.giving,
             drain_timeout: args.drain_timeout,
+            reports,
             lock: settled.lock,
         };
         Ok((agent, settled.capture))
@@ -216,6 +220,7 @@ impl Agent {
         self.end_capture(capture).await;
         let drained = timeout(self.drain_timeout, self.proxy.drain()).await;
         self.stop_rest.cancel();
+        end_reports(self.reports).await;
         self.surface.close().await;
         drained.is_ok()
     }
@@ -250,6 +255,7 @@ impl Agent {
             }
         };
         self.stop_rest.cancel();
+        end_reports(self.reports).await;
         tracing::info!(drained, "nothing is left to do here");
         if !asked {
             signals.next().await;
@@ -297,11 +303,7 @@ impl Signals {
     }
 }
 
-fn load_kernel(
-    args: &RunArgs,
-    around: &Surroundings,
-    claim: &Claim,
-) -> Result<Arc<Kernel>, Error> {
+fn load_kernel(args: &RunArgs, around: &Surroundings, claim: &Claim) -> Result<Arc<Kernel>, Error> {
     let options = LoadOptions {
         object: args.bpf_object.clone(),
         log_level: LevelFilter::current(),
@@ -357,8 +359,41 @@ fn random_seed() -> Result<u64, Error> {
     Ok(u64::from_ne_bytes(seed))
 }
 
-/// Tasks that only watch over the kernel side.
-fn spawn_upkeep(kernel: &Arc<Kernel>, stop: &CancellationToken) {
+fn look_around(root: &Path) -> Result<Surroundings, Error> {
+    Surroundings::look(root).map_err(|source| Error::System {
+        action: "open the agent's own network namespace",
+        source,
+    })
+}
+
+/// Writes to the API server where there is one, until `stop`.
+fn spawn_reports(
+    cluster: Option<Cluster>,
+    parts: &Parts,
+    stop: &CancellationToken,
+) -> Option<JoinHandle<()>> {
+    let report = Report {
+        cluster: cluster?,
+        snapshots: parts.snapshots.clone(),
+        capture: parts.capture.clone(),
+        identity: Identity::of(&parts.args.node_name),
+    };
+    Some(tokio::spawn(report.run(stop.clone())))
+}
+
+/// Waits until the office of the one that writes for all is given up, if this agent has it.
+async fn end_reports(reports: Option<JoinHandle<()>>) {
+    if let Some(reports) = reports
+        && let Err(error) = reports.await
+    {
+        tracing::error!(%error, "what is written to the API server did not end in order");
+    }
+}
+
+/// Tasks that only watch.
+fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
+    tokio::spawn(readiness::log(Arc::clone(parts), stop.clone()));
+    let kernel = &parts.kernel;
     if let Some(log) = kernel.take_log() {
         let stop = stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(log.pump()).await });

@@ -287,7 +287,10 @@ async fn a_successor_takes_the_socket_over_without_a_moment_in_which_nobody_answ
 
     let connecting = UnixStream::connect(&socket);
     let (accepted, connected) = tokio::join!(unix.accept(), connecting);
-    assert!(accepted.is_ok() && connected.is_ok(), "the former one left it");
+    assert!(
+        accepted.is_ok() && connected.is_ok(),
+        "the former one left it"
+    );
     drop(file);
     assert!(!socket.exists());
 }
@@ -296,7 +299,11 @@ async fn a_successor_takes_the_socket_over_without_a_moment_in_which_nobody_answ
 async fn a_socket_that_is_never_put_in_place_leaves_nothing() {
     let directory = Directory::new();
     let prepared = socket::prepare(&directory.options().socket).unwrap();
-    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1, "the control");
+    assert_eq!(
+        fs::read_dir(&directory.0).unwrap().count(),
+        1,
+        "the control"
+    );
     drop(prepared);
     assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0);
 }

@@ -15,6 +15,7 @@ use crate::cli::{Capture, RunArgs, SourceArg};
 use crate::compile::{Compiler, Options};
 use crate::model::{ListenerVerdict, Severity, Snapshot};
 use crate::objects::ObjectSet;
+use crate::report::Cluster;
 use crate::source::file::{self, FileSource};
 use crate::source::kubernetes::{self, KubernetesSource, Timing};
 
@@ -40,6 +41,7 @@ pub enum Error {
 #[derive(Debug)]
 pub(super) struct Sources {
     sets: Vec<watch::Receiver<Arc<ObjectSet>>>,
+    cluster: Option<Cluster>,
     compiler: Compiler,
     options: Options,
     /// What was logged before, so that each problem is one line however often it is compiled.
@@ -49,7 +51,7 @@ pub(super) struct Sources {
 impl Sources {
     /// Starts every source on the current runtime.
     pub(super) async fn start(args: &RunArgs) -> Result<Self, Error> {
-        let mut sets = Vec::new();
+        let (mut sets, mut cluster) = (Vec::new(), None);
         for source in &args.sources {
             match source {
                 SourceArg::File(directory) => {
@@ -61,12 +63,17 @@ impl Sources {
                     let client = kubernetes::client(kubernetes::config().await?)?;
                     let source = KubernetesSource::new(client, &args.node_name, Timing::default());
                     sets.push(source.sets());
+                    cluster = Some(Cluster {
+                        client: source.client(),
+                        objects: source.sets(),
+                    });
                     tokio::spawn(run_kubernetes(source));
                 }
             }
         }
         Ok(Self {
             sets,
+            cluster,
             compiler: Compiler::default(),
             options: Options {
                 service_cidr: args.service_cidr,
@@ -81,6 +88,11 @@ impl Sources {
     /// What each source holds, for `status`.
     pub(super) fn statuses(&self) -> Vec<watch::Receiver<Arc<ObjectSet>>> {
         self.sets.clone()
+    }
+
+    /// The API server, if it is among the sources.
+    pub(super) fn cluster(&self) -> Option<Cluster> {
+        self.cluster.clone()
     }
 
     /// Waits for every source's first read and puts the first snapshot in force.

@@ -36,10 +36,12 @@ impl Surface {
     /// Answers on the admin address from now on.
     pub(super) fn answer_on_address(&self) -> Result<(), admin::Error> {
         let address = self.address.local_addr();
-        let listener = self.lend_address().map_err(|source| admin::Error::Address {
-            address: address.unwrap_or_else(|_unknown| ([0; 4], 0).into()),
-            source,
-        })?;
+        let listener = self
+            .lend_address()
+            .map_err(|source| admin::Error::Address {
+                address: address.unwrap_or_else(|_unknown| ([0; 4], 0).into()),
+                source,
+            })?;
         self.spawn(Server::on_address(listener)?, &self.stop_address);
         Ok(())
     }

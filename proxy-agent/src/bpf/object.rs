@@ -12,8 +12,8 @@ use proxy_ebpf::{global, program};
 use tracing::level_filters::LevelFilter;
 
 use super::inherit::SharedMaps;
-use super::{Error, InheritError, sys};
 use super::links::{HOOKS, Program};
+use super::{Error, InheritError, sys};
 
 static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxy-ebpf"));
 

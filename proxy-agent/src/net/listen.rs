@@ -76,7 +76,9 @@ pub fn adopt_listeners(sockets: Vec<OwnedFd>) -> io::Result<(u64, PodListeners)>
         let listens = SockRef::from(&listener).is_listener()?;
         let is_one = (found, address.port()) == (cookie, listeners.port);
         if !listens || !is_one || !address.ip().is_loopback() {
-            return Err(io::Error::other(format!("{address} is no listener of that pod")));
+            return Err(io::Error::other(format!(
+                "{address} is no listener of that pod"
+            )));
         }
         match address {
             SocketAddr::V4(_) => listeners.v4.push(listener),
@@ -255,7 +257,12 @@ mod tests {
     fn listeners_of_another_process_are_taken_as_they_are() {
         let bound = bind_all(free_port(), 2).unwrap();
         let (port, count) = (bound.port, bound.v4.len() + bound.v6.len());
-        let sockets: Vec<OwnedFd> = bound.v4.into_iter().chain(bound.v6).map(Into::into).collect();
+        let sockets: Vec<OwnedFd> = bound
+            .v4
+            .into_iter()
+            .chain(bound.v6)
+            .map(Into::into)
+            .collect();
         let (cookie, adopted) = adopt_listeners(sockets).unwrap();
         assert_eq!(cookie, Netns::current().unwrap().cookie());
         assert_eq!((adopted.port, adopted.v4.len()), (port, 2));
@@ -265,7 +272,10 @@ mod tests {
     #[test]
     fn what_is_no_listener_of_one_port_is_not_taken() {
         let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(adopt_listeners(vec![listener().into()]).is_ok(), "the control");
+        assert!(
+            adopt_listeners(vec![listener().into()]).is_ok(),
+            "the control"
+        );
         assert!(adopt_listeners(vec![]).is_err());
         let two_ports = vec![listener().into(), listener().into()];
         assert!(adopt_listeners(two_ports).is_err());

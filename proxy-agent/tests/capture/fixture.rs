@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxy_agent::capture::{
-    Ack, BoxError, Capture, CaptureStatus, Enrol, Error, Inherited, Serve, ServedPod, Surroundings, cgroup,
+    Ack, BoxError, Capture, CaptureStatus, Enrol, Error, Inherited, Serve, ServedPod, Surroundings,
+    cgroup,
 };
 use proxy_agent::model::{CaptureDecision, Pod, Snapshot};
 use proxy_agent::net::Netns;

@@ -76,7 +76,10 @@ impl Giver {
                 Ok(None) => return None,
                 Err(error) => {
                     let error = anyhow::Error::from(error);
-                    tracing::warn!(error = format!("{error:#}"), "no handover; serving as before");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "no handover; serving as before"
+                    );
                 }
             }
         }
@@ -93,7 +96,10 @@ impl Giver {
         tracing::info!(successor = name, "a successor prepares to take over");
         let own_cgroups = self.kernel.agent_cgroups()?;
         self.kernel.add_agent_cgroup(hello.cgroup)?;
-        let given = match stop.run_until_cancelled(self.offer(&peer, &own_cgroups)).await {
+        let given = match stop
+            .run_until_cancelled(self.offer(&peer, &own_cgroups))
+            .await
+        {
             Some(Ok(())) => self.give(&peer, stop).await,
             Some(Err(error)) => Err(error),
             None => Ok(None),
@@ -168,7 +174,11 @@ async fn greet(peer: &Peer) -> Result<Hello, Error> {
     };
     let versions = [
         ("handover protocol", hello.protocol, PROTOCOL),
-        ("layout of destinations", hello.destinations, DESTINATIONS_LAYOUT),
+        (
+            "layout of destinations",
+            hello.destinations,
+            DESTINATIONS_LAYOUT,
+        ),
     ];
     for (what, its, ours) in versions {
         if its != ours {

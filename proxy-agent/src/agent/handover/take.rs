@@ -146,7 +146,10 @@ async fn ask(socket: &Path, cgroup: u64) -> Result<Offered, Error> {
 
 impl Offered {
     /// The predecessor's listener on an admin address, if it has that address.
-    pub(in crate::agent) fn admin_listener(&self, wanted: SocketAddr) -> io::Result<Option<TcpListener>> {
+    pub(in crate::agent) fn admin_listener(
+        &self,
+        wanted: SocketAddr,
+    ) -> io::Result<Option<TcpListener>> {
         let (address, listener) = &self.admin;
         if *address != Some(wanted) {
             return Ok(None);
@@ -224,9 +227,15 @@ impl Estate {
         kernel: &Kernel,
         has_address: bool,
     ) -> Result<(RootLock, Predecessor), Error> {
-        if timeout(ENROL_LIMIT, self.inherited.settled()).await.is_err() {
+        if timeout(ENROL_LIMIT, self.inherited.settled())
+            .await
+            .is_err()
+        {
             let pods = self.inherited.pending().join(", ");
-            tracing::warn!(pods, "pods of the other agent are not enrolled yet; going on");
+            tracing::warn!(
+                pods,
+                "pods of the other agent are not enrolled yet; going on"
+            );
         }
         let directory: &File = self.lock.directory();
         kernel.take_links(directory, self.links)?;

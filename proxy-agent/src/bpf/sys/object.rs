@@ -101,8 +101,7 @@ pub(in crate::bpf) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>)
 pub(in crate::bpf) fn replace(place: BorrowedFd<'_>, with: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: dup3 takes integers and touches no memory of ours. Both descriptors are open and
     // stay so: the owner of `place` goes on owning the number, which never is free in between.
-    let number =
-        unsafe { libc::dup3(with.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) };
+    let number = unsafe { libc::dup3(with.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) };
     if number < 0 {
         return Err(io::Error::last_os_error());
     }

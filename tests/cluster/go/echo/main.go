@@ -10,9 +10,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 )
 
@@ -39,14 +40,14 @@ func (r *repeated) Set(value string) error {
 
 // fields formats a header as `KIND=Name:value` lines, in a stable order.
 func fields(kind string, header map[string][]string) string {
-	var lines []string
-	for name, values := range header {
-		for _, value := range values {
-			lines = append(lines, kind+"="+name+":"+value+"\n")
+	var lines strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		// The order of a name's values has a meaning (RFC 9110, section 5.3).
+		for _, value := range header[name] {
+			lines.WriteString(kind + "=" + name + ":" + value + "\n")
 		}
 	}
-	sort.Strings(lines)
-	return strings.Join(lines, "")
+	return lines.String()
 }
 
 // opaque passes gRPC messages as the bytes that they are: no generated code is needed to echo.
