@@ -140,4 +140,3 @@ fn cluster_in(folder: &Path, nodes: u8) -> Result<Cluster> {
     println!("using the cluster in {}", folder.display());
     Ok(cluster)
 }
-
