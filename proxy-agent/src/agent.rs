@@ -3,6 +3,7 @@
 mod adapters;
 mod assemble;
 mod lapse;
+mod problem_log;
 mod readiness;
 mod sources;
 

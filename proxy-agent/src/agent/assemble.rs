@@ -15,7 +15,8 @@ use crate::explain;
 use crate::metrics;
 use crate::metrics::traffic::Traffic;
 use crate::model::{
-    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, RouteTable, Severity, Snapshot,
+    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, RouteTable, Severity,
+    Snapshot,
 };
 use crate::objects::ObjectSet;
 use crate::status::{
@@ -77,7 +78,11 @@ impl Parts {
             routes: routes(&snapshot),
             endpoints: endpoints(&snapshot, &self.traffic),
             bpf,
-            problems: snapshot.problems.clone(),
+            problems: snapshot
+                .problems
+                .iter()
+                .map(|one| Problem::clone(one))
+                .collect(),
             unknown_kinds: snapshot
                 .unknown_kinds
                 .iter()
@@ -273,7 +278,7 @@ fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> St
 
 fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     let mut routes = Vec::new();
-    for listener in &snapshot.listeners {
+    for listener in snapshot.listeners.iter() {
         if !matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
             continue;
         }
@@ -286,7 +291,7 @@ fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
             routes.push(table(snapshot, &parent, namespace, routes_of));
         }
     }
-    for (namespace, hosts) in &snapshot.virtual_hosts {
+    for (namespace, hosts) in snapshot.virtual_hosts.iter() {
         for (host, routes_of) in hosts {
             routes.push(table(
                 snapshot,

@@ -2,6 +2,7 @@
 
 mod capture;
 mod gateway_api;
+mod incremental;
 mod istio;
 mod linkerd;
 mod route_parents;
