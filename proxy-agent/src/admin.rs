@@ -9,6 +9,7 @@ mod query;
 mod socket;
 
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::status::{Explanation, Status};
 use answer::Scope;
-use socket::SocketFile;
+pub(crate) use socket::{SocketFile, bind as bind_socket, prepare as prepare_socket};
 
 pub use query::{ExplainQuery, QueryError};
 
@@ -105,13 +106,13 @@ pub enum Error {
     },
 }
 
-/// The bound admin server, not yet answering.
+/// The bound admin server, or one of its two halves, not yet answering.
 #[derive(Debug)]
 pub struct Server {
-    unix: UnixListener,
-    tcp: TcpListener,
+    unix: Option<UnixListener>,
+    tcp: Option<TcpListener>,
     /// Removes the socket's file when the server ends.
-    _file: SocketFile,
+    _file: Option<SocketFile>,
 }
 
 impl Server {
@@ -121,35 +122,54 @@ impl Server {
     ///
     /// When one of them cannot be bound; neither is then.
     pub async fn bind(options: Options) -> Result<Self, Error> {
-        let address = options.address;
-        let tcp = TcpListener::bind(address)
-            .await
-            .map_err(|source| Error::Address { address, source })?;
-        let (unix, file) = socket::bind(options.socket).await?;
-        Ok(Self {
-            unix,
-            tcp,
-            _file: file,
-        })
+        let mut server = Self::on_address(bind_address(options.address).await?)?;
+        let (unix, file) = socket::bind(&options.socket).await?;
+        (server.unix, server._file) = (Some(unix), Some(file));
+        Ok(server)
     }
 
-    /// The TCP address that was bound: with port 0 asked for, the kernel's choice.
+    /// On the TCP address alone, with the listener from [`bind_address`].
     ///
     /// # Errors
     ///
-    /// When the kernel cannot tell.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+    /// The runtime does not take the listener.
+    pub fn on_address(listener: std::net::TcpListener) -> Result<Self, Error> {
+        let address = listener.local_addr();
+        let tcp = TcpListener::from_std(listener);
+        let tcp = tcp.map_err(|source| Error::Address {
+            address: address.unwrap_or_else(|_unknown| ([0, 0, 0, 0], 0).into()),
+            source,
+        })?;
+        Ok(Self {
+            unix: None,
+            tcp: Some(tcp),
+            _file: None,
+        })
+    }
+
+    /// On the Unix socket alone, with what [`socket::prepare`] or [`socket::bind`] made.
+    pub(crate) const fn on_socket(listener: UnixListener, file: SocketFile) -> Self {
+        Self {
+            unix: Some(listener),
+            tcp: None,
+            _file: Some(file),
+        }
     }
 
     /// Answers until `shutdown`, then gives the answers under way a moment.
     pub async fn run(self, views: Arc<Views>, shutdown: CancellationToken) {
         let tracker = TaskTracker::new();
         let unix = accept_loop(Scope::Everything, &views, &tracker, || async {
-            self.unix.accept().await.map(|(stream, _)| stream)
+            let Some(unix) = &self.unix else {
+                return pending().await;
+            };
+            unix.accept().await.map(|(stream, _)| stream)
         });
         let tcp = accept_loop(Scope::Health, &views, &tracker, || async {
-            self.tcp.accept().await.map(|(stream, _)| stream)
+            let Some(tcp) = &self.tcp else {
+                return pending().await;
+            };
+            tcp.accept().await.map(|(stream, _)| stream)
         });
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -164,6 +184,17 @@ impl Server {
             tracing::debug!("admin connections were cut at shutdown");
         }
     }
+}
+
+/// Binds the TCP address.
+///
+/// # Errors
+///
+/// [`Error::Address`].
+pub async fn bind_address(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
+    let bound = TcpListener::bind(address).await;
+    let bound = bound.and_then(TcpListener::into_std);
+    bound.map_err(|source| Error::Address { address, source })
 }
 
 /// Accepts for ever; each connection is a task of `tracker`.

@@ -1,16 +1,19 @@
 //! `run`: starts everything in order, keeps it going, and stops in the reverse order.
 
 mod adapters;
+mod arrival;
 mod assemble;
+pub mod handover;
 mod lapse;
+mod phase;
 mod problem_log;
 mod readiness;
 mod sources;
+mod surface;
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proxy_ebpf::Settings;
@@ -30,10 +33,15 @@ use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
 use crate::net;
 use crate::proxy::{self, Proxy};
+use crate::report::{Cluster, Identity, Report};
 
 use adapters::{EnrolKernel, ServeProxy};
+use arrival::{Arrival, Giving};
 use assemble::Parts;
+use handover::{Claim, Successor};
+use phase::{Phase, State};
 use sources::Sources;
+use surface::Surface;
 
 /// Age of the oldest heartbeat from which the hooks pass connections through.
 pub const STALE_AFTER: Duration = Duration::from_secs(3);
@@ -63,6 +71,9 @@ pub enum Error {
     /// Following the pods failed.
     #[error(transparent)]
     Capture(#[from] crate::capture::Error),
+    /// Another agent serves the node and could not be followed.
+    #[error("the node cannot be taken over: start again")]
+    Handover(#[from] handover::Error),
     /// The system refused something small.
     #[error("cannot {action}")]
     System {
@@ -73,24 +84,35 @@ pub enum Error {
     },
 }
 
-/// Runs the agent until SIGTERM or SIGINT, and drains.
+/// Runs the agent until SIGTERM or SIGINT, and drains. Once another agent has taken the node over,
+/// it drains at once, and waits for the signal to end.
 ///
 /// # Errors
 ///
 /// When it cannot start, or capture fails for good; nothing stays attached then.
 pub async fn run(args: RunArgs) -> Result<(), Error> {
-    let mut terminate = on(SignalKind::terminate())?;
-    let mut interrupt = on(SignalKind::interrupt())?;
-    let (agent, mut capture) = Agent::start(args).await?;
-    let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        ended = &mut capture => Some(ended),
+    let mut signals = Signals::listen()?;
+    let started = tokio::select! {
+        started = Agent::start(args) => started?,
+        () = signals.next() => return Ok(()),
     };
-    let drained = tokio::select! {
-        drained = agent.drain(ended.is_none().then_some(capture)) => drained,
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+    let (mut agent, mut capture) = started;
+    let mut ended = None;
+    let handed_over = tokio::select! {
+        () = signals.next() => agent.giving.end().await.map(|to| (to, true)),
+        result = &mut capture => {
+            ended = Some(result);
+            agent.giving.end().await.map(|to| (to, true))
+        }
+        to = agent.giving.given() => Some((to, false)),
+    };
+    let capture = ended.is_none().then_some(capture);
+    let drained = match handed_over {
+        Some((to, asked)) => agent.retire(to, capture, &mut signals, asked).await,
+        None => tokio::select! {
+            drained = agent.drain(capture) => drained,
+            () = signals.next() => false,
+        },
     };
     if !drained {
         tracing::warn!("connections were cut: the drain timeout passed or a second signal came");
@@ -111,32 +133,32 @@ type CaptureTask = JoinHandle<Result<(), crate::capture::Error>>;
 struct Agent {
     kernel: Arc<Kernel>,
     proxy: Arc<Proxy>,
-    draining: Arc<AtomicBool>,
+    phase: Phase,
     stop_capture: CancellationToken,
     stop_rest: CancellationToken,
-    admin: JoinHandle<()>,
+    surface: Surface,
+    giving: Giving,
     drain_timeout: Duration,
-    _lock: RootLock,
+    /// What is written to the API server; it ends with `stop_capture`, for others to go on.
+    reports: Option<JoinHandle<()>>,
+    lock: RootLock,
 }
 
 impl Agent {
     /// Starts from the outside in: the admin surface says why it is not ready yet, the workers run
-    /// before a hook sends them anything, and pods are enrolled last.
+    /// before a hook sends them anything, and pods are enrolled last. Where another agent serves
+    /// the node, it goes on until all of that is done.
     async fn start(args: RunArgs) -> Result<(Self, CaptureTask), Error> {
         if let Err(error) = net::raise_nofile() {
             tracing::warn!(%error, "the limit on open files stays low");
         }
         let root = find_root(args.cgroup_root.as_deref())?;
-        let lock = RootLock::take(&root)?;
-        let server = bind_admin(&args).await?;
-        let stop_rest = CancellationToken::new();
-        let surroundings = Surroundings::look(&root).map_err(|source| Error::System {
-            action: "open the agent's own network namespace",
-            source,
-        })?;
-        let kernel = load_kernel(&args, &surroundings)?;
+        let entrance = handover::enter(&args, &root).await?;
+        let surroundings = look_around(&root)?;
+        let phase = entrance.phase();
+        let kernel = load_kernel(&args, &surroundings, &entrance.claim)?;
         let traffic = Arc::new(Traffic::new());
-        let mut sources = Sources::start(&args)?;
+        let mut sources = Sources::start(&args).await?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
         let proxy = start_proxy(&args, &kernel, &traffic, &snapshots)?;
         let capture_status = CaptureStatus::default();
@@ -149,79 +171,156 @@ impl Agent {
             capture: capture_status.clone(),
             snapshots: snapshots.clone(),
             sources: sources.statuses(),
-            draining: Arc::default(),
+            phase: phase.clone(),
         });
-        let admin = tokio::spawn(server.run(Arc::new(assemble::views(&parts)), stop_rest.clone()));
+        let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;
         sources.first_sync(&publish, &kernel).await;
-        kernel.attach(lock.directory().as_fd())?;
-        tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
-        spawn_upkeep(&kernel, &stop_rest);
-        tokio::spawn(readiness::log(Arc::clone(&parts), stop_rest.clone()));
+        let stop_rest = CancellationToken::new();
         let stop_capture = CancellationToken::new();
-        let capture = Capture {
-            root,
-            workers: proxy.workers(),
-            surroundings,
-            enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
-            serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
-            status: capture_status,
+        let reports = spawn_reports(sources.cluster(), &parts, &stop_capture);
+        tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
+        spawn_upkeep(&parts, &stop_rest);
+        let start_capture = |inherited| {
+            let capture = Capture {
+                root: root.clone(),
+                workers: proxy.workers(),
+                surroundings,
+                enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
+                serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
+                status: capture_status,
+                inherited,
+            };
+            tokio::spawn(capture.run(snapshots, stop_capture.clone()))
         };
-        let capture = tokio::spawn(capture.run(snapshots, stop_capture.clone()));
+        let settled = arrival
+            .settle(&root, &kernel, &proxy, start_capture)
+            .await?;
+        phase.set(State::Serving);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
         let agent = Self {
             kernel,
             proxy,
-            draining: Arc::clone(&parts.draining),
+            phase,
             stop_capture,
             stop_rest,
-            admin,
+            surface: settled.surface,
+            giving: settled.giving,
             drain_timeout: args.drain_timeout,
-            _lock: lock,
+            reports,
+            lock: settled.lock,
         };
-        Ok((agent, capture))
+        Ok((agent, settled.capture))
     }
 
     /// Leaves without a refusal: the hooks first, then the pods' entries, then the listeners, then
     /// the connections. Returns whether all of them ended in time.
     async fn drain(self, capture: Option<CaptureTask>) -> bool {
         tracing::info!(timeout = ?self.drain_timeout, "draining");
-        self.draining.store(true, Ordering::Relaxed);
+        self.phase.set(State::Draining);
         self.kernel.detach();
+        self.end_capture(capture).await;
+        let drained = timeout(self.drain_timeout, self.proxy.drain()).await;
+        self.stop_rest.cancel();
+        end_reports(self.reports).await;
+        self.surface.close().await;
+        drained.is_ok()
+    }
+
+    /// Leaves the node to the successor, which has the hooks and the listeners, and drains what is
+    /// open. It then waits for a signal, unless one has `asked` for the end already: whoever
+    /// supervises this process would start it again. Returns whether all ended in time.
+    async fn retire(
+        self,
+        to: Successor,
+        capture: Option<CaptureTask>,
+        signals: &mut Signals,
+        mut asked: bool,
+    ) -> bool {
+        tracing::info!(successor = to.name, timeout = ?self.drain_timeout, "handed over; draining");
+        self.phase.set(State::HandedOver(to.name.clone()));
+        self.kernel.detach();
+        if to.has_address {
+            self.surface.give_address_up();
+        }
+        self.end_capture(capture).await;
+        drop(self.lock);
+        let drain = timeout(self.drain_timeout, self.proxy.drain());
+        tokio::pin!(drain);
+        let drained = loop {
+            tokio::select! {
+                drained = &mut drain => break drained.is_ok(),
+                () = signals.next() => match asked {
+                    true => break false,
+                    false => asked = true,
+                },
+            }
+        };
+        self.stop_rest.cancel();
+        end_reports(self.reports).await;
+        tracing::info!(drained, "nothing is left to do here");
+        if !asked {
+            signals.next().await;
+        }
+        self.surface.close().await;
+        drained
+    }
+
+    async fn end_capture(&self, capture: Option<CaptureTask>) {
         self.stop_capture.cancel();
         if let Some(capture) = capture
             && let Err(error) = capture.await
         {
             tracing::error!(%error, "capture did not end in order");
         }
-        let drained = timeout(self.drain_timeout, self.proxy.drain()).await;
-        self.stop_rest.cancel();
-        if let Err(error) = self.admin.await {
-            tracing::error!(%error, "the admin server did not end in order");
-        }
-        drained.is_ok()
     }
 }
 
-fn on(kind: SignalKind) -> Result<Signal, Error> {
-    signal(kind).map_err(|source| Error::System {
-        action: "listen for signals",
-        source,
-    })
+/// What ends the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-async fn bind_admin(args: &RunArgs) -> Result<admin::Server, admin::Error> {
-    admin::Server::bind(admin::Options {
-        socket: args.admin_socket.clone(),
-        address: args.admin_address,
-    })
-    .await
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        let on = |kind| {
+            signal(kind).map_err(|source| Error::System {
+                action: "listen for signals",
+                source,
+            })
+        };
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next one of them. Cancel-safe.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
-fn load_kernel(args: &RunArgs, around: &Surroundings) -> Result<Arc<Kernel>, Error> {
-    let kernel = Kernel::load(&LoadOptions {
+fn load_kernel(args: &RunArgs, around: &Surroundings, claim: &Claim) -> Result<Arc<Kernel>, Error> {
+    let options = LoadOptions {
         object: args.bpf_object.clone(),
         log_level: LevelFilter::current(),
-    })?;
+    };
+    let kernel = match claim {
+        Claim::Free(_) => Kernel::load(&options)?,
+        Claim::Offered(offered) => {
+            let kernel = Kernel::load_sharing(&options, &offered.maps);
+            let kernel = kernel.map_err(handover::Error::from)?;
+            // The predecessor's connections to endpoints go on while it drains.
+            for id in &offered.cgroups {
+                kernel.add_agent_cgroup(*id)?;
+            }
+            kernel
+        }
+    };
     let stale_after_ns = u64::try_from(STALE_AFTER.as_nanos()).unwrap_or(u64::MAX);
     let refuse_unknown = args.unknown_pods == UnknownPods::Refuse;
     kernel.configure(Settings::new(
@@ -261,8 +360,41 @@ fn random_seed() -> Result<u64, Error> {
     Ok(u64::from_ne_bytes(seed))
 }
 
-/// Tasks that only watch over the kernel side.
-fn spawn_upkeep(kernel: &Arc<Kernel>, stop: &CancellationToken) {
+fn look_around(root: &Path) -> Result<Surroundings, Error> {
+    Surroundings::look(root).map_err(|source| Error::System {
+        action: "open the agent's own network namespace",
+        source,
+    })
+}
+
+/// Writes to the API server where there is one, until `stop`.
+fn spawn_reports(
+    cluster: Option<Cluster>,
+    parts: &Parts,
+    stop: &CancellationToken,
+) -> Option<JoinHandle<()>> {
+    let report = Report {
+        cluster: cluster?,
+        snapshots: parts.snapshots.clone(),
+        capture: parts.capture.clone(),
+        identity: Identity::of(&parts.args.node_name),
+    };
+    Some(tokio::spawn(report.run(stop.clone())))
+}
+
+/// Waits until the office of the one that writes for all is given up, if this agent has it.
+async fn end_reports(reports: Option<JoinHandle<()>>) {
+    if let Some(reports) = reports
+        && let Err(error) = reports.await
+    {
+        tracing::error!(%error, "what is written to the API server did not end in order");
+    }
+}
+
+/// Tasks that only watch.
+fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
+    tokio::spawn(readiness::log(Arc::clone(parts), stop.clone()));
+    let kernel = &parts.kernel;
     if let Some(log) = kernel.take_log() {
         let stop = stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(log.pump()).await });

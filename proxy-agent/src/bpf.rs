@@ -4,6 +4,7 @@
 //! Minimum kernel: 5.15.
 
 mod frontends;
+mod inherit;
 mod links;
 mod log;
 mod maps;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use proxy_ebpf::{Frontend, FrontendKey, PodEntry, Settings, Stat};
 
 pub use self::frontends::ReconcileReport;
+pub use self::inherit::{InheritError, LoadError, SharedMaps};
 pub use self::log::KernelLog;
 pub use self::maps::{Heartbeat, OrigDstMap};
 pub use self::object::LoadOptions;
@@ -117,7 +119,10 @@ impl Kernel {
     ///
     /// Any but `Attach` and `MapFull`; `proxy-agent check` tells what the kernel lacks.
     pub fn load(options: &LoadOptions) -> Result<Self, Error> {
-        let mut object = object::open(options)?;
+        Self::finish(object::open(options)?)
+    }
+
+    fn finish(mut object: aya::Ebpf) -> Result<Self, Error> {
         let programs = object::load_programs(&mut object)?;
         let maps = Maps::take(&mut object)?;
         let log = KernelLog::take(&mut object)?;
@@ -155,6 +160,25 @@ impl Kernel {
         self.maps.agents.set(&id, &1)
     }
 
+    /// Captures the sockets of a cgroup again, from [`Kernel::add_agent_cgroup`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn remove_agent_cgroup(&self, id: u64) -> Result<(), Error> {
+        self.maps.agents.remove(&id).map(drop)
+    }
+
+    /// Ids of the cgroups that are exempted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn agent_cgroups(&self) -> Result<Vec<u64>, Error> {
+        let agents = self.maps.agents.scan()?;
+        Ok(agents.into_iter().map(|(id, _)| id).collect())
+    }
+
     /// Attaches all programs to `cgroup`, and so to every cgroup below it, beside the programs of
     /// others. A former attachment is given up once the new one stands.
     ///
@@ -167,7 +191,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Detaches all programs; the kernel has done so when this returns. Idempotent.
+    /// Detaches all programs; the kernel has done so when this returns, unless another agent has
+    /// the links too. Idempotent.
     pub fn detach(&self) {
         lock(&self.links).take();
     }

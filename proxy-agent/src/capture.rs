@@ -9,6 +9,7 @@
 //! kernel's map and the proxy are reached through [`Enrol`] and [`Serve`] alone.
 
 pub mod cgroup;
+mod inherited;
 mod layout;
 mod pod;
 mod report;
@@ -37,6 +38,7 @@ use self::layout::Directory;
 use self::pod::{Claims, Context, PodTask};
 use self::watch::Watch;
 
+pub use self::inherited::Inherited;
 pub use self::report::CaptureStatus;
 pub use self::seams::{Ack, BoxError, Enrol, Serve, ServedPod};
 pub use self::surroundings::Surroundings;
@@ -78,6 +80,8 @@ pub struct Capture {
     pub serve: Arc<dyn Serve>,
     /// Where the state of the pods is published.
     pub status: CaptureStatus,
+    /// Listeners of another agent that this one takes over from.
+    pub inherited: Inherited,
 }
 
 impl Capture {
@@ -146,6 +150,7 @@ impl Pods {
                 enrol: capture.enrol,
                 serve: capture.serve,
                 status: capture.status,
+                inherited: capture.inherited,
                 claims: Claims::default(),
                 leave: CancellationToken::new(),
             }),
@@ -160,6 +165,8 @@ impl Pods {
     async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut complete = self.rescan()?;
         self.context.status.mark_scanned();
+        let tasks = &self.tasks;
+        self.context.inherited.keep(|uid| tasks.contains_key(uid));
         info!(root = %self.root.display(), pods = self.tasks.len(), "watching for pods");
         loop {
             let retry = async {

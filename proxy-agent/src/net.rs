@@ -4,13 +4,15 @@
 //! addresses. No function leaves the calling thread in another namespace than it came from.
 
 mod connect;
+mod descriptors;
 mod limits;
 mod listen;
 mod netns;
 mod stream;
 
 pub use connect::{ConnectError, connect};
+pub use descriptors::{DescriptorStream, MAX_DESCRIPTORS, Message};
 pub use limits::raise_nofile;
-pub use listen::{CANDIDATE_PORTS, ListenError, PodListeners, bind_listeners};
+pub use listen::{CANDIDATE_PORTS, ListenError, PodListeners, adopt_listeners, bind_listeners};
 pub use netns::Netns;
-pub use stream::{keep_alive, reset_on_close};
+pub use stream::{accept_now, keep_alive, reset_on_close};

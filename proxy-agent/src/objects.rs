@@ -21,11 +21,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::model::{ObjectId, Place};
 
-pub use read::{Format, Parsed, parse};
-pub use set::{ObjectSet, Origin};
+pub use read::{Format, Parsed, parse, read_served};
+pub use set::{KindPhase, KindState, ObjectSet, Origin};
 
 /// An object, which one it is, and where it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Located {
     /// Its identity; the namespace is already defaulted.
     pub id: ObjectId,
@@ -36,7 +36,7 @@ pub struct Located {
 }
 
 /// An object of a kind that the agent reads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// `v1 Namespace`.
     Namespace(Box<Namespace>),

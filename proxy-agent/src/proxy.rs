@@ -1,7 +1,7 @@
 //! The data path: connections from captured pods to endpoints.
 //!
 //! One worker is one thread with one current-thread runtime. Each has its own listener in every
-//! captured pod (`SO_REUSEPORT`), its own connection pools and its own balancer state.
+//! captured pod (`SO_REUSEPORT`), unless they were bound by another agent, its own connection pools and its own balancer state.
 
 mod accept;
 mod body;
@@ -17,6 +17,7 @@ mod io;
 mod load;
 mod pod;
 mod reply;
+mod share;
 mod tcp;
 mod traffic;
 mod upgrade;
@@ -24,10 +25,12 @@ mod upstream;
 mod worker;
 
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::bpf::{Heartbeat, OrigDstMap};
 use crate::metrics::traffic::Traffic;
@@ -51,7 +54,7 @@ const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Commands that may wait for a worker.
 const COMMAND_QUEUE: usize = 256;
 
-/// A captured pod with its listeners, one of each address family for each worker.
+/// A captured pod with its listeners, usually one of each address family for each worker.
 #[derive(Debug)]
 pub struct ServedPod {
     /// `metadata.uid`.
@@ -90,6 +93,15 @@ impl ServedPod {
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *listeners)
     }
+}
+
+/// Further descriptors of a pod's listeners, of both families.
+#[derive(Debug)]
+pub struct LentPod {
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// The listeners.
+    pub listeners: Vec<OwnedFd>,
 }
 
 /// One worker's share of a [`ServedPod`].
@@ -131,10 +143,11 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Proxy {
     commands: Vec<mpsc::Sender<Command>>,
+    begin: CancellationToken,
 }
 
 impl Proxy {
-    /// Starts the workers; they serve no pod yet.
+    /// Starts the workers; they serve no pod yet, and accept nothing before [`Proxy::begin`].
     ///
     /// # Errors
     ///
@@ -145,6 +158,7 @@ impl Proxy {
     ) -> Result<Self, Error> {
         let mut proxy = Self {
             commands: Vec::new(),
+            begin: CancellationToken::new(),
         };
         for (index, heartbeat) in options.heartbeats.into_iter().enumerate() {
             let parts = Parts {
@@ -155,6 +169,7 @@ impl Proxy {
                 flows: options.flows.clone(),
                 traffic: Arc::clone(&options.traffic),
                 snapshots: snapshots.clone(),
+                begin: proxy.begin.clone(),
             };
             let (sender, receiver) = mpsc::channel(COMMAND_QUEUE);
             spawn(parts, receiver).map_err(|source| Error::Worker { index, source })?;
@@ -163,10 +178,15 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Serves a pod; returns when every worker accepts from it.
+    /// Accepts connections from now on, also those that are waiting.
+    pub fn begin(&self) {
+        self.begin.cancel();
+    }
+
+    /// Serves a pod; returns when every worker accepts from it, or will once it may.
     pub async fn serve(&self, pod: ServedPod) {
         let pod = Arc::new(pod);
-        let shares = worker::split(&pod, self.commands.len());
+        let shares = share::split(&pod, self.commands.len());
         let mut waiting = Vec::new();
         for (commands, share) in self.commands.iter().zip(shares) {
             waiting.push(send(commands, |done| Command::Serve(share, done)).await);
@@ -192,6 +212,22 @@ impl Proxy {
             waiting.push(send(commands, Command::Drain).await);
         }
         acknowledged(waiting).await;
+    }
+
+    /// Further descriptors of every listener, by pod.
+    ///
+    /// # Errors
+    ///
+    /// The limit on open files, or a worker is gone.
+    pub async fn lend(&self) -> std::io::Result<Vec<LentPod>> {
+        let mut lent = Vec::new();
+        for commands in &self.commands {
+            let (sender, receiver) = oneshot::channel();
+            let sent = commands.send(Command::Lend(sender)).await;
+            sent.map_err(|_gone| std::io::Error::other("a worker is gone"))?;
+            lent.push(receiver.await.map_err(std::io::Error::other)??);
+        }
+        Ok(share::by_pod(lent.into_iter().flatten()))
     }
 
     /// Number of workers.

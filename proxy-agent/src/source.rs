@@ -1,3 +1,4 @@
 //! Where objects come from. A source reads and watches; what objects mean is `compile`'s.
 
 pub mod file;
+pub mod kubernetes;

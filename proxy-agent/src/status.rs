@@ -61,6 +61,8 @@ pub struct Overview {
     pub pods_captured: usize,
     /// Pods that were seen and are not captured.
     pub pods_not_captured: usize,
+    /// How long pods took to be captured, since the agent's start.
+    pub enrolments: EnrolmentStatus,
     /// Service ports with the verdict proxy.
     pub services_proxied: usize,
     /// Problems of severity error.
@@ -71,6 +73,35 @@ pub struct Overview {
     pub connections_open: u64,
     /// Requests since start.
     pub requests_total: u64,
+}
+
+/// Upper bounds of [`EnrolmentStatus::buckets`], milliseconds.
+pub const ENROLMENT_BOUNDS_MS: [u64; 12] =
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000];
+
+/// Times from a pod's first process being seen, or from the decision to capture the pod if that came
+/// later, to its capture.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct EnrolmentStatus {
+    /// Enrolments.
+    pub count: u64,
+    /// Their times together, microseconds.
+    pub sum_us: u64,
+    /// How many took at most [`ENROLMENT_BOUNDS_MS`], each counted in its own bucket alone; the rest
+    /// took longer.
+    pub buckets: [u64; ENROLMENT_BOUNDS_MS.len()],
+}
+
+impl EnrolmentStatus {
+    /// Adds one that took `us` microseconds.
+    pub fn add(&mut self, us: u64) {
+        self.count += 1;
+        self.sum_us += us;
+        let bucket = ENROLMENT_BOUNDS_MS.iter().position(|ms| us <= ms * 1_000);
+        if let Some(bucket) = bucket {
+            self.buckets[bucket] += 1;
+        }
+    }
 }
 
 /// One `--source`.
@@ -86,6 +117,26 @@ pub struct SourceStatus {
     pub last_change_ms: u64,
     /// What ails it now, e.g. a directory that is gone; empty if nothing.
     pub trouble: String,
+    /// How each kind fares; empty for sources that do not follow kinds one by one.
+    #[serde(default)]
+    pub kinds: Vec<KindStatus>,
+}
+
+/// One kind of a source.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct KindStatus {
+    /// Kind and group, as in `HTTPRoute.gateway.networking.k8s.io`.
+    pub kind: String,
+    /// `synced`, `syncing`, `absent`, `forbidden` or `lost`.
+    pub state: String,
+    /// The version that is read; empty if none is.
+    pub version: String,
+    /// Objects known of it.
+    pub objects: usize,
+    /// Age of the state.
+    pub since_ms: u64,
+    /// Why it is not synced; empty if there is nothing to say.
+    pub detail: String,
 }
 
 /// One pod.

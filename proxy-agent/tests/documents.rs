@@ -1,4 +1,5 @@
-//! The documents name what the code has: fields, counters, flags, reasons.
+//! The documents name what the code has: fields, counters, flags, reasons, and the dashboard and the
+//! alerts ask for what is there.
 
 use clap::CommandFactory;
 use proxy_agent::cli::Cli;
@@ -128,4 +129,27 @@ fn every_reason_of_a_local_reply_is_documented() {
         .collect();
     assert!(names.len() >= 13, "{names:?}");
     assert_named(include_str!("../../docs/reasons.md"), names);
+}
+
+/// The words of `text` that begin like a metric.
+fn metric_names(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("proxy_agent_"))
+}
+
+/// The page of metrics is compared with the file that stands for it here.
+#[test]
+fn the_dashboard_and_the_alerts_ask_for_metrics_that_exist() {
+    let page = include_str!("../src/metrics/exposition/golden.txt");
+    let exists = |name: &str| metric_names(page).any(|known| known == name);
+    let dashboard = include_str!("../../deploy/helm/proxy-agent/dashboards/proxy-agent.json");
+    let document = include_str!("../../docs/metrics.md");
+    let (_, alerts) = document.split_once("## Alerts").unwrap();
+    let asked: Vec<_> = metric_names(dashboard)
+        .chain(metric_names(alerts))
+        .collect();
+    assert!(asked.len() > 25, "{asked:?}");
+    let missing: Vec<_> = asked.into_iter().filter(|name| !exists(name)).collect();
+    assert_eq!(missing, Vec::<&str>::new(), "are not on the page");
+    assert!(!exists("proxy_agent_requests_per_second_total"));
 }

@@ -9,7 +9,7 @@
 
 mod abi;
 
-pub use abi::flow::{FlowKey, OrigDst};
+pub use abi::flow::{DESTINATIONS_LAYOUT, FlowKey, OrigDst};
 pub use abi::frontend::{Frontend, FrontendKey, Verdict};
 pub use abi::pod::{PodEntry, PodFlags};
 pub use abi::settings::Settings;

@@ -4,12 +4,15 @@
 //! tree like kubelet's, a directory of manifests. One [`Pod`] = a netns on that bridge, a cgroup, a
 //! process that holds both. [`Agent`] is the real binary on such a node.
 //!
+//! [`cluster`] is the other rig: a real Kubernetes of several nodes on this machine.
+//!
 //! Nothing here knows the agent's code: the harness sees what a user sees. Everything is removed
 //! on drop; what a killed run leaves behind is swept by the next one.
 
 mod admin;
 mod agent;
 mod cgroup;
+pub mod cluster;
 mod config;
 pub mod echo;
 mod kube_proxy;
@@ -36,4 +39,4 @@ pub use pod::{Pod, PodOptions};
 pub use process::{Finished, Process, tool};
 pub use scene::Scene;
 pub use service::{Service, ServiceOptions};
-pub use wait::{PATIENCE, until, until_some};
+pub use wait::{PATIENCE, until, until_some, until_some_within};

@@ -10,11 +10,13 @@ use std::thread;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 
-/// A named network namespace; removed on drop.
+/// A named network namespace; removed on drop by whoever made it.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
     file: Arc<File>,
+    /// Removed on drop.
+    owned: bool,
 }
 
 impl Netns {
@@ -25,14 +27,25 @@ impl Netns {
             status.context("run ip")?.success(),
             "ip netns add {name} failed"
         );
-        let file = File::open(PathBuf::from("/run/netns").join(name));
-        let file = Arc::new(file.with_context(|| format!("open netns {name}"))?);
-        let netns = Self {
-            name: name.to_owned(),
-            file,
-        };
+        let mut netns = Self::open(name)?;
+        netns.owned = true;
         netns.ip(&["link set lo up".to_owned()])?;
         Ok(netns)
+    }
+
+    /// Opens one that others made; it is theirs to remove.
+    pub(crate) fn open(name: &str) -> Result<Self> {
+        let file = File::open(PathBuf::from("/run/netns").join(name));
+        Ok(Self {
+            name: name.to_owned(),
+            file: Arc::new(file.with_context(|| format!("open netns {name}"))?),
+            owned: false,
+        })
+    }
+
+    /// Leaves the namespace to those who know its name.
+    pub(crate) fn keep(mut self) {
+        self.owned = false;
     }
 
     /// Its name, as `ip netns` shows it.
@@ -79,6 +92,9 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
         // Nothing to be done about a failure here: the sweep of the next run takes it.
         let _ = Command::new("ip")
             .args(["netns", "del", &self.name])

@@ -22,8 +22,20 @@ pub fn until(what: &str, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
 ///
 /// # Errors
 /// As [`until`]; the last error of `look` is the cause.
-pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until_some<T>(what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    until_some_within(PATIENCE, what, look)
+}
+
+/// As [`until_some`], for states that take more than [`PATIENCE`] by their nature.
+///
+/// # Errors
+/// As [`until_some`].
+pub fn until_some_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         let seen = look();
         if let Ok(Some(value)) = seen {
@@ -31,7 +43,7 @@ pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) ->
         }
         if Instant::now() >= deadline {
             seen.with_context(|| format!("waiting until {what}"))?;
-            bail!("not within {PATIENCE:?}: {what}");
+            bail!("not within {patience:?}: {what}");
         }
         thread::sleep(INTERVAL);
     }

@@ -10,8 +10,13 @@
 
 mod bench;
 mod build_ebpf;
+mod chart;
+mod cluster;
+mod conformance;
 mod demo;
 mod e2e;
+mod image;
+mod manifests;
 mod setup;
 mod test;
 mod tidy;
@@ -39,12 +44,22 @@ enum Verb {
     BuildEbpf(build_ebpf::Args),
     /// Shows captured traffic being routed and balanced, on a small node made for it.
     Demo(demo::Args),
+    /// A real Kubernetes of several nodes on this machine.
+    Cluster(cluster::Args),
+    /// The agent as a container image, in target/proxy-agent.tar.
+    Image(image::Args),
     /// Every check and every test, as CI runs them.
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
+    /// The Gateway API's conformance suite, as root on a real cluster.
+    Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
     Bench(bench::Args),
+    /// Checks the Helm chart, over several values files, and what is rendered from it.
+    Chart(chart::Args),
+    /// Renders deploy/manifests from the chart.
+    Manifests(manifests::Args),
     /// Checks layers, doors of foreign crates, and the form of files.
     Tidy(tidy::Args),
 }
@@ -65,9 +80,14 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup(args) => setup::run(&args),
         Verb::BuildEbpf(args) => build_ebpf::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Cluster(args) => cluster::run(&args),
+        Verb::Image(args) => image::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
+        Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Chart(args) => chart::run(&args),
+        Verb::Manifests(args) => manifests::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
     }
 }

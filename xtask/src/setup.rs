@@ -1,6 +1,8 @@
 //! `cargo xtask setup`: brings what the build and the tests need and the machine lacks, and says
 //! so. Quick when everything is there. Other verbs call [`apt`] for what they need themselves.
 
+mod cluster;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,6 +39,9 @@ pub(crate) struct Args {
     /// Only the toolchain of the eBPF programs, not the programs that the tests use.
     #[arg(long)]
     toolchain_only: bool,
+    /// Also a whole Kubernetes, built from its modules: a quarter of an hour the first time.
+    #[arg(long, conflicts_with = "toolchain_only")]
+    cluster: bool,
 }
 
 /// Runs the verb.
@@ -45,8 +50,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.toolchain_only {
         apt(DEBIAN_TEST_TOOLS)?;
     }
+    if args.cluster {
+        cluster()?;
+    }
     println!("setup: everything is there");
     Ok(())
+}
+
+/// Brings what a test cluster is made of.
+pub(crate) fn cluster() -> Result<()> {
+    cluster::run_all()
 }
 
 /// Brings the toolchain of the eBPF programs.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, setup, tidy, tools};
+use crate::{bench, build_ebpf, chart, setup, tidy, tools};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,8 @@ const ALL: &[Step] = &[
     ("clippy, eBPF programs", clippy_ebpf),
     ("documentation", documentation),
     ("tests without root", unit),
+    ("chart", || passed(chart::run(&chart::Args::default()))),
+    ("scripts", scripts),
     ("dependencies", dependencies),
     ("end to end", || e2e::tests(&e2e::Args::all())),
     ("bench, one short round", || bench::smoke()),
@@ -111,6 +113,15 @@ fn format() -> Result<Outcome> {
 fn spelling() -> Result<Outcome> {
     let typos = tools::typos()?;
     passed(run_command(Command::new(typos).current_dir(root())))
+}
+
+/// Shell scripts that users run.
+fn scripts() -> Result<Outcome> {
+    let shellcheck = tools::shellcheck()?;
+    let scripts = ["deploy/kubectl-proxy_agent", ".ci/run"];
+    passed(run_command(
+        Command::new(shellcheck).args(scripts).current_dir(root()),
+    ))
 }
 
 fn ebpf() -> Result<Outcome> {

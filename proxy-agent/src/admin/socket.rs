@@ -1,4 +1,4 @@
-//! The admin socket's file: made under a temporary name with mode 0600 and renamed into place, so
+//! A socket's file: made under a temporary name with mode 0600 and renamed into place, so
 //! that nobody ever finds it half made; removed at the end only if it is still this process's.
 
 use std::fs::{self, DirBuilder, Permissions};
@@ -13,10 +13,29 @@ use super::Error;
 
 /// The file of a bound socket. Dropping it removes the file, unless another has taken its place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
+pub(crate) struct SocketFile {
+    pub(super) path: PathBuf,
     /// Device and inode, which tell whose file it is.
     identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Renames the file to `path`, in place of whatever is there.
+    pub(crate) fn place(mut self, path: &Path) -> Result<Self, Error> {
+        fs::rename(&self.path, path).map_err(|source| Error::Socket {
+            step: "put in place",
+            path: path.to_owned(),
+            source,
+        })?;
+        path.clone_into(&mut self.path);
+        Ok(self)
+    }
+
+    /// Leaves the file where it is, for another process to put its own in its place.
+    pub(crate) fn leave(self) {
+        // Only the removal is left out; a path is all that it holds.
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for SocketFile {
@@ -29,29 +48,37 @@ impl Drop for SocketFile {
 }
 
 /// Binds `path`, in place of a stale socket if there is one.
-pub(super) async fn bind(path: PathBuf) -> Result<(UnixListener, SocketFile), Error> {
-    refuse_if_taken(&path).await?;
+pub(crate) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
+    refuse_if_taken(path).await?;
+    let (listener, file) = prepare(path)?;
+    Ok((listener, file.place(path)?))
+}
+
+/// Binds a socket beside `path`, to be put there with [`SocketFile::place`], whoever answers there
+/// now.
+pub(crate) fn prepare(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
     let fail = |step| {
-        let path = path.clone();
-        move |source| Error::Socket { step, path, source }
+        move |source| Error::Socket {
+            step,
+            path: path.to_owned(),
+            source,
+        }
     };
     if let Some(parent) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
         made.map_err(fail("make the directory of"))?;
     }
     let temporary = path.with_added_extension(process::id().to_string());
+    // A process of this number in another PID namespace may have died half-way.
+    drop(fs::remove_file(&temporary));
     let listener = UnixListener::bind(&temporary).map_err(fail("bind"))?;
-    let placed = fs::set_permissions(&temporary, Permissions::from_mode(0o600))
-        .and_then(|()| fs::rename(&temporary, &path))
-        .and_then(|()| identity(&path));
-    match placed {
-        Ok(identity) => Ok((listener, SocketFile { path, identity })),
-        Err(source) => {
-            // Already failing; a file that cannot be removed either adds nothing to the message.
-            drop(fs::remove_file(&temporary));
-            Err(fail("put in place")(source))
-        }
-    }
+    let file = SocketFile {
+        identity: identity(&temporary).map_err(fail("look at"))?,
+        path: temporary,
+    };
+    let private = fs::set_permissions(&file.path, Permissions::from_mode(0o600));
+    private.map_err(fail("set the mode of"))?;
+    Ok((listener, file))
 }
 
 /// A path may be taken over if nothing is there, or a socket on which nobody answers.

@@ -92,7 +92,7 @@ impl Running {
             }),
         };
         let server = Server::bind(options).await.unwrap();
-        let address = server.local_address().unwrap();
+        let address = server.tcp.as_ref().unwrap().local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.run(Arc::new(views), shutdown.clone()));
         Self {
@@ -270,6 +270,42 @@ async fn a_successors_socket_is_not_removed() {
     running.stop().await;
     assert!(socket.exists());
     drop(successor);
+}
+
+#[tokio::test]
+async fn a_successor_takes_the_socket_over_without_a_moment_in_which_nobody_answers() {
+    let directory = Directory::new();
+    let socket = directory.options().socket;
+    let running = Running::start(directory.options()).await;
+    let (unix, file) = socket::prepare(&socket).unwrap();
+    assert_eq!(ask_unix(&directory, "/healthz").await.0, StatusCode::OK);
+    let mode = fs::metadata(&file.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let file = file.place(&socket).unwrap();
+    running.stop().await;
+
+    let connecting = UnixStream::connect(&socket);
+    let (accepted, connected) = tokio::join!(unix.accept(), connecting);
+    assert!(
+        accepted.is_ok() && connected.is_ok(),
+        "the former one left it"
+    );
+    drop(file);
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn a_socket_that_is_never_put_in_place_leaves_nothing() {
+    let directory = Directory::new();
+    let prepared = socket::prepare(&directory.options().socket).unwrap();
+    assert_eq!(
+        fs::read_dir(&directory.0).unwrap().count(),
+        1,
+        "the control"
+    );
+    drop(prepared);
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
@@ -18,14 +17,15 @@ use crate::model::{
     Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, RouteTable, Severity,
     Snapshot,
 };
-use crate::objects::ObjectSet;
+use crate::objects::{KindState, ObjectSet};
 use crate::status::{
-    BpfStatus, EndpointStatus, Explanation, Overview, PodStatus, ProgramStatus, RouteStatus,
-    ServiceStatus, SourceStatus, Status, TrafficStatus,
+    BpfStatus, EndpointStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
+    RouteStatus, ServiceStatus, SourceStatus, Status, TrafficStatus,
 };
 
 use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
+use super::phase::Phase;
 
 /// Everything that the views read. Shared with the running agent.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) struct Parts {
     pub(super) capture: CaptureStatus,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
-    pub(super) draining: Arc<AtomicBool>,
+    pub(super) phase: Phase,
 }
 
 /// The admin server's views.
@@ -58,11 +58,6 @@ pub(super) fn views(parts: &Arc<Parts>) -> Views {
 }
 
 impl Parts {
-    /// Whether the agent is leaving.
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
@@ -141,11 +136,10 @@ impl Parts {
 
     /// Why the agent is not ready: one line for each thing that is not in effect.
     pub(super) fn not_ready(&self, programs: &[ProgramStatus]) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.is_draining() {
-            reasons.push("draining: new connections take the node's ordinary path".to_owned());
-            return reasons;
+        if let Some(reason) = self.phase.get().reason() {
+            return vec![reason];
         }
+        let mut reasons = Vec::new();
         for source in &self.sources {
             let set = source.borrow();
             if !set.synced {
@@ -206,6 +200,7 @@ impl Parts {
             sources: self.sources.iter().map(|s| source(&s.borrow())).collect(),
             pods_captured: captured,
             pods_not_captured: pods.len() - captured,
+            enrolments: self.capture.enrolments(),
             services_proxied: snapshot.listeners.iter().filter(proxied).count(),
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
@@ -215,8 +210,8 @@ impl Parts {
     }
 
     fn state(&self, not_ready: &[String]) -> &'static str {
-        if self.is_draining() {
-            "draining"
+        if let Some(name) = self.phase.get().name() {
+            name
         } else if not_ready.is_empty() {
             "serving"
         } else if self.snapshot().version == 0 || !self.capture.has_scanned() {
@@ -234,6 +229,18 @@ fn source(set: &ObjectSet) -> SourceStatus {
         objects: set.objects.len(),
         last_change_ms: age(set.changed),
         trouble: set.trouble.clone(),
+        kinds: set.kinds.iter().map(kind).collect(),
+    }
+}
+
+fn kind(kind: &KindState) -> KindStatus {
+    KindStatus {
+        kind: kind.kind.to_string(),
+        state: kind.phase.name().to_owned(),
+        version: kind.version.to_owned(),
+        objects: kind.objects,
+        since_ms: age(kind.since),
+        detail: kind.detail.clone(),
     }
 }
 

@@ -17,8 +17,9 @@ pub(super) async fn log(parts: Arc<Parts>, stop: CancellationToken) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = 0;
     while stop.run_until_cancelled(looks.tick()).await.is_some() {
-        if parts.is_draining() {
-            return;
+        if parts.phase.get().reason().is_some() {
+            // Said where it begins.
+            continue;
         }
         let reasons = parts.not_ready(&parts.kernel.attached());
         // By number: the age of a heartbeat in a reason changes at each look.

@@ -15,7 +15,9 @@ use crate::cli::{Capture, RunArgs, SourceArg};
 use crate::compile::{Compiler, Options};
 use crate::model::{Listener, ListenerVerdict, Snapshot};
 use crate::objects::ObjectSet;
+use crate::report::Cluster;
 use crate::source::file::{self, FileSource};
+use crate::source::kubernetes::{self, KubernetesSource, Timing};
 
 use super::problem_log::ProblemLog;
 
@@ -39,12 +41,16 @@ pub enum Error {
     /// A directory cannot be watched.
     #[error(transparent)]
     File(#[from] file::Error),
+    /// The API server cannot be asked.
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::Error),
 }
 
 /// The running sources and the compiler that turns what they hold into snapshots.
 #[derive(Debug)]
 pub(super) struct Sources {
     sets: Vec<watch::Receiver<Arc<ObjectSet>>>,
+    cluster: Option<Cluster>,
     compiler: Compiler,
     options: Options,
     log: ProblemLog,
@@ -57,16 +63,30 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Starts every source on the current runtime.
-    pub(super) fn start(args: &RunArgs) -> Result<Self, Error> {
-        let mut sets = Vec::new();
+    pub(super) async fn start(args: &RunArgs) -> Result<Self, Error> {
+        let (mut sets, mut cluster) = (Vec::new(), None);
         for source in &args.sources {
-            let SourceArg::File(directory) = source;
-            let source = file::watch(directory.clone())?;
-            sets.push(source.sets());
-            tokio::spawn(run(source));
+            match source {
+                SourceArg::File(directory) => {
+                    let source = file::watch(directory.clone())?;
+                    sets.push(source.sets());
+                    tokio::spawn(run_file(source));
+                }
+                SourceArg::Kubernetes => {
+                    let client = kubernetes::client(kubernetes::config().await?)?;
+                    let source = KubernetesSource::new(client, &args.node_name, Timing::default());
+                    sets.push(source.sets());
+                    cluster = Some(Cluster {
+                        client: source.client(),
+                        objects: source.sets(),
+                    });
+                    tokio::spawn(run_kubernetes(source));
+                }
+            }
         }
         Ok(Self {
             sets,
+            cluster,
             compiler: Compiler::default(),
             options: Options {
                 service_cidr: args.service_cidr,
@@ -83,6 +103,11 @@ impl Sources {
     /// What each source holds, for `status`.
     pub(super) fn statuses(&self) -> Vec<watch::Receiver<Arc<ObjectSet>>> {
         self.sets.clone()
+    }
+
+    /// The API server, if it is among the sources.
+    pub(super) fn cluster(&self) -> Option<Cluster> {
+        self.cluster.clone()
     }
 
     /// Waits for every source's first read and puts the first snapshot in force.
@@ -162,7 +187,13 @@ impl Sources {
 }
 
 /// Follows a source for as long as the agent runs.
-async fn run(source: FileSource) {
+async fn run_file(source: FileSource) {
+    let error = source.run().await;
+    tracing::error!(%error, "a source has ended; its last objects stay in force");
+}
+
+/// Follows the API server for as long as the agent runs.
+async fn run_kubernetes(source: KubernetesSource) {
     let error = source.run().await;
     tracing::error!(%error, "a source has ended; its last objects stay in force");
 }

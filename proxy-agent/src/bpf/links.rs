@@ -33,6 +33,8 @@ pub(super) struct Program {
     pub(super) attach_type: u32,
     pub(super) fd: OwnedFd,
     pub(super) id: u32,
+    /// Ids of the maps that it uses.
+    pub(super) maps: Vec<u32>,
 }
 
 impl Program {
@@ -73,7 +75,8 @@ impl Program {
 #[derive(Debug)]
 pub(super) struct Links {
     cgroup: OwnedFd,
-    _links: Vec<OwnedFd>,
+    /// In the order of [`HOOKS`].
+    links: Vec<OwnedFd>,
 }
 
 impl Links {
@@ -93,10 +96,34 @@ impl Links {
             .map(|program| program.attach(cgroup.as_fd()).map(above_sockets))
             .collect::<Result<Vec<_>, _>>()?;
         links.reverse();
-        Ok(Self {
-            cgroup,
-            _links: links,
-        })
+        Ok(Self { cgroup, links })
+    }
+
+    /// Takes links over as they are; what they run is for [`Links::run`].
+    ///
+    /// They are moved above the sockets as those of [`Links::attach`], sockops lowest.
+    pub(super) fn inherit(cgroup: OwnedFd, links: Vec<OwnedFd>) -> Self {
+        let mut links: Vec<_> = links.into_iter().rev().map(above_sockets).collect();
+        links.reverse();
+        Self { cgroup, links }
+    }
+
+    /// Has every link run `programs`, sockops first: what is steered must find its flow published.
+    pub(super) fn run(&self, programs: &[Program]) -> Result<(), Error> {
+        for (program, link) in programs.iter().zip(&self.links).rev() {
+            let updated = sys::link_update(link.as_fd(), program.fd.as_fd());
+            updated.map_err(|source| Error::Attach {
+                name: program.name,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Further descriptors of the same links.
+    pub(super) fn lend(&self) -> io::Result<Vec<OwnedFd>> {
+        let links = self.links.iter();
+        links.map(OwnedFd::try_clone).collect()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::status::MapStatus;
 /// One map with keys `K` and values `V`.
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     name: &'static str,
     max_entries: u32,
     types: PhantomData<fn(K) -> V>,
@@ -204,9 +204,23 @@ pub(super) fn sweep(flows: &Table<FlowKey, OrigDst>, older_than: Duration) -> Re
     Ok(swept)
 }
 
+fn storage(object: &mut aya::Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
+    let Some(Map::SkStorage(map)) = object.take_map(name) else {
+        return Err(Error::OtherObject { name });
+    };
+    let fd = map.fd().as_fd().try_clone_to_owned();
+    fd.map_err(|source| Error::Map {
+        operation: "keep",
+        name,
+        source,
+    })
+}
+
 /// Maps whose names are those of [`proxy_ebpf::map`].
 #[derive(Debug)]
 pub(super) struct Maps {
+    /// Only the programs read and write it.
+    pub(super) socket_dst: OwnedFd,
     pub(super) pods: Table<u64, proxy_ebpf::PodEntry>,
     pub(super) frontends: Table<proxy_ebpf::FrontendKey, proxy_ebpf::Frontend>,
     pub(super) orig_dst: Arc<Table<FlowKey, OrigDst>>,
@@ -220,6 +234,7 @@ impl Maps {
     /// Takes them out of a loaded object.
     pub(super) fn take(object: &mut aya::Ebpf) -> Result<Self, Error> {
         Ok(Self {
+            socket_dst: storage(object, map::SOCKET_DST)?,
             pods: Table::take(object, map::PODS)?,
             frontends: Table::take(object, map::FRONTENDS)?,
             orig_dst: Arc::new(Table::take(object, map::ORIG_DST)?),

@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use aya::maps::Map;
 use aya::programs::{CgroupSockAddr, ProgramType, SockOps};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use proxy_ebpf::{global, program};
 use tracing::level_filters::LevelFilter;
 
-use super::Error;
+use super::inherit::SharedMaps;
 use super::links::{HOOKS, Program};
+use super::{Error, InheritError, sys};
 
 static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxy-ebpf"));
 
@@ -36,6 +38,21 @@ pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
         .map_err(|source| Error::Load {
             source: Box::new(source),
         })
+}
+
+/// Puts another agent's maps in the place of those that were just made; programs that are loaded
+/// from here on use them.
+///
+/// The instructions name each map by the number of its descriptor, which the kernel resolves when
+/// a program is loaded. aya has no other way in than a pin in a bpffs, which would take a mount.
+pub(super) fn share(object: &mut Ebpf, shared: &SharedMaps) -> Result<(), InheritError> {
+    for (name, with) in shared.named() {
+        let (Some(Map::HashMap(map)) | Some(Map::SkStorage(map))) = object.map_mut(name) else {
+            return Err(InheritError::OtherMap { name });
+        };
+        sys::replace(map.fd().as_fd(), with).map_err(InheritError::kernel("share map", name))?;
+    }
+    Ok(())
 }
 
 /// Loads every program, in the order of [`HOOKS`].
@@ -64,11 +81,13 @@ fn load_program(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Resu
         (hook.fd().map_err(fail)?, hook.info().map_err(fail)?)
     };
     let keep = fd.as_fd().try_clone_to_owned();
+    let maps = loaded.map_ids().map_err(fail)?.unwrap_or_default();
     Ok(Program {
         name,
         attach_type,
         fd: keep.map_err(|source| Error::Attach { name, source })?,
         id: loaded.id(),
+        maps,
     })
 }
 

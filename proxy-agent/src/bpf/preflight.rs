@@ -66,6 +66,12 @@ const CAPABILITIES: [(&str, u32, &str); 5] = [
     ),
 ];
 
+const SYS_ADMIN: u32 = 21;
+
+/// What bpf(2) also allows to CAP_SYS_ADMIN: BPF, PERFMON (include/linux/capability.h, bpf_capable
+/// and perfmon_capable) and NET_ADMIN (kernel/bpf/syscall.c, bpf_net_capable).
+const IN_SYS_ADMIN: [u32; 3] = [39, 38, 12];
+
 /// Runs every check, with the object that the agent would use. Changes nothing that stays.
 pub fn run(object: Option<&Path>) -> Vec<Check> {
     let mut checks = vec![kernel(), btf(), cgroup2()];
@@ -156,14 +162,19 @@ fn capabilities() -> Vec<Check> {
     };
     CAPABILITIES
         .into_iter()
-        .map(|(name, bit, purpose)| {
-            if effective & (1 << bit) != 0 {
-                return Check::ok(name, purpose);
-            }
-            let remedy = format!("add {name} to securityContext.capabilities, or run as root");
-            Check::gap(name, format!("missing: needed to {purpose}"), remedy)
-        })
+        .map(|capability| one_capability(capability, effective))
         .collect()
+}
+
+fn one_capability((name, bit, purpose): (&str, u32, &str), effective: u64) -> Check {
+    if effective & (1 << bit) != 0 {
+        return Check::ok(name, purpose);
+    }
+    if IN_SYS_ADMIN.contains(&bit) && effective & (1 << SYS_ADMIN) != 0 {
+        return Check::ok(name, format!("{purpose} (CAP_SYS_ADMIN stands for it)"));
+    }
+    let remedy = format!("add {name} to securityContext.capabilities, or run as root");
+    Check::gap(name, format!("missing: needed to {purpose}"), remedy)
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -225,6 +236,19 @@ mod tests {
         assert!(version("6.1.0-18-amd64") >= Some(KERNEL_FLOOR));
         assert!(version("5.9.16") < Some(KERNEL_FLOOR));
         assert_eq!(version("unknown"), None);
+    }
+
+    #[test]
+    fn sys_admin_stands_for_what_bpf_asks_and_for_nothing_else() {
+        let lacking = |effective: u64| {
+            let checks = CAPABILITIES.map(|capability| one_capability(capability, effective));
+            let gaps = checks.into_iter().filter(|check| !check.ok);
+            gaps.map(|check| check.name).collect::<Vec<_>>()
+        };
+        assert_eq!(lacking(1 << SYS_ADMIN), ["CAP_SYS_PTRACE"]);
+        assert_eq!(lacking(1 << SYS_ADMIN | 1 << 19), [""; 0]);
+        let without = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 19;
+        assert_eq!(lacking(without), ["CAP_SYS_ADMIN"]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! descriptors, and what must be read from sockets and clocks beside it. The only unsafe code of
 //! the agent; no policy.
 
+mod object;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -9,6 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use aya::Pod;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+pub(super) use self::object::{LinkInfo, MapInfo, info, link_update, replace};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;

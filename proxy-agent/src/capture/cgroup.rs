@@ -187,6 +187,26 @@ impl RootLock {
         }
     }
 
+    /// Has the lock that another agent has on `directory`, which must be that of `root`: both have
+    /// it, and it ends when neither has the directory open any more.
+    ///
+    /// # Errors
+    ///
+    /// It is another directory, or not locked.
+    pub fn inherit(directory: File, root: &Path) -> Result<Self, RootError> {
+        let io_error = |source| RootError::Io {
+            path: root.to_owned(),
+            source,
+        };
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let given = directory.metadata().map(identity).map_err(io_error)?;
+        let wanted = fs::metadata(root).map(identity).map_err(io_error)?;
+        // flock(2) on an open file that has the lock is granted at once.
+        let locked = given == wanted && directory.try_lock().is_ok();
+        let other = || io_error(io::Error::other("what was handed over is no lock on it"));
+        locked.then_some(Self { directory }).ok_or_else(other)
+    }
+
     /// The open directory, to attach programs to.
     pub const fn directory(&self) -> &File {
         &self.directory
@@ -197,6 +217,13 @@ fn holder(directory: &File) -> Option<String> {
     let metadata = directory.metadata().ok()?;
     let device = (major(metadata.dev()), minor(metadata.dev()));
     let pid = lock_holder(&read("/proc/locks").ok()?, device, metadata.ino())?;
+    // The process that took the lock may have given it to another one since.
+    let has_it = |entry: fs::DirEntry| {
+        let open = fs::metadata(entry.path());
+        open.is_ok_and(|open| (open.dev(), open.ino()) == (metadata.dev(), metadata.ino()))
+    };
+    let mut files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    files.any(has_it).then_some(())?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = command
         .split(|byte| *byte == 0)

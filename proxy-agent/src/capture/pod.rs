@@ -25,6 +25,7 @@ use crate::model::{CaptureDecision, NotCaptured, Snapshot};
 use crate::net::ListenError;
 use crate::status::PodStatus;
 
+use super::inherited::Inherited;
 use super::report::CaptureStatus;
 use super::seams::{BoxError, Enrol, Serve};
 use super::surroundings::Surroundings;
@@ -43,6 +44,7 @@ pub(super) struct Context {
     pub(super) enrol: Arc<dyn Enrol>,
     pub(super) serve: Arc<dyn Serve>,
     pub(super) status: CaptureStatus,
+    pub(super) inherited: Inherited,
     pub(super) claims: Claims,
     /// The agent stops: take the entries out of the map and leave the listeners to the proxy.
     pub(super) leave: CancellationToken,
@@ -126,7 +128,10 @@ impl PodTask {
                 return self.leave();
             };
             let again = match done {
-                Ok(Step::Settled) => None,
+                Ok(Step::Settled) => {
+                    context.inherited.settle(&self.uid);
+                    None
+                }
                 Ok(Step::Unsettled) => Some(backoff.next()),
                 Err(fault) => {
                     self.report(&fault, &backoff);
@@ -145,6 +150,7 @@ impl PodTask {
             }
         }
         self.release().await;
+        self.context.inherited.settle(&self.uid);
         self.context.status.forget(&self.uid);
     }
 

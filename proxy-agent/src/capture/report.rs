@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::{CaptureDecision, Pod, Snapshot};
-use crate::status::PodStatus;
+use crate::status::{EnrolmentStatus, PodStatus};
 
 /// State of every pod, readable at any time. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,7 @@ pub struct CaptureStatus {
 struct Shared {
     pods: Mutex<HashMap<Arc<str>, PodStatus>>,
     scanned: AtomicBool,
+    enrolments: Mutex<EnrolmentStatus>,
 }
 
 impl CaptureStatus {
@@ -44,6 +45,24 @@ impl CaptureStatus {
     /// Whether the cgroups that were there at the start have been listed.
     pub fn has_scanned(&self) -> bool {
         self.shared.scanned.load(Ordering::Acquire)
+    }
+
+    /// How long enrolments have taken so far.
+    pub fn enrolments(&self) -> EnrolmentStatus {
+        *self
+            .shared
+            .enrolments
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn enrolled(&self, took_us: u64) {
+        let mut enrolments = self
+            .shared
+            .enrolments
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        enrolments.add(took_us);
     }
 
     pub(super) fn mark_scanned(&self) {
@@ -124,6 +143,17 @@ mod tests {
             shown,
             [("cart".to_owned(), false), ("web".to_owned(), true)]
         );
+    }
+
+    #[test]
+    fn an_enrolment_counts_in_the_first_bucket_that_holds_it() {
+        let status = CaptureStatus::default();
+        for us in [1_000, 1_001, 6_000_000] {
+            status.enrolled(us);
+        }
+        let enrolments = status.enrolments();
+        assert_eq!((enrolments.count, enrolments.sum_us), (3, 6_002_001));
+        assert_eq!(enrolments.buckets, [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -16,11 +16,13 @@ use crate::compile::ServiceCidr;
 
 const EXAMPLES: &str = "\
 Examples:
+  proxy-agent run --source kubernetes
   proxy-agent run --source file:/etc/proxy-agent
   proxy-agent run --source file:examples --capture all --node-name node-1 \\
       --admin-address 0.0.0.0:15020 --log-format json
 
-Sources of this version: file:DIR, a directory of Kubernetes manifests.
+Sources of this version: kubernetes, the cluster's API server (KUBECONFIG, else the
+pod's service account); file:DIR, a directory of Kubernetes manifests.
 Pods are captured where their namespace's label or their own annotation
 proxy-agent.io/capture says `enabled`.";
 
@@ -28,7 +30,7 @@ proxy-agent.io/capture says `enabled`.";
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// Where objects are read from: `file:DIR`. May be given several times.
+    /// Where objects are read from: `kubernetes` or `file:DIR`. May be given several times.
     #[arg(long = "source", value_name = "SOURCE", required = true)]
     pub sources: Vec<SourceArg>,
     /// Name of this node, as Pods and EndpointSlices spell it; else the host name.
@@ -168,17 +170,12 @@ mod tests {
 
     #[test]
     fn several_sources_may_be_given() {
-        let args = run("--source file:a --source file:b").unwrap();
+        let args = run("--source file:a --source kubernetes").unwrap();
         assert_eq!(args.sources.len(), 2);
     }
 
     #[test]
     fn what_this_version_lacks_is_refused_by_name() {
-        let error = run("--source kubernetes").unwrap_err();
-        assert!(
-            error.contains("not in this version") && error.contains("file:DIR"),
-            "{error}"
-        );
         let error = run("--source xds:http://host:1").unwrap_err();
         assert!(
             error.contains("not in this version") && error.contains("file:DIR"),

@@ -12,13 +12,15 @@ use super::Acceleration;
 #[derive(Debug, thiserror::Error)]
 pub enum ValueError {
     /// A source of a later version.
-    #[error("source `{given}` is not in this version; give file:DIR, a directory of manifests")]
+    #[error(
+        "source `{given}` is not in this version; give kubernetes, or file:DIR, a directory of manifests"
+    )]
     LaterSource {
         /// The value.
         given: String,
     },
     /// No source at all.
-    #[error("`{given}` is no source; give file:DIR, a directory of manifests")]
+    #[error("`{given}` is no source; give kubernetes, or file:DIR, a directory of manifests")]
     Source {
         /// The value.
         given: String,
@@ -55,6 +57,8 @@ pub enum ValueError {
 /// One `--source`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SourceArg {
+    /// The API server of the cluster.
+    Kubernetes,
     /// A directory of manifests.
     File(PathBuf),
 }
@@ -67,7 +71,10 @@ impl FromStr for SourceArg {
         if let Some(path) = text.strip_prefix("file:").filter(|path| !path.is_empty()) {
             return Ok(Self::File(path.into()));
         }
-        if text == "kubernetes" || text.starts_with("xds:") {
+        if text == "kubernetes" {
+            return Ok(Self::Kubernetes);
+        }
+        if text.starts_with("xds:") {
             return Err(ValueError::LaterSource { given: given() });
         }
         Err(ValueError::Source { given: given() })
@@ -77,6 +84,7 @@ impl FromStr for SourceArg {
 impl fmt::Display for SourceArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Kubernetes => f.write_str("kubernetes"),
             Self::File(path) => write!(f, "file:{}", path.display()),
         }
     }
@@ -176,6 +184,14 @@ mod tests {
             let error = bad.parse::<SourceArg>().unwrap_err().to_string();
             assert!(error.contains("is no source"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_cluster_is_a_source_without_a_place() {
+        let source: SourceArg = "kubernetes".parse().unwrap();
+        assert_eq!(source, SourceArg::Kubernetes);
+        assert_eq!(source.to_string(), "kubernetes");
+        assert!("kubernetes:x".parse::<SourceArg>().is_err());
     }
 
     #[test]

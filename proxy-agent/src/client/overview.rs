@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::findings;
 use super::units::{count, milliseconds, percent, seconds};
-use crate::status::{Overview, SourceStatus, Status};
+use crate::status::{KindStatus, Overview, SourceStatus, Status};
 
 /// Unknown kinds that are listed by name; the rest is a number.
 const MAX_UNKNOWN_KINDS: usize = 10;
@@ -22,6 +22,9 @@ pub(super) fn text(status: &Status) -> String {
     line(&mut text, "snapshot", &snapshot(overview));
     for source in &overview.sources {
         line(&mut text, "source", &source_line(source));
+        for kind in source.kinds.iter().filter(|kind| kind.state != "synced") {
+            line(&mut text, "", &kind_line(kind));
+        }
     }
     line(&mut text, "services", &services(status));
     line(&mut text, "traffic", &traffic(status));
@@ -87,8 +90,9 @@ fn snapshot(overview: &Overview) -> String {
 fn source_line(source: &SourceStatus) -> String {
     let state = if source.synced {
         format!(
-            "{}, last change {} ago",
+            "{}{}, last change {} ago",
             count(source.objects, "object"),
+            kinds(source),
             milliseconds(source.last_change_ms)
         )
     } else {
@@ -99,6 +103,28 @@ fn source_line(source: &SourceStatus) -> String {
     } else {
         format!("{}: {state}; TROUBLE: {}", source.name, source.trouble)
     }
+}
+
+/// How many of the source's kinds are followed, where it has kinds.
+fn kinds(source: &SourceStatus) -> String {
+    if source.kinds.is_empty() {
+        return String::new();
+    }
+    let synced = source.kinds.iter().filter(|kind| kind.state == "synced");
+    format!(" of {}", count(synced.count(), "kind"))
+}
+
+/// A kind that is not synced: those that are say nothing new.
+fn kind_line(kind: &KindStatus) -> String {
+    let mut text = format!("{}: {}", kind.kind, kind.state);
+    if kind.state != "absent" {
+        let (age, objects) = (milliseconds(kind.since_ms), count(kind.objects, "object"));
+        let _ = write!(text, " for {age}, {objects} in force");
+    }
+    if !kind.detail.is_empty() {
+        let _ = write!(text, "; {}", kind.detail);
+    }
+    text
 }
 
 fn services(status: &Status) -> String {

@@ -34,7 +34,7 @@ fn overview_of_a_node_in_trouble() -> Overview {
                 synced: true,
                 objects: 12,
                 last_change_ms: 61_000,
-                trouble: String::new(),
+                ..SourceStatus::default()
             },
             SourceStatus {
                 name: "file:/gone".into(),
@@ -43,6 +43,7 @@ fn overview_of_a_node_in_trouble() -> Overview {
             },
         ],
         pods_captured: 1,
+        enrolments: EnrolmentStatus::default(),
         pods_not_captured: 1,
         services_proxied: 2,
         errors: 1,

@@ -17,6 +17,9 @@ const CAPTURE: &str = "proxy-agent.io/capture";
 const ON_FAILURE: &str = "proxy-agent.io/on-failure";
 /// Annotations that sidecar injectors leave.
 const SIDECAR_ANNOTATIONS: [&str; 2] = ["sidecar.istio.io/status", "linkerd.io/proxy-version"];
+/// On the API's copy of a static pod: the UID that kubelet and its cgroup know the pod by, which is a
+/// hash of its manifest and not `metadata.uid`.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Names of sidecar containers.
 const SIDECAR_CONTAINERS: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 
@@ -34,8 +37,7 @@ pub(super) fn compile(
         return None;
     }
     let capture = decide(at, namespace, options, problems);
-    let metadata = &at.object.metadata;
-    let Some(uid) = metadata.uid.as_deref().filter(|uid| !uid.is_empty()) else {
+    let Some(uid) = uid(&at.object.metadata) else {
         if matches!(capture, CaptureDecision::Capture { .. }) {
             let reason = "no uid: the pod's cgroup cannot be told, so it is not captured";
             problems.warning(at.located, "metadata.uid", reason);
@@ -56,6 +58,14 @@ pub(super) fn judge_namespace(at: &At<'_, Namespace>, problems: &mut Problems) {
     let labels = &at.object.metadata.labels;
     let _value = switch(at, labels, Field::Label, problems);
     let _value = fail_closed(at, problems);
+}
+
+/// What the pod's cgroup is named after.
+fn uid(metadata: &ObjectMeta) -> Option<&str> {
+    let annotations = metadata.annotations.as_ref();
+    let mirrored = annotations.and_then(|annotations| annotations.get(MIRROR));
+    let uid = mirrored.or(metadata.uid.as_ref());
+    uid.map(String::as_str).filter(|uid| !uid.is_empty())
 }
 
 /// `status.podIPs`, or `status.podIP` alone.

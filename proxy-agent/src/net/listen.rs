@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::Netns;
+use super::netns::cookie_of;
 
 /// Ports that a pod's listener may have, in the order in which they are tried.
 ///
@@ -47,6 +49,46 @@ impl PodListeners {
             .map(|ip| SocketAddr::new(ip, self.port))
             .collect()
     }
+}
+
+/// Listeners that another process bound, and the cookie of the network namespace they are in.
+///
+/// Their number need not be that of the workers.
+///
+/// # Errors
+///
+/// There is none, or one is something else than a listener on a loopback address, or in another
+/// namespace or on another port than the first.
+pub fn adopt_listeners(sockets: Vec<OwnedFd>) -> io::Result<(u64, PodListeners)> {
+    let mut listeners = PodListeners {
+        port: 0,
+        v4: Vec::new(),
+        v6: Vec::new(),
+    };
+    let mut cookie = 0;
+    for socket in sockets {
+        let socket = Socket::from(socket);
+        let listener: TcpListener = socket.into();
+        let (found, address) = (cookie_of(&listener)?, listener.local_addr()?);
+        if listeners.port == 0 {
+            (cookie, listeners.port) = (found, address.port());
+        }
+        let listens = SockRef::from(&listener).is_listener()?;
+        let is_one = (found, address.port()) == (cookie, listeners.port);
+        if !listens || !is_one || !address.ip().is_loopback() {
+            return Err(io::Error::other(format!(
+                "{address} is no listener of that pod"
+            )));
+        }
+        match address {
+            SocketAddr::V4(_) => listeners.v4.push(listener),
+            SocketAddr::V6(_) => listeners.v6.push(listener),
+        }
+    }
+    if listeners.port == 0 {
+        return Err(io::Error::other("no listener"));
+    }
+    Ok((cookie, listeners))
 }
 
 /// Why a pod has no listener.
@@ -209,6 +251,38 @@ mod tests {
     fn a_port_is_never_shared_with_another_listener_that_would_share() {
         let other = bind_all(free_port(), 1).unwrap();
         assert!(first_free(&[other.port], 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn listeners_of_another_process_are_taken_as_they_are() {
+        let bound = bind_all(free_port(), 2).unwrap();
+        let (port, count) = (bound.port, bound.v4.len() + bound.v6.len());
+        let sockets: Vec<OwnedFd> = bound
+            .v4
+            .into_iter()
+            .chain(bound.v6)
+            .map(Into::into)
+            .collect();
+        let (cookie, adopted) = adopt_listeners(sockets).unwrap();
+        assert_eq!(cookie, Netns::current().unwrap().cookie());
+        assert_eq!((adopted.port, adopted.v4.len()), (port, 2));
+        assert_eq!(adopted.v4.len() + adopted.v6.len(), count);
+    }
+
+    #[test]
+    fn what_is_no_listener_of_one_port_is_not_taken() {
+        let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(
+            adopt_listeners(vec![listener().into()]).is_ok(),
+            "the control"
+        );
+        assert!(adopt_listeners(vec![]).is_err());
+        let two_ports = vec![listener().into(), listener().into()];
+        assert!(adopt_listeners(two_ports).is_err());
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(adopt_listeners(vec![datagrams.into()]).is_err());
+        let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+        assert!(adopt_listeners(vec![everywhere.into()]).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::thread;
 
@@ -166,8 +167,12 @@ fn non_blocking(domain: Domain) -> io::Result<TcpStream> {
 
 fn cookie_here() -> io::Result<u64> {
     // Any socket carries it. UDP's bind to port 0 sends nothing and needs no interface to be up.
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    Ok(getsockopt(&socket, NetnsCookie)?)
+    cookie_of(&UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?)
+}
+
+/// Cookie of the namespace that a socket was made in.
+pub(super) fn cookie_of(socket: &impl AsFd) -> io::Result<u64> {
+    Ok(getsockopt(socket, NetnsCookie)?)
 }
 
 /// The thread ends when `work` does, so that nothing can be left in the namespace.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// `networking.istio.io VirtualService`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualService {
     /// Group and version.
@@ -27,7 +27,7 @@ pub struct VirtualService {
 }
 
 /// `spec`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualServiceSpec {
     /// Hosts that the routes are for.
@@ -49,7 +49,7 @@ pub struct VirtualServiceSpec {
 }
 
 /// `spec.http[]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRoute {
     /// A name for logs.
@@ -89,7 +89,7 @@ pub struct HttpRoute {
 }
 
 /// `spec.http[].match[]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpMatch {
     /// A name for logs.
@@ -126,7 +126,7 @@ pub struct HttpMatch {
 }
 
 /// One of three conditions; none of them means that the value is there at all.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct StringMatch {
     /// Equal.
     pub exact: Option<String>,
@@ -137,7 +137,7 @@ pub struct StringMatch {
 }
 
 /// `spec.http[].route[]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct RouteDestination {
     /// Where to.
     pub destination: HostDestination,
@@ -148,7 +148,7 @@ pub struct RouteDestination {
 }
 
 /// A Service by host name.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct HostDestination {
     /// Short names are of the VirtualService's own namespace.
     pub host: String,
@@ -159,14 +159,14 @@ pub struct HostDestination {
 }
 
 /// A port of a Service.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct PortSelector {
     /// Its number.
     pub number: u16,
 }
 
 /// `redirect`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Redirect {
     /// New path.
@@ -184,7 +184,7 @@ pub struct Redirect {
 }
 
 /// `rewrite`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Rewrite {
     /// New path, or prefix where the match is one.
@@ -196,7 +196,7 @@ pub struct Rewrite {
 }
 
 /// Header edits both ways.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct Headers {
     /// On the request.
     pub request: Option<HeaderOperations>,
@@ -205,7 +205,7 @@ pub struct Headers {
 }
 
 /// Header edits one way.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct HeaderOperations {
     /// Replaces every value.
     #[serde(default)]

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 /// `linkerd.io/v1 Service`: pods by label, under a host name of their own.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
     /// Always `linkerd.io/v1`.
@@ -18,7 +18,7 @@ pub struct Service {
 }
 
 /// `spec` of a `linkerd.io/v1 Service`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct ServiceSpec {
     /// Port of the pods, or of the Kubernetes Service of the same name.
     pub port: u16,
@@ -29,7 +29,7 @@ pub struct ServiceSpec {
 }
 
 /// `linkerd.io/v1 Route`: a share of one host's requests.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// Always `linkerd.io/v1`.
@@ -43,7 +43,7 @@ pub struct Route {
 }
 
 /// `spec` of a `linkerd.io/v1 Route`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct RouteSpec {
     /// The virtual host.
     pub host: String,
@@ -56,7 +56,7 @@ pub struct RouteSpec {
 }
 
 /// A Service by name.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct ServiceReference {
     /// `Service`.
     pub kind: Option<String>,

@@ -57,6 +57,7 @@ pub fn parse(text: &str, source: &Arc<str>, format: Format) -> Parsed {
         };
         let mut reader = Reader {
             place,
+            newer: Newer::Named,
             parsed: &mut parsed,
         };
         match value {
@@ -65,6 +66,28 @@ pub fn parse(text: &str, source: &Arc<str>, format: Format) -> Parsed {
         }
     }
     parsed
+}
+
+/// Reads one object as an API server gave it. Fields of Kubernetes' own kinds that are not known
+/// here are a newer server's, which has judged them; of routing kinds they are named as in files.
+pub fn read_served(object: Value, place: Place) -> Parsed {
+    let mut parsed = Parsed::default();
+    let mut reader = Reader {
+        place,
+        newer: Newer::Trusted,
+        parsed: &mut parsed,
+    };
+    reader.value(object, &mut Vec::new());
+    parsed
+}
+
+/// How unknown fields of Kubernetes' own kinds are taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Newer {
+    /// A user may have misspelt them.
+    Named,
+    /// An API server knows them.
+    Trusted,
 }
 
 /// How an unknown field of a kind is taken.
@@ -78,6 +101,7 @@ enum Unknown {
 
 struct Reader<'a> {
     place: Place,
+    newer: Newer,
     parsed: &'a mut Parsed,
 }
 
@@ -172,6 +196,9 @@ impl Reader<'_> {
         // Both are looked at before, and some types leave them out. A status is not the user's.
         let ignorable = |path: &[Step]| matches!(path, [Step::Key(key), ..] if ["apiVersion", "kind", "status"].contains(&key.as_str()));
         ignored.retain(|path| !ignorable(path));
+        if (unknown, self.newer) == (Unknown::Warn, Newer::Trusted) {
+            ignored.clear();
+        }
         let object = match read {
             Ok(object) => object,
             Err(error) => {

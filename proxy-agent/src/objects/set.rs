@@ -32,6 +32,53 @@ pub struct ObjectSet {
     pub objects: Vec<Arc<Located>>,
     /// What is wrong with what it read.
     pub problems: Vec<Problem>,
+    /// How each kind fares, where the source follows kinds one by one.
+    pub kinds: Vec<KindState>,
+}
+
+/// How one kind of a source fares.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KindState {
+    /// Kind and group, as in `HTTPRoute.gateway.networking.k8s.io`.
+    pub kind: Arc<str>,
+    /// What is known of it.
+    pub phase: KindPhase,
+    /// The version that is read; empty where there is none.
+    pub version: &'static str,
+    /// Objects in force.
+    pub objects: usize,
+    /// When the phase began.
+    pub since: SystemTime,
+    /// Why the phase is not `synced`; empty where nothing is to be said.
+    pub detail: String,
+}
+
+/// What is known of a kind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KindPhase {
+    /// Being listed; what was known before stays in force.
+    Syncing,
+    /// Listed, and followed.
+    Synced,
+    /// Not served: its definition is not installed, or in no version that is read.
+    Absent,
+    /// The agent may not list or watch it; what was known before stays in force.
+    Forbidden,
+    /// Not followed at the moment; what was known before stays in force.
+    Lost,
+}
+
+impl KindPhase {
+    /// Stable text for `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Syncing => "syncing",
+            Self::Synced => "synced",
+            Self::Absent => "absent",
+            Self::Forbidden => "forbidden",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 impl ObjectSet {
@@ -45,6 +92,7 @@ impl ObjectSet {
             changed: SystemTime::now(),
             objects: Vec::new(),
             problems: Vec::new(),
+            kinds: Vec::new(),
         }
     }
 

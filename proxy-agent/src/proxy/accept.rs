@@ -23,9 +23,15 @@ const BACKOFF: Duration = Duration::from_millis(50);
 /// the hook had already rewritten has arrived by then.
 const LAST_ARRIVALS: Duration = Duration::from_millis(20);
 
-/// Accepts until the pod is released, then empties the queue and closes the listener.
-pub(super) async fn run(worker: Rc<Worker>, pod: Rc<PodState>, listener: std::net::TcpListener) {
-    if let Err(error) = accept_all(&worker, &pod, listener).await {
+/// Waits until the proxy may accept; then accepts until the pod is released, and empties the queue.
+pub(super) async fn run(worker: Rc<Worker>, pod: Rc<PodState>, listener: Rc<TcpListener>) {
+    tokio::select! {
+        biased;
+        () = worker.begun() => {}
+        // What waits there is another agent's.
+        () = pod.stop.cancelled() => return,
+    }
+    if let Err(error) = accept_all(&worker, &pod, &listener).await {
         tracing::error!(%error, pod = %pod.name, namespace = %pod.namespace, "listener lost");
     }
 }
@@ -33,10 +39,9 @@ pub(super) async fn run(worker: Rc<Worker>, pod: Rc<PodState>, listener: std::ne
 async fn accept_all(
     worker: &Rc<Worker>,
     pod: &Rc<PodState>,
-    listener: std::net::TcpListener,
+    listener: &TcpListener,
 ) -> io::Result<()> {
     let port = listener.local_addr()?.port();
-    let listener = TcpListener::from_std(listener)?;
     while let Some(accepted) = pod.stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, source)) => start(worker, pod, stream, source, port),
@@ -45,11 +50,9 @@ async fn accept_all(
     }
     sleep(LAST_ARRIVALS).await;
     // Asked of the kernel itself: the runtime may not have heard of the newest arrivals yet.
-    let listener = listener.into_std()?;
     loop {
-        match listener.accept() {
+        match net::accept_now(listener) {
             Ok((stream, source)) => {
-                stream.set_nonblocking(true)?;
                 start(worker, pod, TcpStream::from_std(stream)?, source, port);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

@@ -5,15 +5,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::ops::Deref;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::balance::Draw;
 use crate::bpf::{Heartbeat, OrigDstMap};
@@ -24,7 +28,7 @@ use crate::net::Netns;
 use super::accept;
 use super::load::{ClusterState, PodIndex};
 use super::pod::PodState;
-use super::{ServedPod, WorkerPod};
+use super::{LentPod, WorkerPod};
 
 /// Time between heartbeats: a dozen fit into the 3 s after which the hooks pass.
 const BEAT: Duration = Duration::from_millis(250);
@@ -36,6 +40,7 @@ pub(super) enum Command {
     Serve(WorkerPod, oneshot::Sender<()>),
     Release(Arc<str>, oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
+    Lend(oneshot::Sender<io::Result<Vec<LentPod>>>),
 }
 
 /// What a worker is made of.
@@ -47,6 +52,8 @@ pub(super) struct Parts {
     pub(super) flows: OrigDstMap,
     pub(super) traffic: Arc<Traffic>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Cancelled when connections may be accepted.
+    pub(super) begin: CancellationToken,
 }
 
 /// The state that the tasks of one worker share.
@@ -61,6 +68,7 @@ pub(super) struct Worker {
     clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
     pods: RefCell<HashMap<Arc<str>, Served>>,
     next_pod: Cell<PodIndex>,
+    begin: CancellationToken,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Option<Waker>>>,
     next_connection: Cell<u64>,
@@ -81,6 +89,8 @@ impl Deref for Current {
 
 struct Served {
     pod: Rc<PodState>,
+    /// Those of the accept loops.
+    listeners: Vec<Rc<TcpListener>>,
     accepting: Vec<JoinHandle<()>>,
 }
 
@@ -99,6 +109,7 @@ impl Worker {
             clusters: RefCell::default(),
             pods: RefCell::default(),
             next_pod: Cell::new(0),
+            begin: parts.begin,
             draining: Cell::new(false),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -150,6 +161,9 @@ impl Worker {
                     let _ = done.send(());
                 });
             }
+            Command::Lend(lent) => {
+                let _ = lent.send(self.lend());
+            }
             Command::Drain(done) => {
                 let worker = Rc::clone(self);
                 tokio::task::spawn_local(async move {
@@ -166,15 +180,17 @@ impl Worker {
         let index = self.next_pod.get();
         self.next_pod.set(index + 1);
         let state = Rc::new(PodState::new(index, &pod, recorder));
+        let listeners: Vec<_> = listeners.into_iter().filter_map(registered).collect();
         let accepting = listeners
-            .into_iter()
+            .iter()
             .map(|listener| {
-                let accepting = accept::run(Rc::clone(self), Rc::clone(&state), listener);
-                tokio::task::spawn_local(accepting)
+                let (worker, listener) = (Rc::clone(self), Rc::clone(listener));
+                tokio::task::spawn_local(accept::run(worker, Rc::clone(&state), listener))
             })
             .collect();
         let served = Served {
             pod: state,
+            listeners,
             accepting,
         };
         let former = self.pods.borrow_mut().insert(Arc::clone(&pod.uid), served);
@@ -182,6 +198,20 @@ impl Worker {
             let worker = Rc::clone(self);
             tokio::task::spawn_local(async move { worker.release(former).await });
         }
+    }
+
+    /// Further descriptors of every pod's listeners.
+    fn lend(&self) -> io::Result<Vec<LentPod>> {
+        let pods = self.pods.borrow();
+        let lend = |(uid, served): (&Arc<str>, &Served)| {
+            let listeners = served.listeners.iter();
+            let listeners = listeners.map(|listener| listener.as_fd().try_clone_to_owned());
+            Ok(LentPod {
+                uid: Arc::clone(uid),
+                listeners: listeners.collect::<io::Result<_>>()?,
+            })
+        };
+        pods.iter().map(lend).collect()
     }
 
     /// Empties the accept queues, closes the listeners and the pod's idle connections. What is
@@ -288,6 +318,11 @@ impl Worker {
         &self.recorder
     }
 
+    /// Returns when connections may be accepted.
+    pub(super) async fn begun(&self) {
+        self.begin.cancelled().await;
+    }
+
     pub(super) const fn is_draining(&self) -> bool {
         self.draining.get()
     }
@@ -330,18 +365,13 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Splits a pod's listeners among `workers`, one of each address family for each.
-pub(super) fn split(pod: &Arc<ServedPod>, workers: usize) -> Vec<WorkerPod> {
-    let mut shares: Vec<WorkerPod> = (0..workers)
-        .map(|_| WorkerPod {
-            pod: Arc::clone(pod),
-            listeners: Vec::new(),
-        })
-        .collect();
-    for family in pod.take_listeners() {
-        for (share, listener) in shares.iter_mut().zip(family) {
-            share.listeners.push(listener);
+/// The listener as this worker's runtime knows it.
+fn registered(listener: std::net::TcpListener) -> Option<Rc<TcpListener>> {
+    match TcpListener::from_std(listener) {
+        Ok(listener) => Some(Rc::new(listener)),
+        Err(error) => {
+            tracing::error!(%error, "listener lost");
+            None
         }
     }
-    shares
 }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxy_agent::capture::{
-    Ack, BoxError, Capture, CaptureStatus, Enrol, Error, Serve, ServedPod, Surroundings, cgroup,
+    Ack, BoxError, Capture, CaptureStatus, Enrol, Error, Inherited, Serve, ServedPod, Surroundings,
+    cgroup,
 };
 use proxy_agent::model::{CaptureDecision, Pod, Snapshot};
 use proxy_agent::net::Netns;
@@ -138,6 +139,11 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn start() -> Self {
+        Self::inheriting(&Inherited::default())
+    }
+
+    /// Takes over from another agent.
+    pub(crate) fn inheriting(inherited: &Inherited) -> Self {
         let root = Tree::new();
         let recorder = Arc::new(Recorder {
             events: watch::Sender::new(Vec::new()),
@@ -156,6 +162,7 @@ impl Fixture {
             enrol: Arc::clone(&recorder) as Arc<dyn Enrol>,
             serve: Arc::clone(&recorder) as Arc<dyn Serve>,
             status: status.clone(),
+            inherited: inherited.clone(),
         };
         let running = tokio::spawn(capture.run(receiver, shutdown.clone()));
         Self {

@@ -4,6 +4,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::v4_mapped;
 
+/// Number of the meaning that [`FlowKey`] and [`OrigDst`] have: raised with every change of it.
+/// Agents of different numbers cannot share the maps that hold them.
+pub const DESTINATIONS_LAYOUT: u32 = 1;
+
 /// Names one redirected connection from connect to accept.
 ///
 /// Addresses and ports are in network byte order; IPv4 is stored v4-mapped. The listener port is

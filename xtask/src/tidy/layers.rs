@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["bpf", "net", "source"],
     &["capture", "proxy"],
     &[
-        "admin", "agent", "cli", "client", "explain", "log", "main", "validate", "verbs",
+        "admin", "agent", "cli", "client", "explain", "log", "main", "report", "validate", "verbs",
     ],
 ];
 
@@ -28,8 +28,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["admin", "client", "proxy"]),
     ("hyper_util", &["admin", "client", "proxy"]),
     ("notify", &["source"]),
+    ("rustix", &["net"]),
     ("gateway_api", &["compile", "objects"]),
-    ("k8s_openapi", &["compile", "objects", "source"]),
+    ("k8s_openapi", &["compile", "objects", "report", "source"]),
+    ("kube", &["report", "source"]),
     ("prometheus_client", &["metrics"]),
 ];
 

@@ -81,8 +81,13 @@ impl PodTask {
         if held.serving.is_some() {
             return Ok(());
         }
-        let listeners =
-            bind_listeners(&held.netns, ports, self.context.workers).map_err(Fault::Listen)?;
+        let inherited = self.context.inherited.take(&self.uid, held.netns.cookie());
+        let listeners = match inherited {
+            Some(listeners) => listeners,
+            None => {
+                bind_listeners(&held.netns, ports, self.context.workers).map_err(Fault::Listen)?
+            }
+        };
         let (port, addresses) = (listeners.port, listeners.addresses());
         let pod = self.snapshots.borrow().pods.get(&self.uid).cloned();
         let Some(pod) = pod else {
@@ -128,6 +133,7 @@ impl PodTask {
         self.write(entry)?;
         let took = self.since.map(|since| since.elapsed()).unwrap_or_default();
         self.enrolment_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.context.status.enrolled(self.enrolment_us);
         Ok(())
     }
 

@@ -45,6 +45,17 @@ fn the_pods_own_word_counts_before_its_namespaces() {
 }
 
 #[test]
+fn a_static_pod_goes_by_the_hash_that_its_cgroup_is_named_after() {
+    let hash = "0f6ff4a4c5d1ad9d51a1bb1f2fb0e7f1";
+    let mirrored = format!(", annotations: {{kubernetes.io/config.mirror: {hash}}}");
+    let snapshot = compile(&text("", &mirrored, ""));
+    let uids: Vec<_> = snapshot.pods.keys().map(|uid| &**uid).collect();
+    assert_eq!(uids, [hash]);
+    let snapshot = compile(&text("", "", ""));
+    assert!(!snapshot.pods.contains_key(hash));
+}
+
+#[test]
 fn some_pods_are_left_alone_whoever_asks() {
     let completed = text(NS_ON, ON, "").replace("Running", "Succeeded");
     for (text, expected) in [

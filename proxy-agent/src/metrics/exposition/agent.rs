@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use prometheus_client::encoding::NoLabelSet;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::{Metric, Page, Picture};
-use crate::status::SourceStatus;
+use crate::status::{ENROLMENT_BOUNDS_MS, SourceStatus};
 
 pub(super) fn write(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
     let overview = &picture.status.overview;
@@ -38,13 +39,22 @@ fn pods(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
             ),
         ],
     )?;
-    let slowest = picture.status.pods.iter().map(|pod| pod.enrolment_us).max();
     let enrolment = Metric::new(
-        "pod_enrolment_max",
-        "Longest time from a pod's sandbox being seen to its capture, of the pods captured now",
+        "pod_enrolment",
+        "From a pod's sandbox being seen, or from the decision if later, to its capture",
     );
-    let enrolment = enrolment.unit(Unit::Seconds);
-    page.gauge(&enrolment, slowest.unwrap_or(0) as f64 / 1e6)
+    let enrolments = &overview.enrolments;
+    let bounds = ENROLMENT_BOUNDS_MS.iter().map(|ms| milliseconds(*ms));
+    let in_bounds: u64 = enrolments.buckets.iter().sum();
+    let longer = (f64::INFINITY, enrolments.count.saturating_sub(in_bounds));
+    let buckets: Vec<_> = bounds.zip(enrolments.buckets).chain([longer]).collect();
+    page.begin(&enrolment.unit(Unit::Seconds), MetricType::Histogram)?
+        .encode_histogram::<NoLabelSet>(
+            enrolments.sum_us as f64 / 1e6,
+            enrolments.count,
+            &buckets,
+            None,
+        )
 }
 
 fn configuration(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {

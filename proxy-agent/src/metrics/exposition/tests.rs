@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::status::{
-    BpfStatus, CounterStatus, MapStatus, Overview, PodStatus, ProgramStatus, SourceStatus,
+    BpfStatus, CounterStatus, EnrolmentStatus, MapStatus, Overview, ProgramStatus, SourceStatus,
 };
 
 fn status() -> Status {
+    let mut enrolments = EnrolmentStatus::default();
+    for us in [2_500, 6_000, 7_000_000] {
+        enrolments.add(us);
+    }
     Status {
         overview: Overview {
             version: "0.1.0".into(),
@@ -20,17 +24,15 @@ fn status() -> Status {
                 synced: true,
                 objects: 12,
                 last_change_ms: 2_500,
-                trouble: String::new(),
+                ..SourceStatus::default()
             }],
             pods_captured: 2,
             pods_not_captured: 1,
             errors: 1,
+            enrolments,
             ..Overview::default()
         },
-        pods: vec![PodStatus {
-            enrolment_us: 2_500,
-            ..PodStatus::default()
-        }],
+        pods: vec![],
         services: vec![],
         routes: vec![],
         endpoints: vec![],

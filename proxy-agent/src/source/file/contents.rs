@@ -158,6 +158,7 @@ impl Contents {
             changed: self.changed,
             objects: Vec::new(),
             problems: self.listing.iter().cloned().collect(),
+            kinds: Vec::new(),
         };
         let mut first: HashMap<&ObjectId, &Place> = HashMap::new();
         let mut left_out = 0_usize;

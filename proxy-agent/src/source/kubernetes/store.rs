@@ -1,0 +1,325 @@
+//! What the API server is known to hold, kind by kind, and the set of objects that it comes to.
+//!
+//! An object that is as it was keeps its `Arc` from one set to the next: compilation goes by that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::kinds::{Follow, KINDS, Kind, selects_pods};
+use super::served::Lost;
+use super::trim::{before_reading, trim};
+use crate::model::{Place, Problem};
+use crate::objects::{KindPhase, KindState, Located, ObjectSet, Origin, read_served};
+
+/// Name of the source, and of every object's place.
+const SOURCE: &str = "kubernetes";
+
+/// Failures after which a kind that need not be there is no longer waited for at the start: its
+/// definition may name a conversion that does not work.
+const WAITED_FOR: u32 = 3;
+
+/// Namespace and name.
+type Key = (Arc<str>, Arc<str>);
+
+/// Everything that was read.
+#[derive(Debug)]
+pub(super) struct Store {
+    place: Place,
+    kinds: Vec<Held>,
+    lost: Option<Lost>,
+    synced: bool,
+    changed: SystemTime,
+}
+
+/// What is held of one kind.
+#[derive(Debug)]
+struct Held {
+    kind: &'static Kind,
+    group: Arc<str>,
+    name: Arc<str>,
+    state: KindState,
+    /// Whether it has been listed in full: before, its objects are not in force.
+    listed: bool,
+    failures: u32,
+    /// Counts lists: what the last one did not name is gone.
+    round: u32,
+    entries: BTreeMap<Key, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Its last good version.
+    located: Option<Arc<Located>>,
+    /// What is wrong with the version that the server has.
+    problems: Vec<Problem>,
+    round: u32,
+}
+
+impl Store {
+    /// Nothing is known.
+    pub(super) fn new() -> Self {
+        let held = |kind: &'static Kind| Held {
+            kind,
+            group: kind.group.into(),
+            name: kind.kind.into(),
+            state: KindState {
+                kind: kind.title().into(),
+                phase: KindPhase::Syncing,
+                version: "",
+                objects: 0,
+                since: SystemTime::now(),
+                detail: String::new(),
+            },
+            listed: false,
+            failures: 0,
+            round: 0,
+            entries: BTreeMap::new(),
+        };
+        Self {
+            place: Place {
+                source: SOURCE.into(),
+                line: 0,
+            },
+            kinds: KINDS.iter().map(held).collect(),
+            lost: None,
+            synced: false,
+            changed: SystemTime::now(),
+        }
+    }
+
+    /// What is known of the server. Returns whether that is news.
+    pub(super) fn set_contact(&mut self, lost: Option<Lost>) -> bool {
+        let news = self.lost != lost;
+        self.lost = lost;
+        news
+    }
+
+    /// What is known of a kind. Returns whether that is news.
+    pub(super) fn set_phase(
+        &mut self,
+        place: usize,
+        phase: KindPhase,
+        version: &'static str,
+        detail: String,
+    ) -> bool {
+        let Some(held) = self.kinds.get_mut(place) else {
+            return false;
+        };
+        if phase == KindPhase::Lost {
+            held.failures += 1;
+        }
+        let state = &mut held.state;
+        let news = state.phase != phase || state.version != version || state.detail != detail;
+        if state.phase != phase {
+            state.since = SystemTime::now();
+            tracing::debug!(kind = &*state.kind, version, detail, "now {}", phase.name());
+        }
+        (state.phase, state.version, state.detail) = (phase, version, detail);
+        self.settle();
+        news
+    }
+
+    /// A list begins.
+    pub(super) fn begin_list(&mut self, place: usize) {
+        if let Some(held) = self.kinds.get_mut(place) {
+            held.round += 1;
+        }
+    }
+
+    /// The list is complete. Returns whether objects are gone or come into force.
+    pub(super) fn end_list(&mut self, place: usize) -> bool {
+        let Some(held) = self.kinds.get_mut(place) else {
+            return false;
+        };
+        let (before, round) = (held.entries.len(), held.round);
+        held.entries.retain(|_key, entry| entry.round == round);
+        held.failures = 0;
+        let first = !std::mem::replace(&mut held.listed, true);
+        // Changes of a list are not told one by one.
+        let news = first || before != held.entries.len();
+        self.stamp();
+        self.settle();
+        news
+    }
+
+    /// An object as the server has it. Returns whether anything in force changes.
+    pub(super) fn put(&mut self, place: usize, mut object: Value) -> bool {
+        let Some(held) = self.kinds.get_mut(place) else {
+            return false;
+        };
+        let news = held.put(&self.place, &mut object);
+        if news {
+            self.stamp();
+        }
+        news
+    }
+
+    /// An object is gone. Returns whether it was known.
+    pub(super) fn remove(&mut self, place: usize, object: &Value) -> bool {
+        let held = self.kinds.get_mut(place);
+        let known = held.is_some_and(|held| held.entries.remove(&key(object)).is_some());
+        if known {
+            self.stamp();
+        }
+        known
+    }
+
+    /// The kind is gone with all of its objects. Returns whether there were any.
+    pub(super) fn clear(&mut self, place: usize) -> bool {
+        let Some(held) = self.kinds.get_mut(place) else {
+            return false;
+        };
+        let any = !held.entries.is_empty();
+        held.entries.clear();
+        held.listed = false;
+        if any {
+            self.stamp();
+        }
+        any
+    }
+
+    /// Whether there are objects that select pods of the whole cluster.
+    pub(super) fn selects_pods(&self) -> bool {
+        let mut selecting = self.kinds.iter().filter(|held| selects_pods(held.kind));
+        selecting.any(|held| !held.entries.is_empty())
+    }
+
+    /// The set of everything in force.
+    pub(super) fn set(&self) -> ObjectSet {
+        let mut set = ObjectSet::unsynced(Arc::clone(&self.place.source), Origin::Cluster);
+        set.synced = self.synced;
+        set.trouble = self.trouble();
+        set.changed = self.changed;
+        set.kinds = self.kinds.iter().filter_map(Held::state).collect();
+        if !self.synced {
+            return set;
+        }
+        let in_force = || self.kinds.iter().filter(|held| held.listed);
+        set.objects
+            .reserve_exact(in_force().map(|held| held.entries.len()).sum());
+        for held in in_force() {
+            for entry in held.entries.values() {
+                set.objects.extend(entry.located.clone());
+                set.problems.extend(entry.problems.iter().cloned());
+            }
+        }
+        set
+    }
+
+    fn stamp(&mut self) {
+        self.changed = SystemTime::now();
+    }
+
+    /// Once everything that is there has been listed, the store counts as synced for ever.
+    fn settle(&mut self) {
+        let selects_pods = self.selects_pods();
+        self.synced = self.synced || self.kinds.iter().all(|held| held.is_settled(selects_pods));
+    }
+
+    fn trouble(&self) -> String {
+        if let Some(lost) = &self.lost {
+            return format!("{lost}; what was read last stays in force");
+        }
+        let needed = |held: &&Held| {
+            held.kind.follow == Follow::Always && held.state.phase == KindPhase::Forbidden
+        };
+        let forbidden: Vec<_> = self
+            .kinds
+            .iter()
+            .filter(needed)
+            .map(|held| &*held.state.detail)
+            .collect();
+        forbidden.join("; ")
+    }
+}
+
+impl Held {
+    fn put(&mut self, place: &Place, object: &mut Value) -> bool {
+        before_reading(object);
+        let key = key(object);
+        let parsed = read_served(object.take(), place.clone());
+        let mut problems = parsed.problems;
+        problems.shrink_to_fit();
+        let found = parsed.objects.into_iter().next().map(|mut located| {
+            trim(&mut located.object);
+            located.id.group = Arc::clone(&self.group);
+            located.id.kind = Arc::clone(&self.name);
+            located
+        });
+        let round = self.round;
+        let Some(entry) = self.entries.get_mut(&key) else {
+            let located = found.map(|mut located| {
+                if !key.0.is_empty() {
+                    located.id.namespace = Arc::clone(&key.0);
+                }
+                located.id.name = Arc::clone(&key.1);
+                Arc::new(located)
+            });
+            self.entries.insert(
+                key,
+                Entry {
+                    located,
+                    problems,
+                    round,
+                },
+            );
+            return true;
+        };
+        entry.round = round;
+        let mut news = entry.problems != problems;
+        entry.problems = problems;
+        if let Some(mut found) = found
+            && entry.located.as_deref() != Some(&found)
+        {
+            if let Some(before) = &entry.located {
+                found.id = before.id.clone();
+            }
+            entry.located = Some(Arc::new(found));
+            news = true;
+        }
+        news
+    }
+
+    /// Whether the first sync need not wait for it.
+    fn is_settled(&self, pods_are_selected: bool) -> bool {
+        self.listed
+            || match self.kind.follow {
+                Follow::Always => false,
+                Follow::WhenPodsAreSelected => !pods_are_selected,
+                Follow::WhenServed => {
+                    matches!(self.state.phase, KindPhase::Absent | KindPhase::Forbidden)
+                        || self.failures >= WAITED_FOR
+                }
+            }
+    }
+
+    /// `None` for what nobody asks for.
+    fn state(&self) -> Option<KindState> {
+        let unasked = self.kind.follow == Follow::WhenPodsAreSelected
+            && self.state.phase == KindPhase::Absent;
+        let objects = if self.listed { self.entries.len() } else { 0 };
+        (!unasked).then(|| KindState {
+            objects,
+            ..self.state.clone()
+        })
+    }
+}
+
+fn key(object: &Value) -> Key {
+    let text = |path| {
+        object
+            .pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    (
+        text("/metadata/namespace").into(),
+        text("/metadata/name").into(),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! Cuts objects down to the fields that compilation reads: tens of thousands of them are kept.
+//!
+//! Must not change what an object means; a test compiles objects both whole and trimmed.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, Namespace, ObjectReference, Pod, PodCondition, PodSpec, PodStatus,
+    Service, ServiceSpec, ServiceStatus,
+};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use crate::objects::Object;
+
+/// Labels and annotations of the agent's own.
+const OWN: &str = "proxy-agent.io/";
+/// Annotations of pods that say who made them, or that they have a sidecar.
+const OF_PODS: [&str; 3] = [
+    "kubernetes.io/config.mirror",
+    "linkerd.io/proxy-version",
+    "sidecar.istio.io/status",
+];
+/// Labels of Services and EndpointSlices that say whose they are.
+const OF_SERVICES: [&str; 2] = [
+    "kubernetes.io/service-name",
+    "service.kubernetes.io/service-proxy-name",
+];
+
+/// Takes out what is large and never read before an object is read at all.
+pub(super) fn before_reading(object: &mut Value) {
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        metadata.remove("managedFields");
+    }
+}
+
+/// Keeps what compilation reads.
+pub(super) fn trim(object: &mut Object) {
+    match object {
+        Object::Namespace(namespace) => trim_namespace(namespace),
+        Object::Pod(pod) => trim_pod(pod),
+        Object::Service(service) => trim_service(service),
+        Object::EndpointSlice(slice) => trim_slice(slice),
+        Object::HttpRoute(route) => {
+            route.metadata = route_metadata(std::mem::take(&mut route.metadata));
+            route.status = None;
+        }
+        Object::VirtualService(service) => {
+            service.metadata = route_metadata(std::mem::take(&mut service.metadata));
+            service.status = None;
+        }
+        Object::ReferenceGrant(grant) => {
+            grant.metadata = route_metadata(std::mem::take(&mut grant.metadata));
+        }
+        Object::LinkerdService(service) => {
+            service.metadata = route_metadata(std::mem::take(&mut service.metadata));
+        }
+        Object::LinkerdRoute(route) => {
+            route.metadata = route_metadata(std::mem::take(&mut route.metadata));
+        }
+        Object::Unknown => {}
+    }
+}
+
+type Texts = Option<BTreeMap<String, String>>;
+
+/// Those of a prefix of our own, or among `names`.
+fn kept(texts: Texts, names: &[&str]) -> Texts {
+    let mut texts = texts?;
+    texts.retain(|name, _value| name.starts_with(OWN) || names.contains(&name.as_str()));
+    (!texts.is_empty()).then_some(texts)
+}
+
+fn identity(metadata: &mut ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name.take(),
+        namespace: metadata.namespace.take(),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Of routes: their age decides between them, and their generation is what a status is about.
+fn route_metadata(mut metadata: ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        creation_timestamp: metadata.creation_timestamp.take(),
+        generation: metadata.generation,
+        uid: metadata.uid.take(),
+        annotations: kept(metadata.annotations.take(), &[]),
+        labels: kept(metadata.labels.take(), &[]),
+        ..identity(&mut metadata)
+    }
+}
+
+fn trim_namespace(namespace: &mut Namespace) {
+    let metadata = &mut namespace.metadata;
+    namespace.metadata = ObjectMeta {
+        annotations: kept(metadata.annotations.take(), &[]),
+        labels: kept(metadata.labels.take(), &[]),
+        ..identity(metadata)
+    };
+    namespace.spec = None;
+    namespace.status = None;
+}
+
+fn trim_pod(pod: &mut Pod) {
+    let metadata = &mut pod.metadata;
+    pod.metadata = ObjectMeta {
+        annotations: kept(metadata.annotations.take(), &OF_PODS),
+        deletion_timestamp: metadata.deletion_timestamp.take(),
+        labels: metadata.labels.take(),
+        uid: metadata.uid.take(),
+        ..identity(metadata)
+    };
+    pod.spec = pod.spec.take().map(|spec| PodSpec {
+        containers: spec.containers.into_iter().map(trim_container).collect(),
+        host_network: spec.host_network,
+        init_containers: spec
+            .init_containers
+            .map(|containers| containers.into_iter().map(trim_container).collect()),
+        node_name: spec.node_name,
+        ..PodSpec::default()
+    });
+    pod.status = pod.status.take().map(|status| PodStatus {
+        conditions: status.conditions.map(|conditions| {
+            let ready = conditions.into_iter().filter(|one| one.type_ == "Ready");
+            ready.map(trim_condition).collect()
+        }),
+        phase: status.phase,
+        pod_ip: status.pod_ip,
+        pod_ips: status.pod_ips,
+        ..PodStatus::default()
+    });
+}
+
+fn trim_container(container: Container) -> Container {
+    let port = |port: ContainerPort| ContainerPort {
+        container_port: port.container_port,
+        name: port.name,
+        protocol: port.protocol,
+        ..ContainerPort::default()
+    };
+    Container {
+        name: container.name,
+        ports: container
+            .ports
+            .map(|ports| ports.into_iter().map(port).collect()),
+        ..Container::default()
+    }
+}
+
+/// Without its times: they change while nothing else does.
+fn trim_condition(condition: PodCondition) -> PodCondition {
+    PodCondition {
+        status: condition.status,
+        type_: condition.type_,
+        ..PodCondition::default()
+    }
+}
+
+fn trim_service(service: &mut Service) {
+    let metadata = &mut service.metadata;
+    service.metadata = ObjectMeta {
+        annotations: kept(metadata.annotations.take(), &[]),
+        labels: kept(metadata.labels.take(), &OF_SERVICES),
+        ..identity(metadata)
+    };
+    service.spec = service.spec.take().map(|spec| ServiceSpec {
+        cluster_ip: spec.cluster_ip,
+        cluster_ips: spec.cluster_ips,
+        external_ips: spec.external_ips,
+        internal_traffic_policy: spec.internal_traffic_policy,
+        ports: spec.ports,
+        publish_not_ready_addresses: spec.publish_not_ready_addresses,
+        session_affinity: spec.session_affinity,
+        traffic_distribution: spec.traffic_distribution,
+        type_: spec.type_,
+        ..ServiceSpec::default()
+    });
+    service.status = service.status.take().and_then(|status| {
+        let balancer = status.load_balancer?;
+        balancer.ingress.is_some().then(|| ServiceStatus {
+            load_balancer: Some(balancer),
+            ..ServiceStatus::default()
+        })
+    });
+}
+
+fn trim_slice(slice: &mut EndpointSlice) {
+    let metadata = &mut slice.metadata;
+    slice.metadata = ObjectMeta {
+        labels: kept(metadata.labels.take(), &OF_SERVICES),
+        ..identity(metadata)
+    };
+    let namespace = slice.metadata.namespace.clone();
+    let endpoints = std::mem::take(&mut slice.endpoints).into_iter();
+    slice.endpoints = endpoints
+        .map(|endpoint| trim_endpoint(endpoint, namespace.as_ref()))
+        .collect();
+    slice.ports = slice.ports.take().map(|ports| {
+        let port = |port: EndpointPort| EndpointPort {
+            name: port.name,
+            port: port.port,
+            protocol: port.protocol,
+            ..EndpointPort::default()
+        };
+        ports.into_iter().map(port).collect()
+    });
+}
+
+fn trim_endpoint(mut endpoint: Endpoint, namespace: Option<&String>) -> Endpoint {
+    // All addresses of one endpoint lead to it: the first is as good as any.
+    endpoint.addresses.truncate(1);
+    endpoint.addresses.shrink_to_fit();
+    Endpoint {
+        addresses: endpoint.addresses,
+        conditions: endpoint.conditions,
+        node_name: endpoint.node_name,
+        target_ref: endpoint.target_ref.map(|target| ObjectReference {
+            kind: target.kind,
+            name: target.name,
+            namespace: target.namespace.filter(|own| Some(own) != namespace),
+            ..ObjectReference::default()
+        }),
+        zone: endpoint.zone,
+        ..Endpoint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! `cargo xtask image`: the agent as a container image, written without a container engine.
+//!
+//! The image holds the binary with the libraries that it is linked with, and nothing else.
+
+mod archive;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace::{answer, cargo, run as run_command, target};
+use crate::{build_ebpf, setup};
+
+pub(crate) use archive::Image;
+
+/// What the image is called in a cluster.
+pub(crate) const NAME: &str = "local/proxy-agent:dev";
+
+/// `cargo xtask image`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The binary of a debug build: quicker to make, slower to run.
+    #[arg(long)]
+    debug_build: bool,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::toolchain()?;
+    let archive = build(if args.debug_build {
+        Profile::Debug
+    } else {
+        Profile::Release
+    })?;
+    println!("{}: {NAME}", archive.display());
+    Ok(())
+}
+
+/// How the agent is built for an image.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Profile {
+    /// As tests use it.
+    Debug,
+    /// As it is shipped.
+    Release,
+}
+
+/// Builds the agent and writes its image; returns the archive's path.
+pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
+    build_ebpf::build()?;
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--package", "proxy-agent"]);
+    let built = match profile {
+        Profile::Debug => target("debug/proxy-agent"),
+        Profile::Release => {
+            build.arg("--release");
+            target("release/proxy-agent")
+        }
+    };
+    run_command(&mut build)?;
+    let binary = stripped(&built)?;
+    let mut image = Image::new(NAME, &["proxy-agent"])
+        .label("org.opencontainers.image.title", "proxy-agent")
+        .label(
+            "org.opencontainers.image.description",
+            "Transparent proxy for the pods of one Kubernetes node",
+        )
+        .label(
+            "org.opencontainers.image.version",
+            env!("CARGO_PKG_VERSION"),
+        )
+        .label("org.opencontainers.image.licenses", "Apache-2.0")
+        .file(&binary, "/usr/local/bin/proxy-agent");
+    for library in libraries(&binary)? {
+        image = image.file(&library, &library.to_string_lossy());
+    }
+    let archive = target("proxy-agent.tar");
+    image.write(&archive)?;
+    Ok(archive)
+}
+
+/// The binary without its debug information, most of its size.
+fn stripped(binary: &Path) -> Result<PathBuf> {
+    let folder = target("image");
+    fs::create_dir_all(&folder).context("create target/image")?;
+    let stripped = folder.join("proxy-agent");
+    let objcopy = setup::llvm_prefix().join("bin/llvm-objcopy");
+    run_command(
+        Command::new(objcopy)
+            .arg("--strip-debug")
+            .args([binary, &stripped]),
+    )?;
+    Ok(stripped)
+}
+
+/// What the loader maps besides the binary, the loader included.
+fn libraries(binary: &Path) -> Result<Vec<PathBuf>> {
+    let listing = answer(Command::new("ldd").arg(binary)).context("run ldd")?;
+    let libraries = parse_ldd(&listing);
+    ensure!(!libraries.is_empty(), "ldd names no library:\n{listing}");
+    Ok(libraries)
+}
+
+/// Lines are `NAME => PATH (ADDRESS)`, `PATH (ADDRESS)` for the loader, and `NAME (ADDRESS)` for
+/// what the kernel brings.
+fn parse_ldd(listing: &str) -> Vec<PathBuf> {
+    let words = listing.lines().flat_map(str::split_whitespace);
+    words
+        .filter(|word| word.starts_with('/'))
+        .map(PathBuf::from)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_read_from_ldd() {
+        let listing = "\tlinux-vdso.so.1 (0x00007ffc)\n\
+            \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f0a)\n\
+            \t/lib64/ld-linux-x86-64.so.2 (0x00007f0b)\n";
+
+        let expected = [
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            "/lib64/ld-linux-x86-64.so.2",
+        ];
+        assert_eq!(parse_ldd(listing), expected.map(PathBuf::from));
+        assert!(parse_ldd("\tstatically linked\n").is_empty());
+    }
+}
