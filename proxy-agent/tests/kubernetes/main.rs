@@ -1,4 +1,4 @@
-//! The Kubernetes source on a real API server with a real etcd. Needs their binaries: each test is
+//! The Kubernetes source and the reports on a real API server with a real etcd. Needs their binaries: each test is
 //! `#[ignore]`d and run by `cargo xtask e2e`.
 
 #[cfg(test)]
@@ -11,5 +11,7 @@ mod follow;
 mod kinds;
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod report;
 #[cfg(test)]
 mod wire;
