@@ -19,10 +19,6 @@ use crate::report::Cluster;
 use crate::source::file::{self, FileSource};
 use crate::source::kubernetes::{self, KubernetesSource, Timing};
 
-/// How long the start waits for the first read before it goes on and says in `status` what is
-/// missing.
-const FIRST_SYNC_LIMIT: Duration = Duration::from_secs(10);
-
 /// Pause before the kernel's maps are written again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -95,22 +91,27 @@ impl Sources {
         self.cluster.clone()
     }
 
-    /// Waits for every source's first read and puts the first snapshot in force.
+    /// Waits up to `patience` for every source's first read, and puts the first snapshot in force.
+    /// Answers whether all were read; `status` says what is missing.
     pub(super) async fn first_sync(
         &mut self,
         publish: &watch::Sender<Arc<Snapshot>>,
         kernel: &Kernel,
-    ) {
-        let limit = Instant::now() + FIRST_SYNC_LIMIT;
+        patience: Duration,
+    ) -> bool {
+        let limit = Instant::now() + patience;
+        let mut all_read = true;
         for set in &mut self.sets {
             let synced = set.wait_for(|set| set.synced);
             if tokio::time::timeout_at(limit, synced).await.is_err() {
                 tracing::warn!("a source is not read yet; going on with what is there");
+                all_read = false;
             }
         }
         if !self.apply(publish, kernel) {
             tracing::warn!("not every Service address is in the kernel; trying again");
         }
+        all_read
     }
 
     /// Follows every change until `stop`.

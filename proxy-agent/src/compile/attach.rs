@@ -17,8 +17,10 @@ pub(super) const NO_DESTINATION: &str = "no_destination";
 /// Who wrote the rules; the first that has any for a Service and a client decides.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Dialect {
+    /// Gateway API GRPCRoute.
+    GrpcRoute,
     /// Gateway API HTTPRoute.
-    GatewayApi,
+    HttpRoute,
     /// Istio VirtualService.
     VirtualService,
 }
@@ -51,11 +53,35 @@ impl Attachment<'_> {
     }
 }
 
+impl Dialect {
+    /// Whether it is one of the Gateway API's, whose routes are of producers or of consumers and
+    /// are merged with others of their kind.
+    pub(super) const fn is_gateway_api(self) -> bool {
+        matches!(self, Self::GrpcRoute | Self::HttpRoute)
+    }
+}
+
 /// A rule, and the one port that it is for if it is not for all.
 #[derive(Clone, Debug)]
 pub(super) struct PortRule {
     pub rule: Rule,
     pub port: Option<u16>,
+    /// Of a GRPCRoute's rule.
+    pub named: Named,
+}
+
+/// How much of a gRPC call a rule names, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Named {
+    /// Of the service's name.
+    pub service: usize,
+    /// Of the method's.
+    pub method: usize,
+}
+
+/// Sorts the rules of GRPCRoutes as GRPCRouteRule of the v1 reference says. Ties keep their order.
+pub(super) fn sort_calls(rules: &mut [&PortRule]) {
+    rules.sort_by_key(|one| Reverse((one.named, one.rule.conditions.headers.len())));
 }
 
 /// Sorts rules as Gateway API says: HTTPRouteMatch of its v1 reference. Ties keep their order, so
@@ -180,6 +206,7 @@ mod tests {
             conditions,
             action: Arc::new(respond(INVALID_ROUTE)),
             timeouts: Timeouts::default(),
+            policies: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Gateway API's HTTPRoute with Services as parents (GAMMA).
+//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA).
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -6,11 +6,14 @@ mod destination;
 mod filter;
 mod findings;
 mod grant;
+mod grpc;
 mod matches;
+mod policy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
 use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
@@ -28,7 +31,7 @@ use super::duration::gep2257;
 use super::index::{At, Index};
 use super::problems::Problems;
 use super::service::Ports;
-use crate::model::{Action, ConditionReason, Match, RouteParent, Rule, Timeouts};
+use crate::model::{Action, ConditionReason, Match, Policies, RouteParent, Rule, Timeouts};
 
 /// What rules are compiled against.
 pub(super) struct Scope<'a, 's> {
@@ -38,50 +41,69 @@ pub(super) struct Scope<'a, 's> {
     pub problems: &'s mut Problems,
 }
 
-/// Compiles every HTTPRoute that has a Service as its parent: its rules for each Service, and what
-/// became of it there.
+/// Compiles every HTTPRoute and GRPCRoute that has a Service as its parent: its rules for each
+/// Service, and what became of it there.
 pub(super) fn compile<'a>(
     index: &'a Index<'a>,
     scope: &mut Scope<'a, '_>,
 ) -> (Vec<Attachment<'a>>, Vec<RouteParent>) {
-    let (mut attachments, mut route_parents) = (Vec::new(), Vec::new());
-    for at in &index.http_routes {
-        let parents = parents(at, scope);
-        if parents.is_empty() {
-            continue;
-        }
-        if at
-            .object
-            .spec
-            .hostnames
-            .as_ref()
-            .is_some_and(|names| !names.is_empty())
-        {
-            let reason = "ignored: a route of a Service applies whatever the host";
-            scope.problems.warning(at.located, "spec.hostnames", reason);
-        }
-        let mut findings = Findings::default();
-        let rules = rules(at, scope, &mut findings);
-        let mut taken = Vec::new();
-        for (parent, attached) in parents {
-            if let Ok((service, port)) = attached
-                && !taken.contains(&(service, port))
-            {
-                taken.push((service, port));
-                attachments.push(Attachment {
-                    located: at.located,
-                    dialect: Dialect::GatewayApi,
-                    service,
-                    port,
-                    clients: (service.0 != &*at.located.id.namespace)
-                        .then(|| Arc::clone(&at.located.id.namespace)),
-                    rules: Arc::clone(&rules),
-                });
-            }
-            route_parents.push(findings.at_parent(at, parent, attached.err()));
-        }
+    let mut compiled = (Vec::new(), Vec::new());
+    for (at, matches) in &index.grpc_routes {
+        route(at, Matches::Grpc(matches), scope, &mut compiled);
     }
-    (attachments, route_parents)
+    for at in &index.http_routes {
+        route(at, Matches::Http, scope, &mut compiled);
+    }
+    compiled
+}
+
+/// Where the matches of a route's rules stand.
+#[derive(Clone, Copy, Debug)]
+enum Matches<'a> {
+    /// In the rules.
+    Http,
+    /// Beside them, one list for each.
+    Grpc(&'a [Vec<GrpcRouteRulesMatches>]),
+}
+
+fn route<'a>(
+    at: &'a At<'a, HttpRoute>,
+    matches: Matches<'a>,
+    scope: &mut Scope<'a, '_>,
+    (attachments, route_parents): &mut (Vec<Attachment<'a>>, Vec<RouteParent>),
+) {
+    let parents = parents(at, scope);
+    if parents.is_empty() {
+        return;
+    }
+    let hostnames = at.object.spec.hostnames.as_deref().unwrap_or_default();
+    if !hostnames.is_empty() {
+        let reason = "ignored: a route of a Service applies whatever the host";
+        scope.problems.warning(at.located, "spec.hostnames", reason);
+    }
+    let mut findings = Findings::default();
+    let rules = rules(at, matches, scope, &mut findings);
+    let mut taken = Vec::new();
+    for (parent, attached) in parents {
+        if let Ok((service, port)) = attached
+            && !taken.contains(&(service, port))
+        {
+            taken.push((service, port));
+            attachments.push(Attachment {
+                located: at.located,
+                dialect: match matches {
+                    Matches::Http => Dialect::HttpRoute,
+                    Matches::Grpc(_) => Dialect::GrpcRoute,
+                },
+                service,
+                port,
+                clients: (service.0 != &*at.located.id.namespace)
+                    .then(|| Arc::clone(&at.located.id.namespace)),
+                rules: Arc::clone(&rules),
+            });
+        }
+        route_parents.push(findings.at_parent(at, parent, attached.err()));
+    }
 }
 
 /// A parent, and the Service and the port, where one is named, that the route attaches to there;
@@ -142,6 +164,7 @@ fn attach<'a>(
 
 fn rules<'a>(
     at: &At<'a, HttpRoute>,
+    matches: Matches<'_>,
     scope: &mut Scope<'a, '_>,
     findings: &mut Findings,
 ) -> Arc<[PortRule]> {
@@ -149,30 +172,40 @@ fn rules<'a>(
     let mut compiled = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
         let field: Arc<str> = format!("spec.rules[{index}]").into();
-        let conditions = matches::compile(at, &field, rule, scope.problems, findings);
+        let alternatives = match matches {
+            Matches::Http => matches::of_http(rule),
+            Matches::Grpc(all) => matches::of_grpc(all.get(index).map(Vec::as_slice)),
+        };
+        let alternatives = matches::named(at, &field, alternatives, scope.problems, findings);
+        let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
         let outcome = match filter::incompatible(rule.filters.as_deref()) {
             Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
-            None => action(at, &field, rule, &conditions, scope, findings)
+            None => carried_out(at, index, rule, &conditions, scope, findings)
                 .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
         };
-        let (action, timeouts) = outcome.unwrap_or_else(|(why, (inner, reason))| {
+        let carried_out = outcome.unwrap_or_else(|(why, (inner, reason))| {
             let field = [&field, inner.as_str()].join(".");
             let reason = format!("{reason}; the rule answers 500");
             findings.unaccepted(why, &field, &reason);
             scope.problems.error(at.located, field, reason);
-            (respond(INVALID_ROUTE), Timeouts::default())
+            CarriedOut::alone(respond(INVALID_ROUTE))
         });
-        let action = Arc::new(action);
-        compiled.extend(conditions.into_iter().map(|conditions| PortRule {
-            rule: Rule {
-                object: Some(Arc::clone(&object)),
-                field: Arc::clone(&field),
-                conditions,
-                action: Arc::clone(&action),
-                timeouts,
-            },
-            port: None,
-        }));
+        compiled.extend(
+            alternatives
+                .into_iter()
+                .map(|(conditions, named)| PortRule {
+                    rule: Rule {
+                        object: Some(Arc::clone(&object)),
+                        field: Arc::clone(&field),
+                        conditions,
+                        action: Arc::clone(&carried_out.action),
+                        timeouts: carried_out.timeouts,
+                        policies: carried_out.policies.clone(),
+                    },
+                    port: None,
+                    named,
+                }),
+        );
     }
     compiled.into()
 }
@@ -180,37 +213,72 @@ fn rules<'a>(
 /// A field below the rule and what is wrong with it.
 type Fault = (String, String);
 
+/// What a rule does, whichever of its alternatives matched.
+struct CarriedOut {
+    action: Arc<Action>,
+    timeouts: Timeouts,
+    policies: Option<Arc<Policies>>,
+}
+
+impl CarriedOut {
+    fn alone(action: Action) -> Self {
+        Self {
+            action: Arc::new(action),
+            timeouts: Timeouts::default(),
+            policies: None,
+        }
+    }
+}
+
+fn carried_out<'a>(
+    at: &At<'a, HttpRoute>,
+    position: usize,
+    rule: &HttpRouteRules,
+    conditions: &[&Match],
+    scope: &mut Scope<'a, '_>,
+    findings: &mut Findings,
+) -> Result<CarriedOut, Fault> {
+    let field = format!("spec.rules[{position}]");
+    let timeouts = rule.timeouts.as_ref().map(timeouts).transpose()?;
+    let retry = rule.retry.as_ref().map(policy::retry).transpose()?;
+    let session = rule.session_persistence.as_ref();
+    let session = session
+        .map(|from| policy::session(at, position, from))
+        .transpose()?;
+    let filters = filter::compile(rule.filters.as_deref(), conditions)?;
+    let policies = Policies {
+        retry: retry.filter(|retry| retry.attempts > 0),
+        mirrors: policy::mirrors(at, &field, &filters.mirrors, scope, findings)?,
+        cors: filters.cors.clone(),
+        session,
+        ..Policies::default()
+    };
+    let action = action(at, &field, rule, filters, scope, findings)?;
+    Ok(CarriedOut {
+        action: Arc::new(action),
+        timeouts: timeouts.unwrap_or_default(),
+        policies: (!policies.is_empty()).then(|| Arc::new(policies)),
+    })
+}
+
 fn action<'a>(
     at: &At<'a, HttpRoute>,
     field: &str,
     rule: &HttpRouteRules,
-    conditions: &[Match],
+    filters: RuleFilters<'_>,
     scope: &mut Scope<'a, '_>,
     findings: &mut Findings,
-) -> Result<(Action, Timeouts), Fault> {
-    for (name, there) in [
-        ("retry", rule.retry.is_some()),
-        ("sessionPersistence", rule.session_persistence.is_some()),
-    ] {
-        if there {
-            return Err((
-                name.to_owned(),
-                "is not supported by this version".to_owned(),
-            ));
-        }
-    }
-    let timeouts = rule
-        .timeouts
-        .as_ref()
-        .map_or(Ok(Timeouts::default()), timeouts)?;
-    let RuleFilters { filters, redirect } = filter::compile(rule.filters.as_deref(), conditions)?;
+) -> Result<Action, Fault> {
+    let RuleFilters {
+        filters, redirect, ..
+    } = filters;
     let references = rule.backend_refs.as_deref().unwrap_or_default();
     if let Some(redirect) = redirect {
         if !references.is_empty() {
             let reason = "a rule with a RequestRedirect has no destinations".to_owned();
             return Err(("backendRefs".to_owned(), reason));
         }
-        return Ok((Action::Redirect { filters, redirect }, timeouts));
+        return Ok(Action::Redirect { filters, redirect });
     }
     let destinations = destination::compile(at, field, references, scope, findings)?;
     if destinations
@@ -221,15 +289,12 @@ fn action<'a>(
         scope
             .problems
             .warning(at.located, format!("{field}.backendRefs"), reason);
-        return Ok((respond(NO_DESTINATION), timeouts));
+        return Ok(respond(NO_DESTINATION));
     }
-    Ok((
-        Action::Forward {
-            filters,
-            destinations,
-        },
-        timeouts,
-    ))
+    Ok(Action::Forward {
+        filters,
+        destinations,
+    })
 }
 
 fn timeouts(timeouts: &HttpRouteRulesTimeouts) -> Result<Timeouts, Fault> {

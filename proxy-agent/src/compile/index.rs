@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -44,6 +45,8 @@ pub(super) struct Index<'a> {
     pub services: ByKey<'a, At<'a, Service>>,
     pub slices: ByKey<'a, Vec<At<'a, EndpointSlice>>>,
     pub http_routes: Vec<At<'a, HttpRoute>>,
+    /// What they share with HTTPRoutes, and the matches of each rule.
+    pub grpc_routes: Vec<(At<'a, HttpRoute>, &'a [Vec<GrpcRouteRulesMatches>])>,
     /// By the namespace that they open.
     pub grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
     pub virtual_services: Vec<At<'a, istio::VirtualService>>,
@@ -71,6 +74,9 @@ impl<'a> Index<'a> {
         }
         let age = |located: &Located| (created(located), located.id.clone());
         index.http_routes.sort_by_cached_key(|at| age(at.located));
+        index
+            .grpc_routes
+            .sort_by_cached_key(|(at, _)| age(at.located));
         index
             .virtual_services
             .sort_by_cached_key(|at| age(at.located));
@@ -137,6 +143,10 @@ impl<'a> Index<'a> {
                         format!("no label {SERVICE_NAME}: the slice belongs to no Service"),
                     ),
                 }
+            }
+            Object::GrpcRoute(object) => {
+                let shared = at(located, &object.shared, origin);
+                self.grpc_routes.push((shared, &object.matches));
             }
             Object::HttpRoute(object) => self.http_routes.push(at(located, object, origin)),
             Object::ReferenceGrant(object) => {

@@ -6,7 +6,7 @@ mod matches;
 
 use std::sync::Arc;
 
-use super::attach::{Attachment, Dialect, INVALID_ROUTE, PortRule, respond, shared_id};
+use super::attach::{Attachment, Dialect, INVALID_ROUTE, Named, PortRule, respond, shared_id};
 use super::by_key::Key;
 use super::gateway_api::Scope;
 use super::index::{At, Index};
@@ -149,8 +149,10 @@ fn rules<'a>(at: &At<'a, VirtualService>, scope: &mut Scope<'a, '_>) -> Arc<[Por
                     timeouts: base
                         .as_ref()
                         .map_or_else(|()| Timeouts::default(), |base| base.timeouts),
+                    policies: None,
                 },
                 port: one.port,
+                named: Named::default(),
             });
         }
     }

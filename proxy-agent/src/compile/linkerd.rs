@@ -238,6 +238,7 @@ fn table<T>(at: &At<'_, T>, destinations: Vec<WeightedDestination>) -> RouteTabl
             conditions: Match::default(),
             action: Arc::new(action),
             timeouts: Timeouts::default(),
+            policies: None,
         }],
     }
 }

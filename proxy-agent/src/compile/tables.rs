@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::attach::{Attachment, Dialect, sort_by_precedence};
+use super::attach::{Attachment, Dialect, PortRule, sort_by_precedence, sort_calls};
 use super::by_key::ByKey;
 use super::cluster_ids::ClusterIds;
 use super::problems::Problems;
@@ -102,17 +102,16 @@ fn table(
             .filter(|one| one.clients.as_ref() == clients)
             .collect()
     };
-    let routes = by(Dialect::GatewayApi);
-    if !routes.is_empty() {
-        let mut rules = rules_of(&routes, port);
-        sort_by_precedence(&mut rules);
-        return Some(RouteTable {
-            origin: origin(&routes),
-            rules,
-        });
+    for dialect in [Dialect::GrpcRoute, Dialect::HttpRoute] {
+        let routes = by(dialect);
+        if !routes.is_empty() {
+            return Some(RouteTable {
+                origin: origin(&routes),
+                rules: sorted(&routes, dialect, port),
+            });
+        }
     }
-    let producer =
-        |one: &&Attachment<'_>| one.dialect == Dialect::GatewayApi && one.clients.is_none();
+    let producer = |one: &&Attachment<'_>| one.dialect.is_gateway_api() && one.clients.is_none();
     if clients.is_some() && attached.iter().any(producer) {
         return None;
     }
@@ -122,14 +121,29 @@ fn table(
         .collect::<Vec<_>>();
     (!first.is_empty()).then(|| RouteTable {
         origin: origin(&first),
-        rules: rules_of(&first, port),
+        rules: rules_of(&first, port).map(|one| one.rule.clone()).collect(),
     })
 }
 
-fn rules_of(attached: &[&Attachment<'_>], port: &Port<'_>) -> Vec<Rule> {
+/// The rules of Gateway API's routes of one kind, in the order in which they are tried.
+fn sorted(attached: &[&Attachment<'_>], dialect: Dialect, port: &Port<'_>) -> Vec<Rule> {
+    let mut rules: Vec<&PortRule> = rules_of(attached, port).collect();
+    if dialect == Dialect::GrpcRoute {
+        sort_calls(&mut rules);
+    }
+    let mut rules: Vec<Rule> = rules.into_iter().map(|one| one.rule.clone()).collect();
+    if dialect == Dialect::HttpRoute {
+        sort_by_precedence(&mut rules);
+    }
+    rules
+}
+
+fn rules_of<'s>(
+    attached: &'s [&Attachment<'_>],
+    port: &Port<'_>,
+) -> impl Iterator<Item = &'s PortRule> {
     let rules = attached.iter().flat_map(|one| one.rules.iter());
-    let here = rules.filter(|one| one.port.is_none_or(|number| number == port.number));
-    here.map(|one| one.rule.clone()).collect()
+    rules.filter(|one| one.port.is_none_or(|number| number == port.number))
 }
 
 fn origin(attached: &[&Attachment<'_>]) -> Arc<str> {
@@ -157,6 +171,7 @@ pub(super) fn implicit(cluster: ClusterId) -> RouteTable {
                 }],
             }),
             timeouts: Timeouts::default(),
+            policies: None,
         }],
     }
 }
@@ -192,13 +207,17 @@ fn without_effect(
         let reason = taken[0].pass.map(PassReason::name).unwrap_or_default();
         return Some(format!("its connections pass ({reason})"));
     }
-    if one.dialect == Dialect::GatewayApi {
-        return None; // HTTPRoutes of one Service are merged
-    }
     let winner = before.iter().find(|rival| {
         let same_port = rival.port.is_none() || rival.port == one.port;
-        let producer = rival.dialect == Dialect::GatewayApi && rival.clients.is_none();
-        same_port && (producer || rival.clients == one.clients)
+        let same_clients = rival.clients == one.clients;
+        let producer = rival.dialect.is_gateway_api() && rival.clients.is_none();
+        // Routes of one of Gateway API's kinds are merged, and consumers' are not producers'.
+        let wins = match one.dialect {
+            Dialect::GrpcRoute => false,
+            Dialect::HttpRoute => rival.dialect == Dialect::GrpcRoute && same_clients,
+            Dialect::VirtualService => producer || same_clients,
+        };
+        same_port && wins
     })?;
     Some(format!("{} decides", winner.located.id))
 }

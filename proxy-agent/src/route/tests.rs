@@ -20,6 +20,7 @@ fn rule(conditions: Match) -> Rule {
             reason: "test",
         }),
         timeouts: Timeouts::default(),
+        policies: None,
     }
 }
 

@@ -49,9 +49,10 @@ pub(super) fn compile<'a>(
 }
 
 /// Why a reference leads nowhere, its field and what is wrong with it.
-type Unresolved = (ConditionReason, &'static str, String);
+pub(super) type Unresolved = (ConditionReason, &'static str, String);
 
-fn resolve(
+/// The cluster that a reference leads to.
+pub(super) fn resolve(
     at: &At<'_, HttpRoute>,
     reference: &HttpRouteRulesBackendRefs,
     scope: &mut Scope<'_, '_>,

@@ -56,6 +56,9 @@ pub(super) fn trim(object: &mut Object) {
             route.metadata = route_metadata(std::mem::take(&mut route.metadata));
             route.status = None;
         }
+        Object::GrpcRoute(route) => {
+            route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
+        }
         Object::VirtualService(service) => {
             service.metadata = route_metadata(std::mem::take(&mut service.metadata));
             service.status = None;
