@@ -1,5 +1,5 @@
 //! The Kubernetes source and the reports on a real API server with a real etcd. Needs their binaries: each test is
-//! `#[ignore]`d and run by `cargo xtask e2e`.
+//! `#[ignore]`d and run by `cargo xtask e2e --cluster`.
 
 #[cfg(test)]
 mod api_server;

@@ -143,7 +143,7 @@ fn conditions(parents: &[Value]) -> Vec<String> {
 const GOOD: [&str; 2] = ["Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs"];
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn a_route_says_what_became_of_it_and_others_entries_stay() {
     let server = with_routes().await;
     let admin = server.admin().await;
@@ -197,7 +197,7 @@ async fn a_route_says_what_became_of_it_and_others_entries_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn what_others_write_at_the_same_time_is_not_lost() {
     let server = with_routes().await;
     let admin = server.admin().await;
@@ -241,7 +241,7 @@ async fn what_others_write_at_the_same_time_is_not_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn one_agent_writes_and_when_it_leaves_another_does() {
     let server = with_routes().await;
     let admin = server.admin().await;
@@ -265,7 +265,7 @@ async fn one_agent_writes_and_when_it_leaves_another_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn an_office_that_is_not_renewed_is_taken_and_only_then() {
     let server = ApiServer::shared();
     let admin = server.admin().await;
@@ -300,7 +300,7 @@ async fn an_office_that_is_not_renewed_is_taken_and_only_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn a_pod_that_is_not_captured_has_one_event() {
     let server = with_routes().await;
     let admin = server.admin().await;
