@@ -340,6 +340,50 @@ fn a_refused_successor_says_why_and_takes_the_node_when_it_is_free() -> Result<(
 }
 
 #[test]
+fn a_predecessor_that_ends_while_the_successor_prepares_leaves_it_a_free_node() -> Result<()> {
+    let mut scene = Scene::new(1)?;
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let mut successor = AgentOptions::new(&scene.node).launch()?;
+        until("the successor prepares", || {
+            Ok(scene.agent.log().contains("prepares to take over"))
+        })?;
+        successor.signal(Signal::SIGSTOP)?;
+        scene.agent.signal(signal)?;
+        scene.agent.process().wait()?;
+        assert_eq!(attached(&scene.node)?, 0, "the successor holds no hook yet");
+        let load = Load::new(&scene.web.url()).requests(10).fresh();
+        scene.client.load(&load)?.all_ok(10)?;
+
+        successor.signal(Signal::SIGCONT)?;
+        successor.wait_serving()?;
+        successor.wait_captured([&scene.client])?;
+        scene.client.load(&load)?.all_ok(10)?;
+        assert_eq!(successor.counter("proxied")?, 10);
+        assert_eq!(attached(&scene.node)?, 5);
+        scene.agent = successor;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_predecessor_that_is_told_to_end_meanwhile_finishes_the_handover_or_takes_it_back() -> Result<()>
+{
+    let mut scene = Scene::new(1)?;
+    let loads = loads(&scene.client, &scene.web)?;
+    let mut half = half_successor(&scene, "1", "estate", "6 files 4 listeners")?;
+    scene.agent.signal(Signal::SIGTERM)?;
+    more_answers(&loads)?;
+    assert_eq!(scene.web.packets()?, 0, "it waits for the successor's word");
+
+    half.kill()?;
+
+    assert!(scene.agent.process().wait()?.success(), "and then drains");
+    assert_eq!(attached(&scene.node)?, 0);
+    more_answers(&loads)?;
+    flawless(loads)
+}
+
+#[test]
 fn a_predecessor_that_is_killed_right_after_the_switch_takes_nothing_with_it() -> Result<()> {
     let mut scene = Scene::new(2)?;
     let fresh = Load::new(&scene.web.url())
