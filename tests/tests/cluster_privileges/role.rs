@@ -28,14 +28,16 @@ const WRITES: &[(&str, &str, &str)] = &[
     ("events", "create", "an event is not written"),
 ];
 
+/// Its definitions are its authors', in the kit; those of other groups are made up.
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
 /// The verbs of following a kind.
 const READS: [&str; 2] = ["list", "watch"];
 
 /// Tries every rule of both roles.
 pub(crate) fn each_rule(cluster: &Cluster) -> Result<()> {
-    cluster.apply_gateway_api("standard")?;
-    cluster.apply(ROUTE)?;
     serve_every_kind(cluster)?;
+    cluster.apply(ROUTE)?;
     give_occasion_to_write(cluster)?;
     await_forbidden(cluster, |_| false).context("as the chart has it")?;
     await_written(cluster)?;
@@ -139,6 +141,9 @@ fn serve_every_kind(cluster: &Cluster) -> Result<()> {
             continue;
         }
         let kind = Kind::parse(text);
+        if kind.group == GATEWAY_API {
+            continue;
+        }
         let version = detail.trim_start_matches("not served in ");
         let version = version.split(',').next().unwrap_or(version);
         let (plural, group) = (kind.plural(), kind.group);
@@ -149,7 +154,7 @@ fn serve_every_kind(cluster: &Cluster) -> Result<()> {
             "kind": "CustomResourceDefinition",
             "metadata": {
                 "name": format!("{plural}.{group}"),
-                "annotations": {"api-approved.kubernetes.io": "unapproved, a test"},
+
             },
             "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [{
                 "name": version, "served": true, "storage": true,
@@ -158,7 +163,7 @@ fn serve_every_kind(cluster: &Cluster) -> Result<()> {
         });
         cluster.apply(&definition.to_string())?;
     }
-    Ok(())
+    cluster.apply_gateway_api("standard")
 }
 
 /// Kind, state and detail of what the source follows.
