@@ -27,4 +27,4 @@ pub use route::{
     QueryMatch, Redirect, RouteTable, Rule, StringMatch, Timeouts, WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
-pub use snapshot::Snapshot;
+pub use snapshot::{Hosts, Snapshot};

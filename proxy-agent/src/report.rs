@@ -107,7 +107,8 @@ impl Report {
                 tracing::info!("elected: this agent writes the state of routes");
                 let mut lost = elected.clone();
                 tokio::select! {
-                    () = routes::run(self.clone()) => {}
+                    // It ends with everything that it reads.
+                    () = routes::run(self.clone()) => return,
                     _lost = lost.wait_for(|elected| !*elected) => {}
                 }
             }

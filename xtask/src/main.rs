@@ -16,9 +16,13 @@ mod conformance;
 mod demo;
 mod e2e;
 mod image;
+mod installed;
 mod manifests;
+mod measure;
 mod privileges;
+mod process;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod tools;
@@ -57,6 +61,10 @@ enum Verb {
     Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
     Bench(bench::Args),
+    /// Measures what needs a real cluster: enrolment of pods, a large configuration.
+    Measure(measure::Args),
+    /// Keeps a cluster changing under load and looks for leaks and errors.
+    Soak(soak::Args),
     /// Checks the Helm chart, over several values files, and what is rendered from it.
     Chart(chart::Args),
     /// Renders deploy/manifests from the chart.
@@ -89,6 +97,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::E2e(args) => e2e::run(&args),
         Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Measure(args) => measure::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::Chart(args) => chart::run(&args),
         Verb::Manifests(args) => manifests::run(&args),
         Verb::Privileges(args) => privileges::run(&args),

@@ -39,6 +39,7 @@ const ALL: &[Step] = &[
     ("scripts", scripts),
     ("dependencies", dependencies),
     ("end to end", || e2e::tests(&e2e::Args::all())),
+    ("on a cluster", || e2e::tests(&e2e::Args::on_cluster())),
     ("privileges, on a cluster", privileges::tests),
     ("bench, one short round", || bench::smoke()),
 ];
