@@ -4,6 +4,7 @@
 //! Kubernetes resolves them.
 
 mod describe;
+mod policies;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -192,7 +193,7 @@ fn act(
     port: u16,
     answer: &mut Explanation,
 ) {
-    answer.action = describe::action(rule, request);
+    answer.action = describe::action(rule, request, snapshot);
     match &*rule.action {
         Action::Forward { destinations, .. } => answer.clusters = clusters(snapshot, destinations),
         Action::Redirect { redirect, .. } => {
@@ -200,6 +201,12 @@ fn act(
             answer
                 .action
                 .push(format!("answers {} to {to}", redirect.status.as_u16()));
+        }
+        Action::Direct { status, .. } => {
+            let status = status.as_u16();
+            answer
+                .action
+                .push(format!("answers {status} (direct_response)"));
         }
         Action::Respond { status, reason } => {
             answer

@@ -7,6 +7,7 @@ mod cluster;
 mod endpoint;
 mod listener;
 mod pod;
+mod policy;
 mod problem;
 mod route;
 mod route_parent;
@@ -16,10 +17,14 @@ pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
 pub use endpoint::Endpoint;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
+pub use policy::{
+    Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryOn, Session,
+    SessionCarrier, Share,
+};
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
     Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
     QueryMatch, Redirect, RouteTable, Rule, StringMatch, Timeouts, WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
-pub use snapshot::Snapshot;
+pub use snapshot::{Hosts, Snapshot};

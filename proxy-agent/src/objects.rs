@@ -10,6 +10,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+pub mod grpc;
 pub mod istio;
 pub mod linkerd;
 
@@ -48,6 +49,8 @@ pub enum Object {
     EndpointSlice(Box<EndpointSlice>),
     /// `gateway.networking.k8s.io HTTPRoute`, v1 or v1beta1.
     HttpRoute(Box<HttpRoute>),
+    /// `gateway.networking.k8s.io/v1 GRPCRoute`.
+    GrpcRoute(Box<grpc::GrpcRoute>),
     /// `gateway.networking.k8s.io ReferenceGrant`, v1 or v1beta1.
     ReferenceGrant(Box<ReferenceGrant>),
     /// `networking.istio.io VirtualService`, v1, v1beta1 or v1alpha3.
@@ -69,6 +72,7 @@ impl Object {
             Self::Service(service) => Some(&service.metadata),
             Self::EndpointSlice(slice) => Some(&slice.metadata),
             Self::HttpRoute(route) => Some(&route.metadata),
+            Self::GrpcRoute(route) => Some(&route.shared.metadata),
             Self::ReferenceGrant(grant) => Some(&grant.metadata),
             Self::VirtualService(service) => Some(&service.metadata),
             Self::LinkerdService(service) => Some(&service.metadata),

@@ -145,7 +145,7 @@ fn what_is_open_goes_on_while_the_predecessor_drains() -> Result<()> {
 
 #[test]
 fn getpeername_still_answers_with_the_service_address() -> Result<()> {
-    let mut scene = Scene::new(1)?;
+    let scene = Scene::new(1)?;
     let (ip, port) = (scene.web.ip().to_string(), "80");
     let mut connection = scene
         .client
@@ -157,18 +157,8 @@ fn getpeername_still_answers_with_the_service_address() -> Result<()> {
     connection.wait_for_output(&format!("handed-over {ip} {port}"))?;
 
     connection.finish()?.success()?;
-
-    // The control: a connection of an agent that dies has lost its name under the next one.
-    let predecessor = std::mem::replace(&mut scene.agent, successor);
-    predecessor.stop()?;
-    let mut connection = scene
-        .client
-        .spawn("peer", python("peer_name.py", &[&ip, port]))?;
-    connection.wait_for_output("connected")?;
-    scene.agent.process().kill()?;
-    scene.agent = Agent::start(&scene.node)?;
-    connection.input("killed\n")?;
-    connection.wait_for_output("killed 127.0.0.1 15001")?;
+    // The control, maps that are not shared, is a test of the agent's `bpf`.
+    drop(successor);
     Ok(())
 }
 

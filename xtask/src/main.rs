@@ -19,6 +19,7 @@ mod image;
 mod installed;
 mod manifests;
 mod measure;
+mod privileges;
 mod process;
 mod setup;
 mod soak;
@@ -68,6 +69,8 @@ enum Verb {
     Chart(chart::Args),
     /// Renders deploy/manifests from the chart.
     Manifests(manifests::Args),
+    /// Takes each capability, host path and rule of the chart away, on a real cluster.
+    Privileges(privileges::Args),
     /// Checks layers, doors of foreign crates, and the form of files.
     Tidy(tidy::Args),
 }
@@ -98,6 +101,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Soak(args) => soak::run(&args),
         Verb::Chart(args) => chart::run(&args),
         Verb::Manifests(args) => manifests::run(&args),
+        Verb::Privileges(args) => privileges::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
     }
 }

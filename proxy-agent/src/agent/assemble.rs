@@ -14,7 +14,8 @@ use crate::explain;
 use crate::metrics;
 use crate::metrics::traffic::Traffic;
 use crate::model::{
-    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, RouteTable, Severity, Snapshot,
+    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, RouteTable, Severity,
+    Snapshot,
 };
 use crate::objects::{KindState, ObjectSet};
 use crate::status::{
@@ -24,7 +25,7 @@ use crate::status::{
 
 use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
-use super::phase::Phase;
+use super::phase::{Phase, State};
 
 /// Everything that the views read. Shared with the running agent.
 #[derive(Debug)]
@@ -72,7 +73,11 @@ impl Parts {
             routes: routes(&snapshot),
             endpoints: endpoints(&snapshot, &self.traffic),
             bpf,
-            problems: snapshot.problems.clone(),
+            problems: snapshot
+                .problems
+                .iter()
+                .map(|one| Problem::clone(one))
+                .collect(),
             unknown_kinds: snapshot
                 .unknown_kinds
                 .iter()
@@ -131,15 +136,19 @@ impl Parts {
 
     /// Why the agent is not ready: one line for each thing that is not in effect.
     pub(super) fn not_ready(&self, programs: &[ProgramStatus]) -> Vec<String> {
-        if let Some(reason) = self.phase.get().reason() {
-            return vec![reason];
+        let phase = self.phase.get();
+        let mut reasons: Vec<_> = phase.reason().into_iter().collect();
+        if matches!(phase, State::HandedOver(_) | State::Draining) {
+            return reasons;
         }
-        let mut reasons = Vec::new();
         for source in &self.sources {
             let set = source.borrow();
             if !set.synced {
                 reasons.push(format!("source {} has not been read yet", set.source));
             }
+        }
+        if !reasons.is_empty() && phase != State::Serving {
+            return reasons;
         }
         if programs.is_empty() {
             reasons.push("the programs' state cannot be read from the kernel".to_owned());
@@ -280,7 +289,7 @@ fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> St
 
 fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     let mut routes = Vec::new();
-    for listener in &snapshot.listeners {
+    for listener in snapshot.listeners.iter() {
         if !matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
             continue;
         }
@@ -293,7 +302,7 @@ fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
             routes.push(table(snapshot, &parent, namespace, routes_of));
         }
     }
-    for (namespace, hosts) in &snapshot.virtual_hosts {
+    for (namespace, hosts) in snapshot.virtual_hosts.iter() {
         for (host, routes_of) in hosts {
             routes.push(table(
                 snapshot,

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::by_key::Key;
+use super::by_key::Name;
 use super::problems::Problems;
-use super::service::{Declared, Port, Ports};
+use super::service::{Declared, Port};
 use crate::model::{Action, ClusterId, Destination, Match, ObjectId, PathMatch, Rule};
 use crate::objects::Located;
 
@@ -17,21 +17,23 @@ pub(super) const NO_DESTINATION: &str = "no_destination";
 /// Who wrote the rules; the first that has any for a Service and a client decides.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Dialect {
+    /// Gateway API GRPCRoute.
+    GrpcRoute,
     /// Gateway API HTTPRoute.
-    GatewayApi,
+    HttpRoute,
     /// Istio VirtualService.
     VirtualService,
 }
 
 /// The rules of one object for one Service.
 #[derive(Clone, Debug)]
-pub(super) struct Attachment<'a> {
+pub(super) struct Attachment {
     /// The object.
-    pub located: &'a Located,
+    pub located: Arc<Located>,
     /// Its dialect.
     pub dialect: Dialect,
     /// The Service.
-    pub service: Key<'a>,
+    pub service: Name,
     /// The one port that it names, if it does.
     pub port: Option<u16>,
     /// The one namespace whose clients see it; `None` for all.
@@ -40,14 +42,22 @@ pub(super) struct Attachment<'a> {
     pub rules: Arc<[PortRule]>,
 }
 
-impl Attachment<'_> {
+impl Attachment {
     /// Whether it is for `port` of its Service.
-    pub(super) fn is_for(&self, port: &Port<'_>) -> bool {
-        port.is_tcp()
+    pub(super) fn is_for(&self, port: &Port) -> bool {
+        port.tcp
             && match self.port {
                 Some(number) => number == port.number,
                 None => port.declared != Declared::Opaque,
             }
+    }
+}
+
+impl Dialect {
+    /// Whether it is one of the Gateway API's, whose routes are of producers or of consumers and
+    /// are merged with others of their kind.
+    pub(super) const fn is_gateway_api(self) -> bool {
+        matches!(self, Self::GrpcRoute | Self::HttpRoute)
     }
 }
 
@@ -56,6 +66,22 @@ impl Attachment<'_> {
 pub(super) struct PortRule {
     pub rule: Rule,
     pub port: Option<u16>,
+    /// Of a GRPCRoute's rule.
+    pub named: Named,
+}
+
+/// How much of a gRPC call a rule names, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Named {
+    /// Of the service's name.
+    pub service: usize,
+    /// Of the method's.
+    pub method: usize,
+}
+
+/// Sorts the rules of GRPCRoutes as GRPCRouteRule of the v1 reference says. Ties keep their order.
+pub(super) fn sort_calls(rules: &mut [&PortRule]) {
+    rules.sort_by_key(|one| Reverse((one.named, one.rule.conditions.headers.len())));
 }
 
 /// Sorts rules as Gateway API says: HTTPRouteMatch of its v1 reference. Ties keep their order, so
@@ -112,35 +138,6 @@ pub(super) fn shared_id(located: &Located) -> Arc<ObjectId> {
     Arc::new(located.id.clone())
 }
 
-/// A TCP port of a Service by number.
-pub(super) fn tcp_port<'p, 'a>(
-    ports: &'p Ports<'a>,
-    service: Key<'_>,
-    number: u16,
-) -> Option<&'p Port<'a>> {
-    let ports = ports.get(service)?;
-    ports
-        .iter()
-        .find(|port| port.number == number && port.is_tcp())
-}
-
-/// What to say of a Service that lacks a port.
-pub(super) fn no_such_port(
-    (namespace, service): Key<'_>,
-    number: i64,
-    ports: &Ports<'_>,
-) -> String {
-    let ports = ports.get((namespace, service)).into_iter().flatten();
-    let numbers: Vec<_> = ports
-        .filter(|port| port.is_tcp())
-        .map(|port| port.number.to_string())
-        .collect();
-    format!(
-        "Service {namespace}/{service} has no TCP port {number}; it has: {}",
-        numbers.join(", ")
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -180,6 +177,7 @@ mod tests {
             conditions,
             action: Arc::new(respond(INVALID_ROUTE)),
             timeouts: Timeouts::default(),
+            policies: None,
         }
     }
 

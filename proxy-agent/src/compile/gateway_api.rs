@@ -1,4 +1,4 @@
-//! Gateway API's HTTPRoute with Services as parents (GAMMA).
+//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA).
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -6,93 +6,124 @@ mod destination;
 mod filter;
 mod findings;
 mod grant;
+mod grpc;
 mod matches;
+mod policy;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
 use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
-use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 
 use self::filter::RuleFilters;
 use self::findings::Findings;
 use super::attach::{
-    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, no_such_port, respond, shared_id,
-    tcp_port,
+    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, respond, shared_id,
 };
-use super::by_key::Key;
-use super::cluster_ids::ClusterIds;
+use super::by_key::Name;
 use super::duration::gep2257;
-use super::index::{At, Index};
-use super::problems::Problems;
-use super::service::Ports;
-use crate::model::{Action, ConditionReason, Match, RouteParent, Rule, Timeouts};
+use super::index::At;
+use super::routes::Compiled;
+use super::scope::Scope;
+use crate::model::{Action, ConditionReason, Match, Policies, Rule, Timeouts};
+use crate::objects::grpc::GrpcRoute;
 
-/// What rules are compiled against.
-pub(super) struct Scope<'a, 's> {
-    pub ports: &'s Ports<'a>,
-    pub grants: &'s HashMap<&'a str, Vec<&'a ReferenceGrant>>,
-    pub ids: &'s mut ClusterIds,
-    pub problems: &'s mut Problems,
+/// Compiles an HTTPRoute if it has a Service as its parent: its rules for each Service, and what
+/// became of it there.
+pub(super) fn http(at: &At<'_, HttpRoute>, scope: &mut Scope<'_>) -> Compiled {
+    route(at, Matches::Http, scope)
 }
 
-/// Compiles every HTTPRoute that has a Service as its parent: its rules for each Service, and what
-/// became of it there.
-pub(super) fn compile<'a>(
-    index: &'a Index<'a>,
-    scope: &mut Scope<'a, '_>,
-) -> (Vec<Attachment<'a>>, Vec<RouteParent>) {
-    let (mut attachments, mut route_parents) = (Vec::new(), Vec::new());
-    for at in &index.http_routes {
-        let parents = parents(at, scope);
-        if parents.is_empty() {
-            continue;
-        }
-        if at
-            .object
-            .spec
-            .hostnames
-            .as_ref()
-            .is_some_and(|names| !names.is_empty())
-        {
-            let reason = "ignored: a route of a Service applies whatever the host";
-            scope.problems.warning(at.located, "spec.hostnames", reason);
-        }
-        let mut findings = Findings::default();
-        let rules = rules(at, scope, &mut findings);
-        let mut taken = Vec::new();
-        for (parent, attached) in parents {
-            if let Ok((service, port)) = attached
-                && !taken.contains(&(service, port))
-            {
-                taken.push((service, port));
-                attachments.push(Attachment {
-                    located: at.located,
-                    dialect: Dialect::GatewayApi,
-                    service,
-                    port,
-                    clients: (service.0 != &*at.located.id.namespace)
-                        .then(|| Arc::clone(&at.located.id.namespace)),
-                    rules: Arc::clone(&rules),
-                });
-            }
-            route_parents.push(findings.at_parent(at, parent, attached.err()));
+/// The same of a GRPCRoute.
+pub(super) fn grpc(at: &At<'_, GrpcRoute>, scope: &mut Scope<'_>) -> Compiled {
+    let shared = At {
+        located: at.located,
+        object: &at.object.shared,
+        origin: at.origin,
+    };
+    route(&shared, Matches::Grpc(&at.object.matches), scope)
+}
+
+/// Where the matches of a route's rules stand.
+#[derive(Clone, Copy, Debug)]
+enum Matches<'a> {
+    /// In the rules.
+    Http,
+    /// Beside them, one list for each.
+    Grpc(&'a [Vec<GrpcRouteRulesMatches>]),
+}
+
+impl Matches<'_> {
+    const fn dialect(self) -> Dialect {
+        match self {
+            Self::Http => Dialect::HttpRoute,
+            Self::Grpc(_) => Dialect::GrpcRoute,
         }
     }
-    (attachments, route_parents)
 }
 
-/// A parent, and the Service and the port, where one is named, that the route attaches to there;
-/// or why it does not.
-type Parent<'a> = (
-    &'a HttpRouteParentRefs,
-    Result<(Key<'a>, Option<u16>), String>,
-);
+fn route(at: &At<'_, HttpRoute>, matches: Matches<'_>, scope: &mut Scope<'_>) -> Compiled {
+    let mut compiled = Compiled::default();
+    let parents = parents(at, scope);
+    if parents.is_empty() {
+        return compiled;
+    }
+    let hostnames = at.object.spec.hostnames.as_ref();
+    if hostnames.is_some_and(|names| !names.is_empty()) {
+        let reason = "ignored: a route of a Service applies whatever the host";
+        scope.problems.warning(at.located, "spec.hostnames", reason);
+    }
+    let mut findings = Findings::default();
+    let rules = rules(at, matches, scope, &mut findings);
+    let mut taken = Vec::new();
+    for (parent, attached) in parents {
+        let refused = match attached {
+            Ok(to) => {
+                if !taken.contains(&to) {
+                    taken.push(to.clone());
+                    compiled
+                        .attachments
+                        .push(attachment(at, matches.dialect(), to, &rules));
+                }
+                None
+            }
+            Err(reason) => Some(reason),
+        };
+        let parent = findings.at_parent(at, parent, refused);
+        compiled.parents.push(Arc::new(parent));
+    }
+    compiled
+}
+
+fn attachment(
+    at: &At<'_, HttpRoute>,
+    dialect: Dialect,
+    to: To,
+    rules: &Arc<[PortRule]>,
+) -> Attachment {
+    let (service, port) = to;
+    let own = &at.located.id.namespace;
+    let consumer = service.namespace != *own;
+    Attachment {
+        located: Arc::clone(at.located),
+        dialect,
+        service,
+        port,
+        clients: consumer.then(|| Arc::clone(own)),
+        rules: Arc::clone(rules),
+    }
+}
+
+/// A Service, and its port where one is named.
+type To = (Name, Option<u16>);
+
+/// A parent, and what the route attaches to there, or why it does not.
+type Parent<'a> = (&'a HttpRouteParentRefs, Result<To, String>);
 
 /// The parents of a route that are Services, each once.
-fn parents<'a>(at: &'a At<'a, HttpRoute>, scope: &mut Scope<'a, '_>) -> Vec<Parent<'a>> {
+fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>> {
     let mut parents: Vec<Parent<'a>> = Vec::new();
     for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
         let is_service =
@@ -111,11 +142,11 @@ fn parents<'a>(at: &'a At<'a, HttpRoute>, scope: &mut Scope<'a, '_>) -> Vec<Pare
     parents
 }
 
-fn attach<'a>(
-    at: &'a At<'a, HttpRoute>,
-    parent: &'a HttpRouteParentRefs,
-    scope: &Scope<'a, '_>,
-) -> Result<(Key<'a>, Option<u16>), (&'static str, String)> {
+fn attach(
+    at: &At<'_, HttpRoute>,
+    parent: &HttpRouteParentRefs,
+    scope: &Scope<'_>,
+) -> Result<To, (&'static str, String)> {
     if parent.section_name.is_some() {
         let reason = "is not read of a Service: name the port by `port`".to_owned();
         return Err(("sectionName", reason));
@@ -124,55 +155,66 @@ fn attach<'a>(
         .namespace
         .as_deref()
         .unwrap_or(&at.located.id.namespace);
-    let service = (namespace, parent.name.as_str());
-    if scope.ports.get(service).is_none() {
+    let key = (namespace, parent.name.as_str());
+    let Some((service, _)) = scope.service(key) else {
         return Err(("name", format!("no Service {namespace}/{}", parent.name)));
-    }
+    };
     let Some(number) = parent.port else {
         return Ok((service, None));
     };
     let port = u16::try_from(number)
         .ok()
-        .filter(|port| tcp_port(scope.ports, service, *port).is_some());
+        .filter(|port| scope.tcp_port(key, *port).is_some());
     match port {
         Some(port) => Ok((service, Some(port))),
-        None => Err(("port", no_such_port(service, number.into(), scope.ports))),
+        None => Err(("port", scope.no_such_port(key, number.into()))),
     }
 }
 
-fn rules<'a>(
-    at: &At<'a, HttpRoute>,
-    scope: &mut Scope<'a, '_>,
+fn rules(
+    at: &At<'_, HttpRoute>,
+    matches: Matches<'_>,
+    scope: &mut Scope<'_>,
     findings: &mut Findings,
 ) -> Arc<[PortRule]> {
     let object = shared_id(at.located);
     let mut compiled = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
         let field: Arc<str> = format!("spec.rules[{index}]").into();
-        let conditions = matches::compile(at, &field, rule, scope.problems, findings);
+        let alternatives = match matches {
+            Matches::Http => matches::of_http(rule),
+            Matches::Grpc(all) => matches::of_grpc(all.get(index).map(Vec::as_slice)),
+        };
+        let alternatives = matches::named(at, &field, alternatives, &mut scope.problems, findings);
+        let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
         let outcome = match filter::incompatible(rule.filters.as_deref()) {
             Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
-            None => action(at, &field, rule, &conditions, scope, findings)
+            None => carried_out(at, index, rule, &conditions, scope, findings)
                 .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
         };
-        let (action, timeouts) = outcome.unwrap_or_else(|(why, (inner, reason))| {
+        let carried_out = outcome.unwrap_or_else(|(why, (inner, reason))| {
             let field = [&field, inner.as_str()].join(".");
             let reason = format!("{reason}; the rule answers 500");
             findings.unaccepted(why, &field, &reason);
             scope.problems.error(at.located, field, reason);
-            (respond(INVALID_ROUTE), Timeouts::default())
+            CarriedOut::alone(respond(INVALID_ROUTE))
         });
-        let action = Arc::new(action);
-        compiled.extend(conditions.into_iter().map(|conditions| PortRule {
-            rule: Rule {
-                object: Some(Arc::clone(&object)),
-                field: Arc::clone(&field),
-                conditions,
-                action: Arc::clone(&action),
-                timeouts,
-            },
-            port: None,
-        }));
+        compiled.extend(
+            alternatives
+                .into_iter()
+                .map(|(conditions, named)| PortRule {
+                    rule: Rule {
+                        object: Some(Arc::clone(&object)),
+                        field: Arc::clone(&field),
+                        conditions,
+                        action: Arc::clone(&carried_out.action),
+                        timeouts: carried_out.timeouts,
+                        policies: carried_out.policies.clone(),
+                    },
+                    port: None,
+                    named,
+                }),
+        );
     }
     compiled.into()
 }
@@ -180,37 +222,72 @@ fn rules<'a>(
 /// A field below the rule and what is wrong with it.
 type Fault = (String, String);
 
-fn action<'a>(
-    at: &At<'a, HttpRoute>,
-    field: &str,
-    rule: &HttpRouteRules,
-    conditions: &[Match],
-    scope: &mut Scope<'a, '_>,
-    findings: &mut Findings,
-) -> Result<(Action, Timeouts), Fault> {
-    for (name, there) in [
-        ("retry", rule.retry.is_some()),
-        ("sessionPersistence", rule.session_persistence.is_some()),
-    ] {
-        if there {
-            return Err((
-                name.to_owned(),
-                "is not supported by this version".to_owned(),
-            ));
+/// What a rule does, whichever of its alternatives matched.
+struct CarriedOut {
+    action: Arc<Action>,
+    timeouts: Timeouts,
+    policies: Option<Arc<Policies>>,
+}
+
+impl CarriedOut {
+    fn alone(action: Action) -> Self {
+        Self {
+            action: Arc::new(action),
+            timeouts: Timeouts::default(),
+            policies: None,
         }
     }
-    let timeouts = rule
-        .timeouts
-        .as_ref()
-        .map_or(Ok(Timeouts::default()), timeouts)?;
-    let RuleFilters { filters, redirect } = filter::compile(rule.filters.as_deref(), conditions)?;
+}
+
+fn carried_out(
+    at: &At<'_, HttpRoute>,
+    position: usize,
+    rule: &HttpRouteRules,
+    conditions: &[&Match],
+    scope: &mut Scope<'_>,
+    findings: &mut Findings,
+) -> Result<CarriedOut, Fault> {
+    let field = format!("spec.rules[{position}]");
+    let timeouts = rule.timeouts.as_ref().map(timeouts).transpose()?;
+    let retry = rule.retry.as_ref().map(policy::retry).transpose()?;
+    let session = rule.session_persistence.as_ref();
+    let session = session
+        .map(|from| policy::session(at, position, from))
+        .transpose()?;
+    let filters = filter::compile(rule.filters.as_deref(), conditions)?;
+    let policies = Policies {
+        retry: retry.filter(|retry| retry.attempts > 0),
+        mirrors: policy::mirrors(at, &field, &filters.mirrors, scope, findings)?,
+        cors: filters.cors.clone(),
+        session,
+        ..Policies::default()
+    };
+    let action = action(at, &field, rule, filters, scope, findings)?;
+    Ok(CarriedOut {
+        action: Arc::new(action),
+        timeouts: timeouts.unwrap_or_default(),
+        policies: (!policies.is_empty()).then(|| Arc::new(policies)),
+    })
+}
+
+fn action(
+    at: &At<'_, HttpRoute>,
+    field: &str,
+    rule: &HttpRouteRules,
+    filters: RuleFilters<'_>,
+    scope: &mut Scope<'_>,
+    findings: &mut Findings,
+) -> Result<Action, Fault> {
+    let RuleFilters {
+        filters, redirect, ..
+    } = filters;
     let references = rule.backend_refs.as_deref().unwrap_or_default();
     if let Some(redirect) = redirect {
         if !references.is_empty() {
             let reason = "a rule with a RequestRedirect has no destinations".to_owned();
             return Err(("backendRefs".to_owned(), reason));
         }
-        return Ok((Action::Redirect { filters, redirect }, timeouts));
+        return Ok(Action::Redirect { filters, redirect });
     }
     let destinations = destination::compile(at, field, references, scope, findings)?;
     if destinations
@@ -221,15 +298,12 @@ fn action<'a>(
         scope
             .problems
             .warning(at.located, format!("{field}.backendRefs"), reason);
-        return Ok((respond(NO_DESTINATION), timeouts));
+        return Ok(respond(NO_DESTINATION));
     }
-    Ok((
-        Action::Forward {
-            filters,
-            destinations,
-        },
-        timeouts,
-    ))
+    Ok(Action::Forward {
+        filters,
+        destinations,
+    })
 }
 
 fn timeouts(timeouts: &HttpRouteRulesTimeouts) -> Result<Timeouts, Fault> {

@@ -6,11 +6,11 @@ mod matches;
 
 use std::sync::Arc;
 
-use super::attach::{Attachment, Dialect, INVALID_ROUTE, PortRule, respond, shared_id};
-use super::by_key::Key;
-use super::gateway_api::Scope;
-use super::index::{At, Index};
-use super::problems::Problems;
+use super::attach::{Attachment, Dialect, INVALID_ROUTE, Named, PortRule, respond, shared_id};
+use super::by_key::Name;
+use super::index::At;
+use super::routes::Compiled;
+use super::scope::Scope;
 use crate::model::{Action, Rule, Timeouts};
 use crate::objects::istio::{HttpRoute, VirtualService};
 
@@ -20,78 +20,61 @@ const MESH: &str = "mesh";
 /// A field below a route and what is wrong with it.
 type Fault = (String, String);
 
-/// Compiles every VirtualService that applies to the mesh.
-pub(super) fn compile<'a>(index: &'a Index<'a>, scope: &mut Scope<'a, '_>) -> Vec<Attachment<'a>> {
-    let mut attachments = Vec::new();
-    for at in &index.virtual_services {
-        if !applies_to_mesh(at, index, scope.problems) {
-            continue;
-        }
-        for (field, there) in [
-            ("spec.tls", at.object.spec.tls.is_some()),
-            ("spec.tcp", at.object.spec.tcp.is_some()),
-        ] {
-            if there {
-                let reason = "is not supported by this version, and has no effect";
-                scope.problems.error(at.located, field, reason);
-            }
-        }
-        let services = services(at, scope);
-        if services.is_empty() || at.object.spec.http.is_empty() {
-            continue;
-        }
-        let rules = rules(at, scope);
-        for service in services {
-            for clients in clients(at) {
-                attachments.push(Attachment {
-                    located: at.located,
-                    dialect: Dialect::VirtualService,
-                    service,
-                    port: None,
-                    clients,
-                    rules: Arc::clone(&rules),
-                });
-            }
+/// Compiles a VirtualService if it applies to the mesh.
+pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Compiled {
+    let mut compiled = Compiled::default();
+    if !applies_to_mesh(at, scope) {
+        return compiled;
+    }
+    for (field, there) in [
+        ("spec.tls", at.object.spec.tls.is_some()),
+        ("spec.tcp", at.object.spec.tcp.is_some()),
+    ] {
+        if there {
+            let reason = "is not supported by this version, and has no effect";
+            scope.problems.error(at.located, field, reason);
         }
     }
-    attachments
+    let services = services(at, scope);
+    if services.is_empty() || at.object.spec.http.is_empty() {
+        return compiled;
+    }
+    let rules = rules(at, scope);
+    for service in services {
+        for clients in clients(at) {
+            compiled.attachments.push(Attachment {
+                located: Arc::clone(at.located),
+                dialect: Dialect::VirtualService,
+                service: service.clone(),
+                port: None,
+                clients,
+                rules: Arc::clone(&rules),
+            });
+        }
+    }
+    compiled
 }
 
 /// One that names other gateways alone is theirs, unless none of them exists.
-fn applies_to_mesh(
-    at: &At<'_, VirtualService>,
-    index: &Index<'_>,
-    problems: &mut Problems,
-) -> bool {
+fn applies_to_mesh(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> bool {
     let gateways = &at.object.spec.gateways;
     if gateways.is_empty() || gateways.iter().any(|name| name == MESH) {
         return true;
     }
-    let exists = |name: &String| {
-        let own = &*at.located.id.namespace;
-        let (namespace, name) = name.split_once('/').unwrap_or((own, name));
-        index.unknown.iter().any(|(id, _)| {
-            let gateway = &*id.kind == "Gateway" && &*id.group == "networking.istio.io";
-            let found = if id.namespace.is_empty() {
-                "default"
-            } else {
-                &id.namespace
-            };
-            gateway && &*id.name == name && found == namespace
-        })
-    };
-    if gateways.iter().any(exists) {
+    let own = &*at.located.id.namespace;
+    let key = |name| str::split_once(name, '/').unwrap_or((own, name));
+    if gateways.iter().any(|name| scope.has_gateway(key(name))) {
         return false;
     }
     let reason = format!(
         "no Gateway of these exists ({}): applied to the mesh instead",
         gateways.join(", ")
     );
-    problems.warning(at.located, "spec.gateways", reason);
+    scope.problems.warning(at.located, "spec.gateways", reason);
     true
 }
 
-fn services<'a>(at: &'a At<'a, VirtualService>, scope: &mut Scope<'a, '_>) -> Vec<Key<'a>> {
+fn services(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Vec<Name> {
     let mut services = Vec::new();
     if at.object.spec.hosts.is_empty() {
         scope.problems.error(
@@ -101,9 +84,9 @@ fn services<'a>(at: &'a At<'a, VirtualService>, scope: &mut Scope<'a, '_>) -> Ve
         );
     }
     for (index, text) in at.object.spec.hosts.iter().enumerate() {
-        match host::service(text, &at.located.id.namespace, scope.ports) {
-            Ok(service) if services.contains(&service) => {}
-            Ok(service) => services.push(service),
+        match host::service(text, &at.located.id.namespace, scope) {
+            Ok((service, _)) if services.contains(&service) => {}
+            Ok((service, _)) => services.push(service),
             Err(reason) => {
                 let field = format!("spec.hosts[{index}]");
                 scope.problems.error(at.located, field, reason);
@@ -128,12 +111,12 @@ fn clients(at: &At<'_, VirtualService>) -> Vec<Option<Arc<str>>> {
         .collect()
 }
 
-fn rules<'a>(at: &At<'a, VirtualService>, scope: &mut Scope<'a, '_>) -> Arc<[PortRule]> {
+fn rules(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Arc<[PortRule]> {
     let object = shared_id(at.located);
     let mut compiled = Vec::new();
     for (position, route) in at.object.spec.http.iter().enumerate() {
         let field: Arc<str> = format!("spec.http[{position}]").into();
-        let found = matches::compile(at, &field, route, scope.problems);
+        let found = matches::compile(at, &field, route, &mut scope.problems);
         let base = base(at, &field, route, scope);
         for one in found {
             let outcome = match (&base, one.unsupported) {
@@ -149,8 +132,10 @@ fn rules<'a>(at: &At<'a, VirtualService>, scope: &mut Scope<'a, '_>) -> Arc<[Por
                     timeouts: base
                         .as_ref()
                         .map_or_else(|()| Timeouts::default(), |base| base.timeouts),
+                    policies: None,
                 },
                 port: one.port,
+                named: Named::default(),
             });
         }
     }
@@ -158,11 +143,11 @@ fn rules<'a>(at: &At<'a, VirtualService>, scope: &mut Scope<'a, '_>) -> Arc<[Por
 }
 
 /// The route's action before its matches are looked at; `Err` when it has none, which is named.
-fn base<'a>(
-    at: &At<'a, VirtualService>,
+fn base(
+    at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
 ) -> Result<action::Base, ()> {
     action::compile(at, field, route, scope).map_err(|(inner, reason)| {
         let field = [field, inner.as_str()].join(".");

@@ -2,8 +2,11 @@
 
 mod capture;
 mod gateway_api;
+mod grpc;
+mod incremental;
 mod istio;
 mod linkerd;
+mod policies;
 mod route_parents;
 mod service;
 mod stable;
@@ -129,6 +132,7 @@ fn outcome(action: &Action, snapshot: &Snapshot) -> String {
             text
         }
         Action::Redirect { redirect, .. } => format!("redirect {}", redirect.status.as_u16()),
+        Action::Direct { status, .. } => format!("direct {}", status.as_u16()),
         Action::Respond { status, reason } => format!("{} {reason}", status.as_u16()),
     }
 }

@@ -40,6 +40,15 @@ pub(super) fn regex_match(text: &str) -> Result<StringMatch, String> {
     full_regex(text).map(StringMatch::Regex)
 }
 
+/// Compiles a text in which each `*` stands for anything as a condition.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn wildcard_match(text: &str) -> Result<StringMatch, String> {
+    let parts: Vec<String> = text.split('*').map(regex::escape).collect();
+    regex_match(&parts.join(".*"))
+}
+
 /// An exact condition on a text.
 pub(super) fn exact_match(text: &str) -> StringMatch {
     StringMatch::Exact(Arc::from(text))

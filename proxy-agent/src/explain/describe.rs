@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::policies;
 use crate::model::{
     Action, Destination, Filters, HeaderEdits, Match, PathMatch, Rule, Snapshot, StringMatch,
     WeightedDestination,
@@ -13,6 +14,7 @@ pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
     let action = match &*rule.action {
         Action::Forward { destinations, .. } => shares(destinations, snapshot),
         Action::Redirect { redirect, .. } => format!("redirect {}", redirect.status.as_u16()),
+        Action::Direct { status, .. } => format!("{} (direct_response)", status.as_u16()),
         Action::Respond { status, reason } => format!("{} ({reason})", status.as_u16()),
     };
     format!("{} → {action}", conditions(&rule.conditions))
@@ -127,8 +129,9 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
 }
 
 /// What a rule does before it sends the request on, in order.
-pub(super) fn action(rule: &Rule, request: &RequestView<'_>) -> Vec<String> {
-    let mut lines = Vec::new();
+pub(super) fn action(rule: &Rule, request: &RequestView<'_>, snapshot: &Snapshot) -> Vec<String> {
+    let policies = rule.policies.as_deref();
+    let mut lines = policies.map_or_else(Vec::new, |of| policies::lines(of, snapshot));
     match &*rule.action {
         Action::Forward {
             filters,
@@ -143,7 +146,7 @@ pub(super) fn action(rule: &Rule, request: &RequestView<'_>) -> Vec<String> {
                 );
             }
         }
-        Action::Redirect { filters, .. } => {
+        Action::Redirect { filters, .. } | Action::Direct { filters, .. } => {
             lines.extend(edit_lines("response", &filters.response_headers))
         }
         Action::Respond { .. } => {}

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-use super::{ClusterId, ObjectId};
+use super::{ClusterId, ObjectId, Policies};
 
 /// Rules in the order in which they are tried: the first match decides.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Rule {
     pub action: Arc<Action>,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// What else is done; `None` for most rules.
+    pub policies: Option<Arc<Policies>>,
 }
 
 /// Conditions on one request; all must hold, an empty one always does.
@@ -108,6 +111,15 @@ pub enum Action {
         filters: Filters,
         /// Where to.
         redirect: Redirect,
+    },
+    /// Answers with what the rule says.
+    Direct {
+        /// Response header edits.
+        filters: Filters,
+        /// The status.
+        status: StatusCode,
+        /// The body.
+        body: Bytes,
     },
     /// Answers with a status of its own.
     Respond {

@@ -154,6 +154,9 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "HTTPRoute", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::HttpRoute);
             }
+            ("gateway.networking.k8s.io", "GRPCRoute", "v1") => {
+                self.typed(id, value, prefix, Reject, Object::GrpcRoute);
+            }
             ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::ReferenceGrant);
             }
@@ -295,7 +298,9 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
         ("networking.istio.io", "VirtualService") => Some("v1, v1beta1, v1alpha3"),
-        ("linkerd.io", "Service" | "Route") => Some("v1"),
+        ("linkerd.io", "Service" | "Route") | ("gateway.networking.k8s.io", "GRPCRoute") => {
+            Some("v1")
+        }
         _ => None,
     }
 }

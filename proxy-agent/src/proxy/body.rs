@@ -10,12 +10,25 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::OpenRequest;
+use super::replay::Replay;
+use super::tee::{Copied, Teed};
 use super::traffic::Ticket;
 use super::upstream::Lease;
 
 /// How long the body of a request with `Expect: 100-continue` is held back when the upstream says
 /// nothing (RFC 9110, section 10.1.1: do not wait indefinitely).
 const CONTINUE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why a request's body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("the client's body broke off")]
+    Client(#[from] hyper::Error),
+    #[error("another try carries the body now")]
+    Superseded,
+    #[error("the copy of the body was cut off")]
+    CutOff,
+}
 
 /// A request's body on its way up.
 pub(super) enum RequestBody {
@@ -26,6 +39,12 @@ pub(super) enum RequestBody {
     /// As it comes, but not before the upstream has asked for it: polling it is what makes hyper
     /// send `100 Continue` to the client.
     Gated(Incoming, Pin<Box<dyn Future<Output = ()>>>),
+    /// Kept, so that it can be sent again.
+    Replayed(Replay),
+    /// Copied as it goes.
+    Teed(Box<Teed>),
+    /// The copy.
+    Copied(Copied),
 }
 
 impl RequestBody {
@@ -41,12 +60,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         if let Self::Gated(_, gate) = this {
             ready!(gate.as_mut().poll(cx));
@@ -55,8 +74,11 @@ impl Body for RequestBody {
             }
         }
         match this {
-            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
+            Self::Streamed(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Empty | Self::Gated(..) => Poll::Ready(None),
+            Self::Replayed(replay) => replay.poll_frame(cx),
+            Self::Teed(teed) => teed.poll_frame(cx),
+            Self::Copied(copied) => copied.poll_frame(cx),
         }
     }
 
@@ -64,6 +86,9 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Streamed(body) | Self::Gated(body, _) => body.is_end_stream(),
+            Self::Replayed(replay) => replay.is_end_stream(),
+            Self::Teed(teed) => teed.is_end_stream(),
+            Self::Copied(copied) => copied.is_end_stream(),
         }
     }
 
@@ -71,6 +96,9 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) | Self::Gated(body, _) => body.size_hint(),
+            Self::Replayed(replay) => replay.size_hint(),
+            Self::Teed(teed) => teed.size_hint(),
+            Self::Copied(_) => SizeHint::default(),
         }
     }
 }
@@ -79,6 +107,8 @@ impl Body for RequestBody {
 pub(super) enum ResponseBody {
     /// None: the agent's own answers.
     Empty,
+    /// What the rule says.
+    Direct(Option<Bytes>),
     /// The upstream's.
     Upstream(UpstreamBody),
 }
@@ -118,8 +148,12 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Upstream(upstream) = self.get_mut() else {
-            return Poll::Ready(None);
+        let upstream = match self.get_mut() {
+            Self::Empty => return Poll::Ready(None),
+            Self::Direct(body) => {
+                return Poll::Ready(body.take().map(|body| Ok(Frame::data(body))));
+            }
+            Self::Upstream(upstream) => upstream,
         };
         let frame = ready!(Pin::new(&mut upstream.body).poll_frame(cx));
         match &frame {
@@ -134,6 +168,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Direct(body) => body.is_none(),
             Self::Upstream(upstream) => upstream.body.is_end_stream(),
         }
     }
@@ -141,6 +176,9 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Direct(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
+            }
             Self::Upstream(upstream) => upstream.body.size_hint(),
         }
     }

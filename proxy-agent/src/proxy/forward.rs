@@ -27,9 +27,15 @@ pub(super) struct Forward<'a> {
     pub(super) pod: &'a Rc<PodState>,
     pub(super) cluster: &'a ClusterState,
     pub(super) protocol: Protocol,
+    /// The endpoint to try first: that of the request's session.
+    pub(super) preferred: Option<&'a Rc<EndpointState>>,
 }
 
-type Answered = (Response<Incoming>, Lease);
+/// A response's head, and what has to be kept until its body has ended.
+pub(super) type Answered = (Response<Incoming>, Lease);
+
+/// Endpoints that a request was sent to, or that did not take its connection.
+pub(super) type Tried = SmallVec<[SocketAddr; MAX_TRIES]>;
 
 enum Failed {
     /// Nothing was sent: any other endpoint may have the request.
@@ -39,26 +45,39 @@ enum Failed {
 }
 
 impl Forward<'_> {
-    /// Sends `request` to an endpoint of the cluster and waits for the response's head.
+    /// Sends `request` to an endpoint of the cluster and waits for the response's head. Endpoints
+    /// in `tried` are avoided; those that had a part in this are added.
     pub(super) async fn send(
         &self,
         mut request: Request<RequestBody>,
         ticket: &mut Ticket,
+        tried: &mut Tried,
     ) -> Result<Answered, Reason> {
-        let mut tried = SmallVec::<[SocketAddr; MAX_TRIES]>::new();
-        while tried.len() < MAX_TRIES {
-            let Some(endpoint) = self.cluster.pick(self.worker.draw(), &tried) else {
+        let before = tried.len();
+        while tried.len() < before + MAX_TRIES {
+            let Some(endpoint) = self.pick(tried, before) else {
                 break;
             };
             ticket.on_endpoint(OpenOnEndpoint::new(Rc::clone(&endpoint)));
+            tried.push(endpoint.address);
             match self.send_to(&endpoint, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(Failed::Sent(reason)) => return Err(reason),
                 Err(Failed::Unsent(returned)) => request = *returned,
             }
-            tried.push(endpoint.address);
         }
-        Err(Reason::unreached(&tried))
+        Err(Reason::unreached(&tried[before..]))
+    }
+
+    /// The next endpoint: those before `before` are avoided where there are others, those after
+    /// it did not take the connection just now.
+    fn pick(&self, tried: &[SocketAddr], before: usize) -> Option<Rc<EndpointState>> {
+        if let Some(endpoint) = self.preferred.filter(|_| tried.is_empty()) {
+            return Some(Rc::clone(endpoint));
+        }
+        let draw = self.worker.draw();
+        let fresh = self.cluster.pick(draw, tried);
+        fresh.or_else(|| self.cluster.pick(draw, &tried[before..]))
     }
 
     async fn send_to(
@@ -120,6 +139,8 @@ fn returned(
             tracing::debug!(%error, "request failed after it was sent");
             Err(Failed::Sent(if answered {
                 Reason::UpstreamProtocol
+            } else if refused(&error) {
+                Reason::UpstreamRefused
             } else {
                 Reason::UpstreamReset
             }))
@@ -130,15 +151,27 @@ fn returned(
 /// Whether the connection died, or refused the stream unseen. A stream that was reset for any other
 /// reason is an answer, if a bad one.
 fn died_unanswered(error: &hyper::Error) -> bool {
+    h2_cause(error).is_none_or(|h2| !h2.is_reset() || is_refusal(h2))
+}
+
+/// Whether the endpoint refused the stream unseen (RFC 9113, section 8.7).
+fn refused(error: &hyper::Error) -> bool {
+    h2_cause(error).is_some_and(is_refusal)
+}
+
+fn is_refusal(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::REFUSED_STREAM)
+}
+
+fn h2_cause(error: &hyper::Error) -> Option<&h2::Error> {
     let mut cause = error.source();
     while let Some(source) = cause {
-        if let Some(h2) = source.downcast_ref::<h2::Error>() {
-            let refused = h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return !h2.is_reset() || refused;
+        if let Some(h2) = source.downcast_ref() {
+            return Some(h2);
         }
         cause = source.source();
     }
-    true
+    None
 }
 
 /// A copy of a request that may be sent twice: idempotent and without a body.

@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::model::{
-    Action, ClusterId, Destination, Filters, Listener, Redirect, Rule, Snapshot, Timeouts,
+    Action, ClusterId, Destination, Filters, Listener, Policies, Redirect, Rule, Share, Snapshot,
     UpstreamProtocol, WeightedDestination,
 };
 use crate::route::{self, RequestView};
@@ -19,13 +19,15 @@ use crate::route::{self, RequestView};
 use super::MAX_HEADERS;
 use super::body::{RequestBody, ResponseBody, UpstreamBody};
 use super::clock::OpenRequest;
+use super::cors::{self, Ruling};
 use super::downstream::Downstream;
-use super::forward::Forward;
-use super::load::ClusterState;
-use super::reply::Reason;
+use super::forward::{Forward, Tried};
+use super::load::{ClusterState, EndpointState};
+use super::plan::Plan;
+use super::reply::{REASON, Reason};
 use super::traffic::Ticket;
 use super::upstream::{Lease, Protocol};
-use super::{headers, upgrade};
+use super::{headers, mirror, retrying, session, upgrade};
 
 /// Answers one request; every failure is an answer with a reason.
 pub(super) fn answer(
@@ -66,17 +68,18 @@ async fn serve(
     let worker = &downstream.open.worker;
     let snapshot = worker.snapshot();
     let listener = snapshot.by_address.get(&downstream.destination);
-    let exchange = Exchange {
-        downstream,
-        started,
-        open,
-    };
     let Some(listener) = listener else {
         worker.recorder().reason(Reason::NoService.name());
         return Err(Reason::NoService);
     };
+    let exchange = Exchange {
+        downstream,
+        asked: listener.cluster,
+        started,
+        open,
+    };
     let result = match find(&snapshot, listener, downstream, &request) {
-        Ok(rule) => exchange.act(rule, request).await,
+        Ok(rule) => exchange.obey(rule, request).await,
         Err(reason) => Err((reason, None)),
     };
     result.map_err(|(reason, ticket)| {
@@ -118,6 +121,8 @@ fn find<'a>(
 /// One request in the making.
 struct Exchange<'a> {
     downstream: &'a Rc<Downstream>,
+    /// The cluster of the Service that was asked for.
+    asked: ClusterId,
     started: Instant,
     open: OpenRequest,
 }
@@ -126,12 +131,72 @@ struct Exchange<'a> {
 type Failure = (Reason, Option<Ticket>);
 
 impl Exchange<'_> {
+    async fn obey(
+        self,
+        rule: &Rule,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        match &rule.policies {
+            None => self.act(rule, request).await,
+            // Boxed: most rules have none, and should not pay for it.
+            Some(policies) => Box::pin(self.act_within(policies, rule, request)).await,
+        }
+    }
+
+    /// What comes before the rule's action: the answer to a preflight, faults.
+    async fn act_within(
+        self,
+        policies: &Policies,
+        rule: &Rule,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let ruling = policies
+            .cors
+            .as_ref()
+            .map(|cors| (cors, cors::rule(cors, &request)));
+        let allowed = match ruling {
+            Some((_, Ruling::Answer(head))) => return Ok(cors::answer(head)),
+            Some((cors, Ruling::GoOn(origin))) => origin.map(|origin| (cors, origin)),
+            None => None,
+        };
+        self.fault(policies).await?;
+        let mut response = self.act(rule, request).await?;
+        if let Some((cors, origin)) = allowed {
+            cors::allow(cors, origin, response.headers_mut());
+        }
+        Ok(response)
+    }
+
+    /// Holds the request back or fails it, if it is among those that the rule's faults hit.
+    async fn fault(&self, policies: &Policies) -> Result<(), Failure> {
+        let worker = &self.downstream.open.worker;
+        let hit = |share: Share| share.hits(worker.draw().word());
+        if let Some(delay) = policies.delay.filter(|delay| hit(delay.share)) {
+            if let Some(cluster) = worker.cluster(self.asked) {
+                cluster.recorder.delayed();
+            }
+            sleep(delay.time).await;
+        }
+        let Some(abort) = policies.abort.filter(|abort| hit(abort.share)) else {
+            return Ok(());
+        };
+        if let Some(cluster) = worker.cluster(self.asked) {
+            cluster.recorder.aborted();
+        }
+        Err((Reason::Fault(abort.with), None))
+    }
+
     async fn act(
         self,
         rule: &Rule,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Failure> {
         match &*rule.action {
+            Action::Direct {
+                filters,
+                status,
+                body,
+            } => Ok(direct(filters, *status, body)),
             Action::Respond { status, reason } => Err((Reason::Rule(*status, reason), None)),
             Action::Redirect { filters, redirect } => {
                 let port = self.downstream.destination.port();
@@ -141,17 +206,35 @@ impl Exchange<'_> {
                 filters,
                 destinations,
             } => {
-                let draw = self.downstream.open.worker.draw().word();
-                let destination = route::choose(destinations, draw);
-                let chosen = destination.ok_or((Reason::InvalidBackend, None))?;
+                let (chosen, preferred) = self.choose(rule, destinations, &request)?;
                 let plan = Plan {
                     rule,
                     filters,
                     chosen,
+                    preferred,
                 };
                 self.forward(&plan, request).await
             }
         }
+    }
+
+    /// The destination, and the endpoint of it that the request's session names.
+    fn choose<'d>(
+        &self,
+        rule: &Rule,
+        destinations: &'d [WeightedDestination],
+        request: &Request<Incoming>,
+    ) -> Result<Choice<'d>, Failure> {
+        let worker = &self.downstream.open.worker;
+        let session = rule.policies.as_ref().and_then(|of| of.session.as_ref());
+        if let Some(session) = session
+            && let Some(found) = session::find(session, request.headers(), destinations, worker)
+        {
+            return Ok((&destinations[found.destination], Some(found.endpoint)));
+        }
+        let chosen = route::choose(destinations, worker.draw().word());
+        let chosen = chosen.ok_or((Reason::InvalidBackend, None))?;
+        Ok((chosen, None))
     }
 
     async fn forward(
@@ -172,11 +255,14 @@ impl Exchange<'_> {
         let method = request.method().clone();
         let client = upgrade::of_request(&mut request);
         headers::ensure_authority(&mut request, self.downstream.destination);
-        let (request, continued) = match plan.prepare(request, protocol) {
+        let (mut request, continued) = match plan.prepare(request, protocol) {
             Ok(prepared) => prepared,
             Err(reason) => return Err((reason, Some(ticket))),
         };
-        let sent = self.send(plan.rule.timeouts, &cluster, protocol, request, &mut ticket);
+        if let Some(policies) = plan.policies().filter(|of| !of.mirrors.is_empty()) {
+            request = mirror::copy(self.downstream, &policies.mirrors, request);
+        }
+        let sent = self.send(plan, &cluster, protocol, request, &mut ticket);
         let (mut response, lease) = match sent.await {
             Ok(answered) => answered,
             Err(reason) => return Err((reason, Some(ticket))),
@@ -186,6 +272,7 @@ impl Exchange<'_> {
         }
         ticket.answered(response.status(), self.started.elapsed());
         plan.finish(&mut response);
+        plan.keep_session(&ticket, &mut response);
         if upgrade::switches(&method, response.status()) {
             let kept = (self.open, ticket, lease);
             upgrade::join(Rc::clone(self.downstream), client, &mut response, kept);
@@ -203,7 +290,7 @@ impl Exchange<'_> {
 
     async fn send(
         &self,
-        timeouts: Timeouts,
+        plan: &Plan<'_>,
         cluster: &ClusterState,
         protocol: Protocol,
         request: Request<RequestBody>,
@@ -214,9 +301,22 @@ impl Exchange<'_> {
             pod: &self.downstream.open.pod,
             cluster,
             protocol,
+            preferred: plan.preferred.as_ref(),
         };
+        let timeouts = plan.rule.timeouts;
+        if let Some(retry) = plan.policies().and_then(|of| of.retry.as_ref()) {
+            let each = retry.per_try.or(timeouts.backend_request);
+            let sending = Box::pin(retrying::send(&forward, retry, each, request, ticket));
+            return match timeouts.request {
+                None => sending.await,
+                Some(whole) => timeout(whole, sending)
+                    .await
+                    .unwrap_or(Err(Reason::TimeoutRequest)),
+            };
+        }
+        let mut tried = Tried::new();
         // Boxed: every future around this one is moved while it is still small.
-        let sending = Box::pin(forward.send(request, ticket));
+        let sending = Box::pin(forward.send(request, ticket, &mut tried));
         // There is one try after anything was sent, so the limit on a try and that on the whole
         // differ only in who is told: the shorter one counts.
         let limit = match (timeouts.request, timeouts.backend_request) {
@@ -230,98 +330,18 @@ impl Exchange<'_> {
     }
 }
 
-/// What a rule does with one request.
-struct Plan<'a> {
-    rule: &'a Rule,
-    filters: &'a Filters,
-    chosen: &'a WeightedDestination,
-}
+/// A destination, and the endpoint of it that is to be tried first.
+type Choice<'d> = (&'d WeightedDestination, Option<Rc<EndpointState>>);
 
-impl Plan<'_> {
-    /// The request as it goes to the upstream, and what lets a body go that is held back.
-    fn prepare(
-        &self,
-        mut request: Request<Incoming>,
-        protocol: Protocol,
-    ) -> Result<(Request<RequestBody>, Option<CancellationToken>), Reason> {
-        let gated =
-            request.version() != Version::HTTP_2 && headers::expects_continue(request.headers());
-        let switch = headers::upgrade_protocol(request.headers());
-        headers::strip_hop_by_hop(request.headers_mut());
-        for filters in [self.filters, &self.chosen.filters] {
-            filters.request_headers.apply(request.headers_mut());
-        }
-        self.rewrite(&mut request)?;
-        match protocol {
-            Protocol::Http1 => {
-                headers::to_http1(&mut request);
-                if let Some(protocol) = switch {
-                    headers::put_upgrade(request.headers_mut(), protocol);
-                }
-            }
-            Protocol::Http2 => {
-                if !headers::to_http2(&mut request) {
-                    return Err(Reason::BadRequest);
-                }
-            }
-        }
-        if gated && protocol == Protocol::Http1 {
-            let continued = CancellationToken::new();
-            let opened = continued.clone();
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    opened.cancel();
-                }
-            });
-            let request = request.map(|body| RequestBody::gated(body, continued.clone()));
-            return Ok((request, Some(continued)));
-        }
-        Ok((request.map(RequestBody::Streamed), None))
-    }
-
-    /// Gives the request the path and the authority that the rule says.
-    fn rewrite(&self, request: &mut Request<Incoming>) -> Result<(), Reason> {
-        let path = &self.filters.rewrite_path;
-        let authority = self.filters.rewrite_authority.as_ref();
-        let authority = authority.or(self.chosen.filters.rewrite_authority.as_ref());
-        if path.is_none() && authority.is_none() {
-            return Ok(());
-        }
-        let mut parts = request.uri().clone().into_parts();
-        if let Some(path) = path {
-            let mut target = route::rewrite_path(self.rule, path, request.uri().path());
-            if let Some(query) = request.uri().query() {
-                target.push('?');
-                target.push_str(query);
-            }
-            parts.path_and_query = Some(target.parse().map_err(|_invalid| Reason::BadRequest)?);
-        }
-        if let Some(host) = authority {
-            if parts.authority.is_some() {
-                let authority = host.as_bytes().try_into();
-                parts.authority = Some(authority.map_err(|_invalid| Reason::BadRequest)?);
-            }
-            request.headers_mut().insert(HOST, host.clone());
-        }
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_invalid| Reason::BadRequest)?;
-        Ok(())
-    }
-
-    /// The response as it goes to the client.
-    fn finish<B>(&self, response: &mut Response<B>) {
-        let switch = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
-            .then(|| headers::upgrade_protocol(response.headers()))
-            .flatten();
-        headers::strip_hop_by_hop(response.headers_mut());
-        if let Some(protocol) = switch {
-            headers::put_upgrade(response.headers_mut(), protocol);
-        }
-        for filters in [&self.chosen.filters, self.filters] {
-            filters.response_headers.apply(response.headers_mut());
-        }
-        // hyper answers in the client's version; the upstream's must not end the connection.
-        *response.version_mut() = Version::HTTP_11;
-    }
+fn direct(filters: &Filters, status: StatusCode, body: &Bytes) -> Response<ResponseBody> {
+    let whole = Some(body.clone()).filter(|body| !body.is_empty());
+    let mut response = Response::new(ResponseBody::Direct(whole));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(REASON, HeaderValue::from_static("direct_response"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    filters.response_headers.apply(headers);
+    response
 }
 
 fn redirected(

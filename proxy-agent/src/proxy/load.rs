@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::balance::{self, Draw, Load, RoundRobin};
 use crate::metrics::traffic::{ClusterRecorder, EndpointRecorder, Traffic};
 use crate::model::{BalancePolicy, Cluster};
+use crate::retry;
 
 use super::upstream::Pool;
 
@@ -47,6 +48,8 @@ pub(super) struct ClusterState {
     endpoints: Vec<Rc<EndpointState>>,
     round: RoundRobin,
     picks: Cell<u64>,
+    /// Retries under way.
+    retries: Rc<Cell<u32>>,
 }
 
 impl ClusterState {
@@ -84,6 +87,7 @@ impl ClusterState {
             },
             round: RoundRobin::new(former.map_or(offset, |f| f.round.turn())),
             picks: Cell::new(former.map_or(0, |f| f.picks.get())),
+            retries: former.map(|f| Rc::clone(&f.retries)).unwrap_or_default(),
             cluster: Arc::clone(cluster),
         }
     }
@@ -104,9 +108,29 @@ impl ClusterState {
         Some(Rc::clone(endpoint))
     }
 
-    /// Every endpoint, for upkeep.
+    /// Room for one more retry, kept until the value is dropped; `None` if the cluster has none.
+    pub(super) fn retry(&self) -> Option<OpenRetry> {
+        let under_way = self.retries.get();
+        let room = retry::within_budget(self.recorder.requests_in_flight(), under_way);
+        room.then(|| {
+            self.retries.set(under_way + 1);
+            OpenRetry(Rc::clone(&self.retries))
+        })
+    }
+
+    /// Every endpoint.
     pub(super) fn endpoints(&self) -> &[Rc<EndpointState>] {
         &self.endpoints
+    }
+}
+
+/// A retry under way. Counts down when dropped.
+#[derive(Debug)]
+pub(super) struct OpenRetry(Rc<Cell<u32>>);
+
+impl Drop for OpenRetry {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -119,6 +143,13 @@ impl OpenOnEndpoint {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
         endpoint.recorder.sent();
         Self(endpoint)
+    }
+}
+
+impl OpenOnEndpoint {
+    /// The endpoint's address.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0.address
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::model::AbortWith;
+
 use super::body::ResponseBody;
 
 /// Header that names why the agent, and not the application, answered.
@@ -29,12 +31,16 @@ pub(super) enum Reason {
     ConnectFailed,
     /// The upstream connection ended before the response's head.
     UpstreamReset,
+    /// The endpoint refused the HTTP/2 stream.
+    UpstreamRefused,
     /// The upstream's answer is no HTTP.
     UpstreamProtocol,
     /// The route's `timeouts.request` ran out.
     TimeoutRequest,
     /// The route's `timeouts.backendRequest` ran out.
     TimeoutBackend,
+    /// The rule's fault answers.
+    Fault(AbortWith),
     /// The rule itself answers, with a reason of its own.
     Rule(StatusCode, &'static str),
 }
@@ -59,9 +65,12 @@ impl Reason {
             Self::NoService | Self::NoEndpoint | Self::ConnectFailed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::UpstreamReset | Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
+            Self::UpstreamReset | Self::UpstreamRefused | Self::UpstreamProtocol => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::TimeoutRequest | Self::TimeoutBackend => StatusCode::GATEWAY_TIMEOUT,
-            Self::Rule(status, _) => status,
+            Self::Fault(AbortWith::Http(status)) | Self::Rule(status, _) => status,
+            Self::Fault(AbortWith::Grpc(_)) => StatusCode::OK,
         }
     }
 
@@ -75,10 +84,11 @@ impl Reason {
             Self::InvalidBackend => "invalid_backend",
             Self::NoEndpoint => "no_endpoint",
             Self::ConnectFailed => "connect_failed",
-            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamReset | Self::UpstreamRefused => "upstream_reset",
             Self::UpstreamProtocol => "upstream_protocol",
             Self::TimeoutRequest => "timeout_request",
             Self::TimeoutBackend => "timeout_backend",
+            Self::Fault(_) => "fault_abort",
             Self::Rule(_, reason) => reason,
         }
     }
@@ -88,9 +98,9 @@ impl Reason {
         let mut response = Response::new(ResponseBody::Empty);
         let headers = response.headers_mut();
         headers.insert(REASON, HeaderValue::from_static(self.name()));
-        if grpc {
+        if grpc || matches!(self, Self::Fault(AbortWith::Grpc(_))) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from_static(self.grpc_status()));
+            headers.insert("grpc-status", HeaderValue::from(self.grpc_status()));
             headers.insert("grpc-message", HeaderValue::from_static(self.name()));
         } else {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -99,15 +109,22 @@ impl Reason {
         response
     }
 
-    /// gRPC's own table from HTTP statuses (grpc/doc/http-grpc-status-mapping.md).
-    fn grpc_status(self) -> &'static str {
+    /// gRPC's own table from HTTP statuses (grpc/doc/http-grpc-status-mapping.md), except that what
+    /// is of the request's own making is INTERNAL there.
+    fn grpc_status(self) -> u16 {
+        if let Self::Fault(AbortWith::Grpc(code)) = self {
+            return code;
+        }
         match self.status() {
-            StatusCode::BAD_REQUEST | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "13",
-            StatusCode::NOT_FOUND => "12",
-            StatusCode::BAD_GATEWAY
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 13,
+            StatusCode::UNAUTHORIZED => 16,
+            StatusCode::FORBIDDEN => 7,
+            StatusCode::NOT_FOUND => 12,
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => "14",
-            _ => "2",
+            | StatusCode::GATEWAY_TIMEOUT => 14,
+            _ => 2,
         }
     }
 }
@@ -132,5 +149,17 @@ mod tests {
             Reason::NoRoute.response(true).headers()["grpc-status"],
             "12"
         );
+    }
+
+    #[test]
+    fn a_fault_answers_as_its_rule_says() {
+        let unauthorized = Reason::Fault(AbortWith::Http(StatusCode::UNAUTHORIZED));
+        assert_eq!(unauthorized.response(false).status(), 401);
+        let response = unauthorized.response(true);
+        assert_eq!(response.headers()["grpc-status"], "16");
+        let response = Reason::Fault(AbortWith::Grpc(8)).response(false);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "8");
+        assert_eq!(response.headers()[REASON], "fault_abort");
     }
 }

@@ -1,5 +1,6 @@
 //! One request's entry in the counters, from its head to the end of its response.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ impl Ticket {
     /// Counts it towards an endpoint, and no longer towards the one that was tried before.
     pub(super) fn on_endpoint(&mut self, open: OpenOnEndpoint) {
         self.endpoint = Some(open);
+    }
+
+    /// Address of the endpoint that it counts towards.
+    pub(super) fn endpoint(&self) -> Option<SocketAddr> {
+        self.endpoint.as_ref().map(OpenOnEndpoint::address)
     }
 
     /// Records the answer.

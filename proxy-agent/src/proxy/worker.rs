@@ -27,6 +27,7 @@ use crate::net::Netns;
 
 use super::accept;
 use super::load::{ClusterState, PodIndex};
+use super::mirror::Mirrors;
 use super::pod::PodState;
 use super::{LentPod, WorkerPod};
 
@@ -68,6 +69,7 @@ pub(super) struct Worker {
     clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
     pods: RefCell<HashMap<Arc<str>, Served>>,
     next_pod: Cell<PodIndex>,
+    mirrors: Mirrors,
     begin: CancellationToken,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Option<Waker>>>,
@@ -109,6 +111,7 @@ impl Worker {
             clusters: RefCell::default(),
             pods: RefCell::default(),
             next_pod: Cell::new(0),
+            mirrors: Mirrors::default(),
             begin: parts.begin,
             draining: Cell::new(false),
             connections: RefCell::default(),
@@ -308,6 +311,10 @@ impl Worker {
 
     pub(super) const fn draw(&self) -> &Draw {
         &self.draw
+    }
+
+    pub(super) const fn mirrors(&self) -> &Mirrors {
+        &self.mirrors
     }
 
     pub(super) const fn flows(&self) -> &OrigDstMap {

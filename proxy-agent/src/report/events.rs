@@ -123,17 +123,11 @@ impl Memory {
 
 /// Pods of the API server by namespace and name.
 fn pods_of(set: &ObjectSet) -> HashMap<(&str, &str), &Pod> {
-    let pods = set.objects.iter().filter_map(|one| match &one.object {
-        Object::Pod(pod) => Some(((&*one.id.namespace, &*one.id.name), &**pod)),
-        Object::Namespace(_)
-        | Object::Service(_)
-        | Object::EndpointSlice(_)
-        | Object::HttpRoute(_)
-        | Object::ReferenceGrant(_)
-        | Object::VirtualService(_)
-        | Object::LinkerdService(_)
-        | Object::LinkerdRoute(_)
-        | Object::Unknown => None,
+    let pods = set.objects.iter().filter_map(|one| {
+        let Object::Pod(pod) = &one.object else {
+            return None;
+        };
+        Some(((&*one.id.namespace, &*one.id.name), &**pod))
     });
     pods.collect()
 }

@@ -20,6 +20,7 @@ use go::{Go, TAGS, TEST};
 
 use super::apt;
 use crate::image::Image;
+use crate::tools;
 use crate::workspace::{root, target};
 
 /// Where parts are kept, if not in the user's cache folder.
@@ -90,19 +91,6 @@ const PARTS: &[Part] = &[
         minutes: 2,
     },
     Part {
-        name: "helm",
-        programs: &[("helm", "helm.sh/helm/v3/cmd/helm")],
-        minutes: 1,
-    },
-    Part {
-        name: "kubeconform",
-        programs: &[(
-            "kubeconform",
-            "github.com/yannh/kubeconform/cmd/kubeconform",
-        )],
-        minutes: 1,
-    },
-    Part {
         name: "gateway-api",
         programs: &[("conformance.test", TEST)],
         minutes: 1,
@@ -133,6 +121,7 @@ pub(super) fn run_all() -> Result<()> {
         }
         stamps.push(folder);
     }
+    link(&tools::helm()?, &links.join("bin/helm"))?;
     link(
         &images(&go, &cache, &links, &stamps)?,
         &links.join("images"),
@@ -184,7 +173,8 @@ impl Part {
 fn images(go: &Go, cache: &Path, links: &Path, stamps: &[PathBuf]) -> Result<PathBuf> {
     let images = [
         Image::new("local/coredns:1", &["/coredns"]).file(&links.join("bin/coredns"), "/coredns"),
-        Image::new(&conformance_image(go)?, &["server"])
+        Image::new("local/echo:1", &["server"])
+            .alias(&conformance_image(go)?)
             .file(&links.join("bin/echo"), "/usr/local/bin/server")
             .link("server", "/usr/local/bin/client"),
         // Keeps a pod's namespaces: waits, and ends when it is told to.

@@ -7,7 +7,7 @@ use super::product;
 /// Modules of the agent by layer, the lowest first. Modules of one layer meet in the one above.
 const LAYERS: &[&[&str]] = &[
     &["model", "objects", "status"],
-    &["balance", "compile", "metrics", "route"],
+    &["balance", "compile", "metrics", "retry", "route"],
     &["bpf", "net", "source"],
     &["capture", "proxy"],
     &[

@@ -2,38 +2,46 @@
 
 use gateway_api::apis::experimental::httproutes::{
     HttpRouteRulesBackendRefsFilters, HttpRouteRulesFilters,
-    HttpRouteRulesFiltersRequestHeaderModifier, HttpRouteRulesFiltersRequestRedirect,
-    HttpRouteRulesFiltersRequestRedirectScheme, HttpRouteRulesFiltersResponseHeaderModifier,
-    HttpRouteRulesFiltersType, HttpRouteRulesFiltersUrlRewrite,
+    HttpRouteRulesFiltersRequestHeaderModifier, HttpRouteRulesFiltersRequestMirror,
+    HttpRouteRulesFiltersRequestRedirect, HttpRouteRulesFiltersRequestRedirectScheme,
+    HttpRouteRulesFiltersResponseHeaderModifier, HttpRouteRulesFiltersType,
+    HttpRouteRulesFiltersUrlRewrite,
 };
 use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Fault;
+use super::{Fault, policy};
 use crate::compile::text::{header_edits, header_value, host_as_authority};
-use crate::model::{Filters, HeaderEdits, Match, PathMatch, PathRewrite, Redirect};
+use crate::model::{Cors, Filters, HeaderEdits, Match, PathMatch, PathRewrite, Redirect};
 
 /// What the filters of a rule come to.
 #[derive(Debug, Default)]
-pub(super) struct RuleFilters {
+pub(super) struct RuleFilters<'f> {
     pub filters: Filters,
     pub redirect: Option<Redirect>,
+    pub cors: Option<Cors>,
+    /// With their places among the filters.
+    pub mirrors: Vec<(usize, &'f HttpRouteRulesFiltersRequestMirror)>,
 }
 
 /// Compiles the filters of a rule. An unknown one fails the rule: it must not be ignored.
-pub(super) fn compile(
-    filters: Option<&[HttpRouteRulesFilters]>,
-    conditions: &[Match],
-) -> Result<RuleFilters, Fault> {
+pub(super) fn compile<'f>(
+    filters: Option<&'f [HttpRouteRulesFilters]>,
+    conditions: &[&Match],
+) -> Result<RuleFilters<'f>, Fault> {
     let mut compiled = RuleFilters::default();
     let filters = filters.unwrap_or_default();
     for (index, filter) in filters.iter().enumerate() {
         let field = format!("filters[{index}]");
-        if filters[..index]
-            .iter()
-            .any(|before| before.r#type == filter.r#type)
-        {
+        let mut before = filters[..index].iter();
+        if filter.r#type == HttpRouteRulesFiltersType::RequestMirror {
+            let from = required(filter.request_mirror.as_ref(), "requestMirror")
+                .map_err(|(inner, reason)| (format!("{field}.{inner}"), reason))?;
+            compiled.mirrors.push((index, from));
+            continue;
+        }
+        if before.any(|one| one.r#type == filter.r#type) {
             let reason = format!("a second {:?}; accepted: one of each type", filter.r#type);
             return Err((format!("{field}.type"), reason));
         }
@@ -86,9 +94,9 @@ fn same_shape<From: Serialize, To: DeserializeOwned>(from: &From) -> serde_json:
 }
 
 fn add(
-    compiled: &mut RuleFilters,
+    compiled: &mut RuleFilters<'_>,
     filter: &HttpRouteRulesFilters,
-    conditions: &[Match],
+    conditions: &[&Match],
 ) -> Result<(), Fault> {
     use HttpRouteRulesFiltersType as Type;
     match filter.r#type {
@@ -114,10 +122,14 @@ fn add(
             let from = required(filter.url_rewrite.as_ref(), "urlRewrite")?;
             rewrite(from, conditions, &mut compiled.filters)?;
         }
-        Type::RequestMirror | Type::ExtensionRef | Type::Cors | Type::ExternalAuth => {
+        Type::Cors => {
+            let from = required(filter.cors.as_ref(), "cors")?;
+            compiled.cors = Some(policy::cors(from)?);
+        }
+        Type::RequestMirror | Type::ExtensionRef | Type::ExternalAuth => {
             let reason = format!(
                 "found {:?}, accepted: RequestHeaderModifier, ResponseHeaderModifier, \
-                 RequestRedirect, URLRewrite",
+                 RequestMirror, RequestRedirect, URLRewrite, CORS",
                 filter.r#type
             );
             return Err(("type".to_owned(), reason));
@@ -171,7 +183,7 @@ fn response_headers(
 
 fn redirect(
     from: &HttpRouteRulesFiltersRequestRedirect,
-    conditions: &[Match],
+    conditions: &[&Match],
 ) -> Result<Redirect, Fault> {
     use HttpRouteRulesFiltersRequestRedirectScheme::{Http, Https};
     let code = from.status_code.unwrap_or(302);
@@ -212,7 +224,7 @@ fn redirect(
 
 fn rewrite(
     from: &HttpRouteRulesFiltersUrlRewrite,
-    conditions: &[Match],
+    conditions: &[&Match],
     filters: &mut Filters,
 ) -> Result<(), Fault> {
     if let Some(hostname) = &from.hostname {
@@ -232,9 +244,9 @@ fn rewrite(
 fn path_rewrite(
     full: Option<&str>,
     prefix: Option<&str>,
-    conditions: &[Match],
+    conditions: &[&Match],
 ) -> Result<PathRewrite, Fault> {
-    let is_prefix = |one: &Match| matches!(one.path, Some(PathMatch::ElementPrefix(_)));
+    let is_prefix = |one: &&Match| matches!(one.path, Some(PathMatch::ElementPrefix(_)));
     match (full, prefix) {
         (Some(path), None) => Ok(PathRewrite::Full(path.into())),
         (None, Some(_)) if !conditions.iter().all(is_prefix) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
 use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteRules, HttpRouteRulesMatches, HttpRouteRulesMatchesHeadersType,
     HttpRouteRulesMatchesMethod, HttpRouteRulesMatchesPath, HttpRouteRulesMatchesPathType,
@@ -9,29 +10,49 @@ use gateway_api::apis::experimental::httproutes::{
 };
 use http::Method;
 
-use super::Fault;
 use super::findings::Findings;
+use super::{Fault, grpc};
+use crate::compile::attach::Named;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
 use crate::model::{ConditionReason, HeaderMatch, Match, PathMatch, QueryMatch};
 
-/// The alternatives of a rule. One that cannot be compiled is left out and named: what it would
-/// have matched cannot be told.
-pub(super) fn compile(
-    at: &At<'_, HttpRoute>,
-    field: &str,
-    rule: &HttpRouteRules,
-    problems: &mut Problems,
-    findings: &mut Findings,
-) -> Vec<Match> {
+/// An alternative of a rule, or what is wrong with it.
+type Alternative = Result<(Match, Named), Fault>;
+
+/// The alternatives of a rule of an HTTPRoute.
+pub(super) fn of_http(rule: &HttpRouteRules) -> Vec<Alternative> {
     let matches = rule.matches.as_deref().unwrap_or_default();
     if matches.is_empty() {
-        return vec![everything()];
+        return vec![Ok((everything(), Named::default()))];
     }
+    let compiled = matches.iter().map(conditions);
+    compiled
+        .map(|one| one.map(|conditions| (conditions, Named::default())))
+        .collect()
+}
+
+/// The alternatives of a rule of a GRPCRoute.
+pub(super) fn of_grpc(matches: Option<&[GrpcRouteRulesMatches]>) -> Vec<Alternative> {
+    match matches.unwrap_or_default() {
+        [] => vec![Ok((Match::default(), Named::default()))],
+        matches => matches.iter().map(grpc::conditions).collect(),
+    }
+}
+
+/// Leaves out the alternatives that cannot be compiled, and names them: what they would have
+/// matched cannot be told.
+pub(super) fn named(
+    at: &At<'_, HttpRoute>,
+    field: &str,
+    alternatives: Vec<Alternative>,
+    problems: &mut Problems,
+    findings: &mut Findings,
+) -> Vec<(Match, Named)> {
     let mut compiled = Vec::new();
-    for (index, one) in matches.iter().enumerate() {
-        match conditions(one) {
+    for (index, one) in alternatives.into_iter().enumerate() {
+        match one {
             Ok(conditions) => compiled.push(conditions),
             Err((inner, reason)) => {
                 let field = format!("{field}.matches[{index}].{inner}");

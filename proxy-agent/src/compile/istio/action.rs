@@ -3,10 +3,10 @@
 use http::StatusCode;
 
 use super::{Fault, host};
-use crate::compile::attach::{NO_DESTINATION, destination, no_such_port, respond, tcp_port};
+use crate::compile::attach::{NO_DESTINATION, destination, respond};
 use crate::compile::duration::go;
-use crate::compile::gateway_api::Scope;
 use crate::compile::index::At;
+use crate::compile::scope::Scope;
 use crate::compile::text::{header_edits, header_value, host_as_authority};
 use crate::model::{
     Action, ClusterId, Filters, HeaderEdits, PathRewrite, Redirect, Timeouts, WeightedDestination,
@@ -25,11 +25,11 @@ pub(super) struct Base {
 }
 
 /// Compiles the action of a route.
-pub(super) fn compile<'a>(
-    at: &At<'a, VirtualService>,
+pub(super) fn compile(
+    at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
 ) -> Result<Base, Fault> {
     refuse_unsupported(route)?;
     let mut filters = filters(route.headers.as_ref())?;
@@ -175,11 +175,11 @@ fn redirect(from: &istio::Redirect) -> Result<Redirect, Fault> {
     })
 }
 
-fn destinations<'a>(
-    at: &At<'a, VirtualService>,
+fn destinations(
+    at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
 ) -> Result<Vec<WeightedDestination>, Fault> {
     let alone = route.route.len() == 1;
     let mut destinations = Vec::new();
@@ -192,7 +192,7 @@ fn destinations<'a>(
             .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
         let resolved = resolve(at, &from.destination, scope);
         let place = format!("{field}.{inner}.destination");
-        let destination = destination(resolved, &place, at.located, scope.problems);
+        let destination = destination(resolved, &place, at.located, &mut scope.problems);
         destinations.push(WeightedDestination {
             weight,
             destination,
@@ -205,27 +205,20 @@ fn destinations<'a>(
 fn resolve(
     at: &At<'_, VirtualService>,
     from: &HostDestination,
-    scope: &mut Scope<'_, '_>,
+    scope: &Scope<'_>,
 ) -> Result<ClusterId, (&'static str, String)> {
     if from.subset.is_some() {
         return Err(("subset", "is not supported by this version".to_owned()));
     }
-    let service = host::service(&from.host, &at.located.id.namespace, scope.ports)
+    let (service, ports) = host::service(&from.host, &at.located.id.namespace, scope)
         .map_err(|reason| ("host", reason))?;
     let port = match &from.port {
-        Some(port) => tcp_port(scope.ports, service, port.number).ok_or_else(|| {
-            (
-                "port.number",
-                no_such_port(service, port.number.into(), scope.ports),
-            )
+        Some(port) => scope.tcp_port(service.key(), port.number).ok_or_else(|| {
+            let reason = scope.no_such_port(service.key(), port.number.into());
+            ("port.number", reason)
         })?,
         None => {
-            let ports = scope
-                .ports
-                .get(service)
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            let mut tcp = ports.iter().filter(|port| port.is_tcp());
+            let mut tcp = ports.iter().filter(|port| port.tcp);
             match (tcp.next(), tcp.next()) {
                 (Some(port), None) => port,
                 (None, _) => return Err(("host", "has no TCP port".to_owned())),
@@ -236,5 +229,5 @@ fn resolve(
             }
         }
     };
-    Ok(scope.ids.id(&port.cluster))
+    Ok(port.id)
 }

@@ -1,19 +1,20 @@
 //! Host names of Services, as Istio writes them.
 
-use crate::compile::by_key::Key;
-use crate::compile::service::Ports;
+use crate::compile::by_key::Name;
+use crate::compile::scope::Scope;
+use crate::compile::service::Port;
 use crate::model::{Match, PathMatch, PathRewrite};
 
-/// The Service that a host stands for: a short name is of `namespace`; `name.namespace`,
-/// `….svc` and `….svc.cluster.local` name their own.
+/// The Service that a host stands for, with its ports: a short name is of `namespace`;
+/// `name.namespace`, `….svc` and `….svc.cluster.local` name their own.
 ///
 /// # Errors
 /// A reason for the user.
-pub(super) fn service<'a>(
+pub(super) fn service<'s>(
     host: &str,
     namespace: &str,
-    ports: &Ports<'a>,
-) -> Result<Key<'a>, String> {
+    scope: &Scope<'s>,
+) -> Result<(Name, &'s [Port]), String> {
     if host.contains('*') {
         return Err(format!(
             "found `{host}`: wildcards are not supported by this version"
@@ -24,10 +25,8 @@ pub(super) fn service<'a>(
     let of = labels.next().unwrap_or(namespace);
     let rest: Vec<_> = labels.collect();
     let known = matches!(rest[..], [] | ["svc"] | ["svc", "cluster", "local"]);
-    let found = ports.entry((of, name)).filter(|_| known);
-    found
-        .map(|(key, _)| key)
-        .ok_or_else(|| format!("found `{host}`, which is no Service that is known"))
+    let found = known.then(|| scope.service((of, name))).flatten();
+    found.ok_or_else(|| format!("found `{host}`, which is no Service that is known"))
 }
 
 /// `rewrite.uri`: replaces the prefix where the match is one, else the whole path.

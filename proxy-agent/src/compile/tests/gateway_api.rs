@@ -254,13 +254,27 @@ fn a_route_of_a_gateway_is_not_the_meshs() {
 #[test]
 fn what_a_rule_cannot_carry_out_is_answered_500_and_named() {
     for (rule, field) in [
-        (format!("retry: {{attempts: 2}}, {TO_B}"), "retry"),
-        (format!("sessionPersistence: {{type: Cookie}}, {TO_B}"), "sessionPersistence"),
+        (format!("retry: {{codes: [200]}}, {TO_B}"), "retry.codes[0]"),
+        (format!("retry: {{backoff: 1.5s}}, {TO_B}"), "retry.backoff"),
+        (format!("sessionPersistence: {{idleTimeout: 1h}}, {TO_B}"), "sessionPersistence.idleTimeout"),
+        (
+            format!("sessionPersistence: {{cookieConfig: {{lifetimeType: Permanent}}}}, {TO_B}"),
+            "sessionPersistence.absoluteTimeout",
+        ),
+        (format!("sessionPersistence: {{sessionName: 'a b'}}, {TO_B}"), "sessionPersistence.sessionName"),
         (format!("timeouts: {{request: 1.5s}}, {TO_B}"), "timeouts.request"),
         (format!("timeouts: {{request: 1s, backendRequest: 2s}}, {TO_B}"), "timeouts.backendRequest"),
-        (format!("filters: [{{type: CORS, cors: {{}}}}], {TO_B}"), "filters[0].type"),
+        (format!("filters: [{{type: CORS}}], {TO_B}"), "filters[0].cors"),
         (
-            format!("filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{name: b, port: 80}}}}}}], {TO_B}"),
+            format!("filters: [{{type: RequestMirror, requestMirror: {{percent: 101, backendRef: {{name: b, port: 80}}}}}}], {TO_B}"),
+            "filters[0].requestMirror.percent",
+        ),
+        (
+            format!("filters: [{{type: RequestMirror, requestMirror: {{fraction: {{numerator: 2, denominator: 1}}, backendRef: {{name: b, port: 80}}}}}}], {TO_B}"),
+            "filters[0].requestMirror.fraction",
+        ),
+        (
+            format!("filters: [{{type: ExtensionRef, extensionRef: {{group: g, kind: k, name: n}}}}], {TO_B}"),
             "filters[0].type",
         ),
         (format!("filters: [{{type: URLRewrite}}], {TO_B}"), "filters[0].urlRewrite"),

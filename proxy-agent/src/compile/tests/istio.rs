@@ -129,7 +129,7 @@ fn a_rewrite_replaces_the_prefix_where_the_match_is_one() {
         .iter()
         .map(|rule| match &*rule.action {
             Action::Forward { filters, .. } => filters.rewrite_path.clone(),
-            Action::Redirect { .. } | Action::Respond { .. } => None,
+            Action::Redirect { .. } | Action::Direct { .. } | Action::Respond { .. } => None,
         })
         .collect();
     assert!(

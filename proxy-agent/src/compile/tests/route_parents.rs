@@ -93,11 +93,11 @@ fn a_parent_that_is_not_there_is_no_matching_parent_beside_one_that_is() {
 
 #[test]
 fn what_is_not_carried_out_is_not_accepted() {
-    let mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: b, port: 80}}}";
+    let extension = "{type: ExtensionRef, extensionRef: {group: g, kind: k, name: n}}";
     let redirect = "{type: RequestRedirect, requestRedirect: {}}";
     let rewrite = "{type: URLRewrite, urlRewrite: {hostname: h}}";
     for (rule, reason) in [
-        (format!("{{filters: [{mirror}]}}"), "UnsupportedValue"),
+        (format!("{{filters: [{extension}]}}"), "UnsupportedValue"),
         (
             format!("{{filters: [{rewrite}, {redirect}]}}"),
             "IncompatibleFilters",

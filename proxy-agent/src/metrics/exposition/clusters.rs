@@ -20,6 +20,7 @@ pub(super) fn write(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
     requests(picture, page)?;
     latency(picture, page)?;
     opaque(picture, page)?;
+    policies(picture, page)?;
     let replies = Metric::new(
         "local_replies",
         "Requests and connections that the agent answered itself, by x-proxy-agent-reason",
@@ -119,4 +120,37 @@ fn opaque(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
         "Connections on an HTTP port that were not HTTP and went on as opaque",
     );
     page.counters(&turned, each(|totals| totals.turned_opaque))
+}
+
+/// A cluster appears with its first: most have no such rule.
+fn policies(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
+    let each = |value: fn(&ClusterTotals) -> u64| {
+        let clusters = picture.clusters.iter();
+        let seen = clusters.filter(move |(_, totals)| value(totals) > 0);
+        seen.map(move |(cluster, totals)| (vec![("cluster", &**cluster)], value(totals)))
+    };
+    let retries = Metric::new("retries", "Requests sent again, as their rule says");
+    page.counters(&retries, each(|totals| totals.retries))?;
+    let withheld = Metric::new(
+        "retries_withheld",
+        "Requests not sent again, since the budget was used up or the body was not kept",
+    );
+    page.counters(&withheld, each(|totals| totals.retries_withheld))?;
+    let mirrored = Metric::new(
+        "mirrored_requests",
+        "Copies of requests sent to the cluster",
+    );
+    page.counters(&mirrored, each(|totals| totals.mirrored))?;
+    let dropped = Metric::new(
+        "mirrored_requests_dropped",
+        "Copies of requests that were not sent, or not whole",
+    );
+    page.counters(&dropped, each(|totals| totals.mirrors_dropped))?;
+    let faults = Metric::new("faults", "Requests that a rule's fault delayed or aborted");
+    let of_cluster = picture.clusters.iter().flat_map(|(cluster, totals)| {
+        let kinds = [("delay", totals.delayed), ("abort", totals.aborted)];
+        let seen = kinds.into_iter().filter(|(_, n)| *n > 0);
+        seen.map(|(kind, n)| (vec![("cluster", &**cluster), ("kind", kind)], n))
+    });
+    page.counters(&faults, of_cluster)
 }

@@ -73,6 +73,13 @@ fn the_page_looks_as_documented() {
         cart.request_ended(status, Duration::from_micros(us));
     }
     cart.in_flight_ended();
+    cart.retried();
+    cart.retried();
+    cart.retry_withheld();
+    cart.mirrored();
+    cart.mirror_dropped();
+    cart.delayed();
+    cart.aborted();
     worker.reason("no_endpoint");
     let database = traffic.cluster_recorder(&"shop/db:5432".into());
     database.tcp_started();

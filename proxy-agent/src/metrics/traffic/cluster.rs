@@ -24,6 +24,12 @@ pub struct ClusterRecorder {
     tcp_received_bytes: Counter,
     tcp_sent_bytes: Counter,
     turned_opaque: Counter,
+    retries: Counter,
+    retries_withheld: Counter,
+    mirrored: Counter,
+    mirrors_dropped: Counter,
+    delayed: Counter,
+    aborted: Counter,
 }
 
 impl ClusterRecorder {
@@ -65,6 +71,42 @@ impl ClusterRecorder {
     pub fn turned_opaque(&self) {
         self.turned_opaque.add(1);
     }
+
+    /// A request is sent again.
+    pub fn retried(&self) {
+        self.retries.add(1);
+    }
+
+    /// A request would have been sent again, had there been budget left or its body been kept.
+    pub fn retry_withheld(&self) {
+        self.retries_withheld.add(1);
+    }
+
+    /// A copy of a request is sent to this cluster.
+    pub fn mirrored(&self) {
+        self.mirrored.add(1);
+    }
+
+    /// A copy of a request did not get through to this cluster whole.
+    pub fn mirror_dropped(&self) {
+        self.mirrors_dropped.add(1);
+    }
+
+    /// A request was held back by its rule's fault.
+    pub fn delayed(&self) {
+        self.delayed.add(1);
+    }
+
+    /// A request was answered by its rule's fault.
+    pub fn aborted(&self) {
+        self.aborted.add(1);
+    }
+
+    /// Requests under way.
+    pub fn requests_in_flight(&self) -> u64 {
+        let started = self.requests_started.value();
+        started.saturating_sub(self.requests_left.value())
+    }
 }
 
 /// Sum of [`ClusterRecorder`]s.
@@ -90,6 +132,18 @@ pub struct ClusterTotals {
     pub tcp_sent_bytes: u64,
     /// Connections on an HTTP port that were not HTTP.
     pub turned_opaque: u64,
+    /// Requests sent again.
+    pub retries: u64,
+    /// Requests not sent again for lack of budget or body.
+    pub retries_withheld: u64,
+    /// Copies of requests sent to it.
+    pub mirrored: u64,
+    /// Of those, how many did not get through whole, and copies that were not sent at all.
+    pub mirrors_dropped: u64,
+    /// Requests held back by a fault.
+    pub delayed: u64,
+    /// Requests answered by a fault.
+    pub aborted: u64,
 }
 
 impl Recorder for ClusterRecorder {
@@ -109,6 +163,12 @@ impl Recorder for ClusterRecorder {
         totals.tcp_received_bytes += self.tcp_received_bytes.value();
         totals.tcp_sent_bytes += self.tcp_sent_bytes.value();
         totals.turned_opaque += self.turned_opaque.value();
+        totals.retries += self.retries.value();
+        totals.retries_withheld += self.retries_withheld.value();
+        totals.mirrored += self.mirrored.value();
+        totals.mirrors_dropped += self.mirrors_dropped.value();
+        totals.delayed += self.delayed.value();
+        totals.aborted += self.aborted.value();
     }
 }
 
@@ -138,6 +198,12 @@ impl ClusterTotals {
         self.tcp_received_bytes += other.tcp_received_bytes;
         self.tcp_sent_bytes += other.tcp_sent_bytes;
         self.turned_opaque += other.turned_opaque;
+        self.retries += other.retries;
+        self.retries_withheld += other.retries_withheld;
+        self.mirrored += other.mirrored;
+        self.mirrors_dropped += other.mirrors_dropped;
+        self.delayed += other.delayed;
+        self.aborted += other.aborted;
     }
 
     /// As `status` shows it.

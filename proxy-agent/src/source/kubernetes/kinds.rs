@@ -87,7 +87,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 10] = [
+pub(super) const KINDS: [Kind; 11] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -122,6 +122,13 @@ pub(super) const KINDS: [Kind; 10] = [
         kind: "HTTPRoute",
         plural: "httproutes",
         versions: &["v1", "v1beta1"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "GRPCRoute",
+        plural: "grpcroutes",
         follow: Follow::WhenServed,
         ..ALWAYS
     },

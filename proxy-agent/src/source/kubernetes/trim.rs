@@ -28,10 +28,20 @@ const OF_SERVICES: [&str; 2] = [
     "service.kubernetes.io/service-proxy-name",
 ];
 
-/// Takes out what is large and never read before an object is read at all.
+/// Kinds whose status is read. That of others is its writers' alone: whatever they write there,
+/// the object stands.
+const WITH_STATUS: [&str; 2] = ["Pod", "Service"];
+
+/// Takes out what is large or others', and never read, before an object is read at all.
 pub(super) fn before_reading(object: &mut Value) {
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         metadata.remove("managedFields");
+    }
+    let kind = object.get("kind").and_then(Value::as_str);
+    if !kind.is_some_and(|kind| WITH_STATUS.contains(&kind))
+        && let Value::Object(fields) = object
+    {
+        fields.remove("status");
     }
 }
 
@@ -45,6 +55,9 @@ pub(super) fn trim(object: &mut Object) {
         Object::HttpRoute(route) => {
             route.metadata = route_metadata(std::mem::take(&mut route.metadata));
             route.status = None;
+        }
+        Object::GrpcRoute(route) => {
+            route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
         }
         Object::VirtualService(service) => {
             service.metadata = route_metadata(std::mem::take(&mut service.metadata));

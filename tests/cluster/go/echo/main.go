@@ -1,7 +1,7 @@
 // Command echo is the server and the client that run in the pods of a test cluster: one binary, two names.
 //
 //	server --port=8080 --port=8443 --tls=8443 --grpc=7070 --tcp=9090
-//	client [--method=M] [-H NAME:VALUE]... [--count=N] URL
+//	client [--method=M] [-H NAME:VALUE]... [--count=N | --every=DURATION] [--fresh] URL
 //
 // The server answers every request with what it saw of it, one `Field=value` a line. The client asks an http,
 // https, h2c, grpc or tcp URL and prints status and answer in the form that the Gateway API's conformance suite

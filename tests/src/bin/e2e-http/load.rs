@@ -181,7 +181,12 @@ impl Shared {
         }
     }
 
-    async fn attempt(&self, kept: Option<Open>, connect_us: u64, request_us: u64) -> Result<Attempted> {
+    async fn attempt(
+        &self,
+        kept: Option<Open>,
+        connect_us: u64,
+        request_us: u64,
+    ) -> Result<Attempted> {
         let reused = kept.is_some();
         let mut open = match kept {
             Some(open) => open,

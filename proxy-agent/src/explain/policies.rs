@@ -1,0 +1,99 @@
+//! The policies of a rule in words.
+
+use std::ops::RangeInclusive;
+
+use crate::model::{
+    AbortWith, Cors, Destination, Mirror, Policies, Retry, RetryOn, Session, SessionCarrier, Share,
+    Snapshot,
+};
+
+/// One line for each policy, in the order in which they come to bear.
+pub(super) fn lines(of: &Policies, snapshot: &Snapshot) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(of.cors.as_ref().map(cors));
+    if let Some(delay) = of.delay {
+        let share = share(delay.share);
+        lines.push(format!("holds {share} back for {:?}", delay.time));
+    }
+    if let Some(abort) = of.abort {
+        let share = share(abort.share);
+        let with = match abort.with {
+            AbortWith::Http(status) => status.as_u16().to_string(),
+            AbortWith::Grpc(code) => format!("gRPC status {code}"),
+        };
+        lines.push(format!("answers {share} with {with} (fault_abort)"));
+    }
+    lines.extend(of.session.as_ref().map(session));
+    lines.extend(of.mirrors.iter().map(|one| mirror(one, snapshot)));
+    lines.extend(of.retry.as_ref().map(retry));
+    lines
+}
+
+fn cors(of: &Cors) -> String {
+    let credentials = if of.credentials {
+        ", with credentials"
+    } else {
+        ""
+    };
+    let origins = of.origins.len();
+    format!("answers CORS preflights of {origins} allowed origins{credentials}")
+}
+
+fn session(of: &Session) -> String {
+    let carrier = match &of.carrier {
+        SessionCarrier::Cookie { name, .. } => format!("cookie {name}"),
+        SessionCarrier::Header(name) => format!("header {name}"),
+    };
+    let limit = of
+        .absolute_timeout
+        .map(|limit| format!(", for {limit:?} at most"));
+    let limit = limit.unwrap_or_default();
+    format!("keeps to one endpoint by the {carrier}{limit}")
+}
+
+fn mirror(of: &Mirror, snapshot: &Snapshot) -> String {
+    let to = match of.to {
+        Destination::Cluster(id) => snapshot.cluster(id).map_or("gone", |cluster| &cluster.name),
+        Destination::Invalid => "nowhere: the reference is invalid",
+    };
+    format!("mirrors {} to {to}", share(of.share))
+}
+
+fn retry(of: &Retry) -> String {
+    let mut line = format!("tries up to {} times more on {}", of.attempts, on(&of.on));
+    if let Some(limit) = of.per_try {
+        line.push_str(&format!(", each within {limit:?}"));
+    }
+    line
+}
+
+fn on(of: &RetryOn) -> String {
+    let mut words: Vec<String> = [
+        ("connect failure", of.connect_failure),
+        ("refused stream", of.refused_stream),
+        ("reset", of.reset),
+    ]
+    .into_iter()
+    .filter(|(_, there)| *there)
+    .map(|(name, _)| name.to_owned())
+    .collect();
+    words.extend(of.statuses.iter().map(statuses));
+    words.extend(of.grpc.iter().map(|code| format!("gRPC {code}")));
+    words.join(", ")
+}
+
+fn statuses(range: &RangeInclusive<u16>) -> String {
+    let (first, last) = (range.start(), range.end());
+    if first == last {
+        return first.to_string();
+    }
+    format!("{first} to {last}")
+}
+
+fn share(of: Share) -> String {
+    if of.numerator >= of.denominator {
+        return "every request".to_owned();
+    }
+    let percent = 100.0 * f64::from(of.numerator) / f64::from(of.denominator);
+    format!("{percent} % of the requests")
+}

@@ -1,0 +1,130 @@
+//! What a rule does to one request on its way up, and to the response on its way down.
+
+use std::rc::Rc;
+
+use http::header::HOST;
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Filters, Policies, Rule, WeightedDestination};
+use crate::route;
+
+use super::body::RequestBody;
+use super::load::EndpointState;
+use super::reply::Reason;
+use super::traffic::Ticket;
+use super::upstream::Protocol;
+use super::{headers, session};
+
+/// What a rule does with one request.
+pub(super) struct Plan<'a> {
+    pub(super) rule: &'a Rule,
+    pub(super) filters: &'a Filters,
+    pub(super) chosen: &'a WeightedDestination,
+    /// The endpoint of the request's session.
+    pub(super) preferred: Option<Rc<EndpointState>>,
+}
+
+impl Plan<'_> {
+    /// What the rule does beside.
+    pub(super) fn policies(&self) -> Option<&Policies> {
+        self.rule.policies.as_deref()
+    }
+
+    /// The request as it goes to the upstream, and what lets a body go that is held back.
+    pub(super) fn prepare(
+        &self,
+        mut request: Request<Incoming>,
+        protocol: Protocol,
+    ) -> Result<(Request<RequestBody>, Option<CancellationToken>), Reason> {
+        let gated =
+            request.version() != Version::HTTP_2 && headers::expects_continue(request.headers());
+        let switch = headers::upgrade_protocol(request.headers());
+        headers::strip_hop_by_hop(request.headers_mut());
+        for filters in [self.filters, &self.chosen.filters] {
+            filters.request_headers.apply(request.headers_mut());
+        }
+        self.rewrite(&mut request)?;
+        match protocol {
+            Protocol::Http1 => {
+                headers::to_http1(&mut request);
+                if let Some(protocol) = switch {
+                    headers::put_upgrade(request.headers_mut(), protocol);
+                }
+            }
+            Protocol::Http2 => {
+                if !headers::to_http2(&mut request) {
+                    return Err(Reason::BadRequest);
+                }
+            }
+        }
+        if gated && protocol == Protocol::Http1 {
+            let continued = CancellationToken::new();
+            let opened = continued.clone();
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    opened.cancel();
+                }
+            });
+            let request = request.map(|body| RequestBody::gated(body, continued.clone()));
+            return Ok((request, Some(continued)));
+        }
+        Ok((request.map(RequestBody::Streamed), None))
+    }
+
+    /// Gives the request the path and the authority that the rule says.
+    fn rewrite(&self, request: &mut Request<Incoming>) -> Result<(), Reason> {
+        let path = &self.filters.rewrite_path;
+        let authority = self.filters.rewrite_authority.as_ref();
+        let authority = authority.or(self.chosen.filters.rewrite_authority.as_ref());
+        if path.is_none() && authority.is_none() {
+            return Ok(());
+        }
+        let mut parts = request.uri().clone().into_parts();
+        if let Some(path) = path {
+            let mut target = route::rewrite_path(self.rule, path, request.uri().path());
+            if let Some(query) = request.uri().query() {
+                target.push('?');
+                target.push_str(query);
+            }
+            parts.path_and_query = Some(target.parse().map_err(|_invalid| Reason::BadRequest)?);
+        }
+        if let Some(host) = authority {
+            if parts.authority.is_some() {
+                let authority = host.as_bytes().try_into();
+                parts.authority = Some(authority.map_err(|_invalid| Reason::BadRequest)?);
+            }
+            request.headers_mut().insert(HOST, host.clone());
+        }
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_invalid| Reason::BadRequest)?;
+        Ok(())
+    }
+
+    /// The response as it goes to the client.
+    pub(super) fn finish<B>(&self, response: &mut Response<B>) {
+        let switch = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
+            .then(|| headers::upgrade_protocol(response.headers()))
+            .flatten();
+        headers::strip_hop_by_hop(response.headers_mut());
+        if let Some(protocol) = switch {
+            headers::put_upgrade(response.headers_mut(), protocol);
+        }
+        for filters in [&self.chosen.filters, self.filters] {
+            filters.response_headers.apply(response.headers_mut());
+        }
+        // hyper answers in the client's version; the upstream's must not end the connection.
+        *response.version_mut() = Version::HTTP_11;
+    }
+
+    /// Tells the client of its session, unless it had this one already.
+    pub(super) fn keep_session<B>(&self, ticket: &Ticket, response: &mut Response<B>) {
+        let session = self.policies().and_then(|of| of.session.as_ref());
+        let (Some(session), Some(endpoint)) = (session, ticket.endpoint()) else {
+            return;
+        };
+        if self.preferred.as_ref().map(|one| one.address) != Some(endpoint) {
+            session::stamp(session, endpoint, response.headers_mut());
+        }
+    }
+}
