@@ -83,8 +83,10 @@ impl Compiler {
             problems: &mut problems,
         };
         let (mut attachments, route_parents) = gateway_api::compile(&index, &mut scope);
-        attachments.extend(istio::compile(&index, &mut scope));
+        let (of_istio, rules) = istio::compile(&index, &mut scope);
+        attachments.extend(of_istio);
         let linkerd = linkerd::compile(&index, &mut scope);
+        rules.apply(&index, &mut clusters);
         clusters.extend(linkerd.clusters);
         let grouped = tables::by_service(&attachments);
         tables::name_what_is_without_effect(&grouped, &ports, &mut problems);
@@ -113,6 +115,7 @@ impl Compiler {
             by_address,
             clusters: self.by_id(clusters),
             virtual_hosts: linkerd.virtual_hosts,
+            pod_labels: pod::labels(&index, &pods),
             pods,
             objects: index.objects,
             unknown_kinds: index.unknown,

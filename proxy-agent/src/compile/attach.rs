@@ -93,9 +93,13 @@ pub(super) fn sort_by_precedence(rules: &mut [Rule]) {
 
 fn rank(conditions: &Match) -> (u8, usize, bool, usize, usize) {
     let (kind, length) = match &conditions.path {
-        Some(PathMatch::Exact(path)) => (3, path.len()),
+        Some(PathMatch::Exact(path) | PathMatch::ExactAnyCase(path)) => (3, path.len()),
         Some(PathMatch::Regex(_)) => (2, 0),
-        Some(PathMatch::ElementPrefix(path) | PathMatch::StringPrefix(path)) => (1, path.len()),
+        Some(
+            PathMatch::ElementPrefix(path)
+            | PathMatch::StringPrefix(path)
+            | PathMatch::StringPrefixAnyCase(path),
+        ) => (1, path.len()),
         None => (1, 0),
     };
     (
@@ -231,6 +235,7 @@ mod tests {
                 query: None,
                 authority: "",
                 headers: &headers,
+                client: None,
             };
             let matching = table.rules.iter().filter(|rule| rule.conditions.holds(&request));
             let best = matching.map(|rule| rank(&rule.conditions)).max();

@@ -50,6 +50,7 @@ pub(super) struct Index<'a> {
     /// By the namespace that they open.
     pub grants: HashMap<&'a str, Vec<&'a ReferenceGrant>>,
     pub virtual_services: Vec<At<'a, istio::VirtualService>>,
+    pub destination_rules: Vec<At<'a, istio::DestinationRule>>,
     pub linkerd_services: ByKey<'a, At<'a, linkerd::Service>>,
     pub linkerd_routes: Vec<At<'a, linkerd::Route>>,
     pub objects: Vec<(ObjectId, Place)>,
@@ -79,6 +80,9 @@ impl<'a> Index<'a> {
             .sort_by_cached_key(|(at, _)| age(at.located));
         index
             .virtual_services
+            .sort_by_cached_key(|at| age(at.located));
+        index
+            .destination_rules
             .sort_by_cached_key(|at| age(at.located));
         index
             .linkerd_routes
@@ -154,6 +158,9 @@ impl<'a> Index<'a> {
             }
             Object::VirtualService(object) => {
                 self.virtual_services.push(at(located, object, origin));
+            }
+            Object::DestinationRule(object) => {
+                self.destination_rules.push(at(located, object, origin));
             }
             Object::LinkerdService(object) => {
                 self.linkerd_services

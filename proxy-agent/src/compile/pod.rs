@@ -1,6 +1,6 @@
 //! Pods: who is captured, and why not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Options;
 use super::index::{At, Index};
+use super::istio;
 use super::problems::Problems;
 use crate::model::{CaptureDecision, NotCaptured, Pod};
 
@@ -58,6 +59,22 @@ pub(super) fn compile(
         pods.insert(Arc::clone(&pod.uid), Arc::new(pod));
     }
     pods
+}
+
+/// Labels of the pods of this node, if any rule looks at them.
+pub(super) fn labels(
+    index: &Index<'_>,
+    pods: &HashMap<Arc<str>, Arc<Pod>>,
+) -> HashMap<Arc<str>, BTreeMap<String, String>> {
+    if !istio::asks_for_labels(index) {
+        return HashMap::new();
+    }
+    let labelled = index.pods.iter().filter_map(|at| {
+        let (uid, _) = pods.get_key_value(uid(&at.object.metadata)?)?;
+        let labels = at.object.metadata.labels.clone();
+        Some((Arc::clone(uid), labels.unwrap_or_default()))
+    });
+    labelled.collect()
 }
 
 /// What the pod's cgroup is named after.
@@ -150,7 +167,7 @@ enum Field {
     Annotation,
 }
 
-type Texts = Option<std::collections::BTreeMap<String, String>>;
+type Texts = Option<BTreeMap<String, String>>;
 
 /// The value of the capture switch; a bad value counts as none, and is named.
 fn switch<T>(at: &At<'_, T>, texts: &Texts, field: Field, problems: &mut Problems) -> Option<bool> {

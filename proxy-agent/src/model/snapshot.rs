@@ -1,6 +1,6 @@
 //! Everything that the agent serves by, at one instant.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub virtual_hosts: HashMap<Arc<str>, HashMap<Arc<str>, Arc<RouteTable>>>,
     /// Pods by uid.
     pub pods: HashMap<Arc<str>, Arc<Pod>>,
+    /// Their labels by uid, for the rules that ask for them.
+    pub pod_labels: HashMap<Arc<str>, BTreeMap<String, String>>,
     /// Every object of a known kind that was read, and where.
     pub objects: Vec<(ObjectId, Place)>,
     /// Objects of kinds that the agent does not read.
@@ -45,6 +47,7 @@ impl Snapshot {
             clusters: Vec::new(),
             virtual_hosts: HashMap::new(),
             pods: HashMap::new(),
+            pod_labels: HashMap::new(),
             objects: Vec::new(),
             unknown_kinds: Vec::new(),
             route_parents: Vec::new(),
