@@ -3,30 +3,28 @@
 mod adapters;
 mod arrival;
 mod assemble;
+mod build;
 pub mod handover;
 mod lapse;
 mod phase;
 mod readiness;
+mod signals;
 mod sources;
 mod surface;
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proxy_ebpf::Settings;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::level_filters::LevelFilter;
 
 use crate::admin;
-use crate::bpf::{Kernel, LoadOptions};
-use crate::capture::cgroup::{RootLock, find_root, own_id};
-use crate::capture::{Capture, CaptureStatus, Surroundings};
-use crate::cli::{RunArgs, UnknownPods};
+use crate::bpf::Kernel;
+use crate::capture::cgroup::{RootLock, find_root};
+use crate::capture::{Capture, CaptureStatus};
+use crate::cli::RunArgs;
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
 use crate::net;
@@ -35,17 +33,14 @@ use crate::proxy::{self, Proxy};
 use adapters::{EnrolKernel, ServeProxy};
 use arrival::{Arrival, Giving};
 use assemble::Parts;
-use handover::{Claim, Successor};
+use handover::Successor;
 use phase::{Phase, State};
+use signals::Signals;
 use sources::Sources;
 use surface::Surface;
 
 /// Age of the oldest heartbeat from which the hooks pass connections through.
 pub const STALE_AFTER: Duration = Duration::from_secs(3);
-/// Age at which a destination that nobody accepted is swept.
-const FLOW_LIMIT: Duration = Duration::from_secs(60);
-/// Time between sweeps.
-const FLOW_SWEEP: Duration = Duration::from_secs(15);
 
 /// Why the agent could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +84,9 @@ pub enum Error {
 /// When it cannot start, or capture fails for good; nothing stays attached then.
 pub async fn run(args: RunArgs) -> Result<(), Error> {
     let mut signals = Signals::listen()?;
+    if let Err(error) = net::raise_nofile() {
+        tracing::warn!(%error, "the limit on open files stays low");
+    }
     let started = tokio::select! {
         started = Agent::start(args) => started?,
         () = signals.next() => return Ok(()),
@@ -136,6 +134,8 @@ struct Agent {
     surface: Surface,
     giving: Giving,
     drain_timeout: Duration,
+    /// What is written to the API server; it ends with `stop_capture`, for others to go on.
+    reports: Option<JoinHandle<()>>,
     lock: RootLock,
 }
 
@@ -144,21 +144,15 @@ impl Agent {
     /// before a hook sends them anything, and pods are enrolled last. Where another agent serves
     /// the node, it goes on until all of that is done.
     async fn start(args: RunArgs) -> Result<(Self, CaptureTask), Error> {
-        if let Err(error) = net::raise_nofile() {
-            tracing::warn!(%error, "the limit on open files stays low");
-        }
         let root = find_root(args.cgroup_root.as_deref())?;
         let entrance = handover::enter(&args, &root).await?;
-        let surroundings = Surroundings::look(&root).map_err(|source| Error::System {
-            action: "open the agent's own network namespace",
-            source,
-        })?;
+        let surroundings = build::look_around(&root)?;
         let phase = entrance.phase();
-        let kernel = load_kernel(&args, &surroundings, &entrance.claim)?;
+        let kernel = build::load_kernel(&args, &surroundings, &entrance.claim)?;
         let traffic = Arc::new(Traffic::new());
         let mut sources = Sources::start(&args).await?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
-        let proxy = start_proxy(&args, &kernel, &traffic, &snapshots)?;
+        let proxy = build::start_proxy(&args, &kernel, &traffic, &snapshots)?;
         let capture_status = CaptureStatus::default();
         let parts = Arc::new(Parts {
             started: Instant::now(),
@@ -172,12 +166,13 @@ impl Agent {
             phase: phase.clone(),
         });
         let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;
-        sources.first_sync(&publish, &kernel).await;
+        let read = sources.first_sync(&publish, &kernel, arrival.patience());
+        arrival.check(read.await)?;
         let stop_rest = CancellationToken::new();
-        tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
-        spawn_upkeep(&kernel, &stop_rest);
-        tokio::spawn(readiness::log(Arc::clone(&parts), stop_rest.clone()));
         let stop_capture = CancellationToken::new();
+        let reports = build::spawn_reports(sources.cluster(), &parts, &stop_capture);
+        tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
+        build::spawn_upkeep(&parts, &stop_rest);
         let start_capture = |inherited| {
             let capture = Capture {
                 root: root.clone(),
@@ -190,11 +185,9 @@ impl Agent {
             };
             tokio::spawn(capture.run(snapshots, stop_capture.clone()))
         };
-        let settled = arrival
-            .settle(&root, &kernel, &proxy, start_capture)
-            .await?;
+        let settled = arrival.settle(&root, &kernel, &proxy, start_capture);
+        let settled = settled.await?;
         phase.set(State::Serving);
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
         let agent = Self {
             kernel,
             proxy,
@@ -204,6 +197,7 @@ impl Agent {
             surface: settled.surface,
             giving: settled.giving,
             drain_timeout: args.drain_timeout,
+            reports,
             lock: settled.lock,
         };
         Ok((agent, settled.capture))
@@ -218,6 +212,7 @@ impl Agent {
         self.end_capture(capture).await;
         let drained = timeout(self.drain_timeout, self.proxy.drain()).await;
         self.stop_rest.cancel();
+        build::end_reports(self.reports).await;
         self.surface.close().await;
         drained.is_ok()
     }
@@ -252,6 +247,7 @@ impl Agent {
             }
         };
         self.stop_rest.cancel();
+        build::end_reports(self.reports).await;
         tracing::info!(drained, "nothing is left to do here");
         if !asked {
             signals.next().await;
@@ -268,110 +264,4 @@ impl Agent {
             tracing::error!(%error, "capture did not end in order");
         }
     }
-}
-
-/// What ends the agent.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Error> {
-        let on = |kind| {
-            signal(kind).map_err(|source| Error::System {
-                action: "listen for signals",
-                source,
-            })
-        };
-        Ok(Self {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-        })
-    }
-
-    /// The next one of them. Cancel-safe.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-fn load_kernel(args: &RunArgs, around: &Surroundings, claim: &Claim) -> Result<Arc<Kernel>, Error> {
-    let options = LoadOptions {
-        object: args.bpf_object.clone(),
-        log_level: LevelFilter::current(),
-    };
-    let kernel = match claim {
-        Claim::Free(_) => Kernel::load(&options)?,
-        Claim::Offered(offered) => {
-            let kernel = Kernel::load_sharing(&options, &offered.maps);
-            let kernel = kernel.map_err(handover::Error::from)?;
-            // The predecessor's connections to endpoints go on while it drains.
-            for id in &offered.cgroups {
-                kernel.add_agent_cgroup(*id)?;
-            }
-            kernel
-        }
-    };
-    let stale_after_ns = u64::try_from(STALE_AFTER.as_nanos()).unwrap_or(u64::MAX);
-    let refuse_unknown = args.unknown_pods == UnknownPods::Refuse;
-    kernel.configure(Settings::new(
-        around.node().cookie(),
-        args.workers,
-        stale_after_ns,
-        refuse_unknown,
-    ))?;
-    kernel.add_agent_cgroup(own_id()?)?;
-    Ok(Arc::new(kernel))
-}
-
-fn start_proxy(
-    args: &RunArgs,
-    kernel: &Kernel,
-    traffic: &Arc<Traffic>,
-    snapshots: &watch::Receiver<Arc<Snapshot>>,
-) -> Result<Arc<Proxy>, Error> {
-    let heartbeats = (0..args.workers).map(|worker| kernel.heartbeat(worker));
-    let options = proxy::Options {
-        heartbeats: heartbeats.collect::<Result<_, _>>()?,
-        flows: kernel.orig_dst(),
-        traffic: Arc::clone(traffic),
-        seed: args.balance_seed.map_or_else(random_seed, Ok)?,
-    };
-    Ok(Arc::new(Proxy::start(options, snapshots)?))
-}
-
-fn random_seed() -> Result<u64, Error> {
-    let mut seed = [0; 8];
-    let read = File::open("/dev/urandom")
-        .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut seed));
-    read.map_err(|source| Error::System {
-        action: "read /dev/urandom",
-        source,
-    })?;
-    Ok(u64::from_ne_bytes(seed))
-}
-
-/// Tasks that only watch over the kernel side.
-fn spawn_upkeep(kernel: &Arc<Kernel>, stop: &CancellationToken) {
-    if let Some(log) = kernel.take_log() {
-        let stop = stop.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(log.pump()).await });
-    }
-    let kernel = Arc::clone(kernel);
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        let mut sweep = interval(FLOW_SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(sweep.tick()).await.is_some() {
-            match kernel.sweep_flows(FLOW_LIMIT) {
-                Ok(0) => {}
-                Ok(swept) => tracing::warn!(swept, "connections that were never accepted"),
-                Err(error) => tracing::error!(%error, "flows cannot be swept"),
-            }
-        }
-    });
 }

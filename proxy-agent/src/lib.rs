@@ -26,6 +26,7 @@ pub mod model;
 pub mod net;
 pub mod objects;
 pub mod proxy;
+pub mod report;
 pub mod retry;
 pub mod route;
 pub mod source;

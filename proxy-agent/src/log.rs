@@ -4,7 +4,6 @@ use std::env;
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::LogFormat;
 
@@ -45,14 +44,18 @@ pub fn init(format: LogFormat) -> Result<(), Error> {
     started.map_err(Error::Twice)
 }
 
-/// `info` where `levels` does not say otherwise.
+/// What is off unless it is asked for: the client of the API server has an error for each answer
+/// that it does not like, for as long as the server is away. The source says it once.
+const OFF: &str = "kube_client=off";
+
+/// `info` where `levels` says nothing.
 fn filter(levels: &str) -> Result<EnvFilter, Error> {
-    EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse(levels)
-        .map_err(|_unreadable| Error::Level {
-            value: levels.to_owned(),
-        })
+    let asked = if levels.is_empty() { "info" } else { levels };
+    // Of two directives for one target the later one counts.
+    let parsed = EnvFilter::builder().parse(format!("{OFF},{asked}"));
+    parsed.map_err(|_unreadable| Error::Level {
+        value: levels.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -61,7 +64,8 @@ mod tests {
 
     #[test]
     fn the_default_is_info() {
-        assert_eq!(filter("").unwrap().to_string(), "info");
+        let filter = filter("").unwrap().to_string();
+        assert!(filter.split(',').any(|part| part == "info"), "{filter}");
     }
 
     #[test]
@@ -70,6 +74,13 @@ mod tests {
             .unwrap()
             .to_string();
         assert!(filter.contains("proxy_agent::capture=debug") && filter.contains("warn"));
+    }
+
+    #[test]
+    fn the_client_of_the_api_server_speaks_when_it_is_asked() {
+        let text = |levels| filter(levels).unwrap().to_string();
+        assert!(text("debug").contains("kube_client=off"));
+        assert!(text("kube_client=debug").contains("kube_client=debug"));
     }
 
     #[test]

@@ -7,16 +7,21 @@ use anyhow::{Context, Result};
 
 /// An answer of the admin interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) body: String,
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// Body, as text.
+    pub body: String,
 }
 
 /// How long an admin endpoint may take: it runs apart from the data path.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends a GET as HTTP/1.0, so that the answer is neither chunked nor kept open.
-pub(crate) fn get(mut stream: impl Read + Write, path: &str) -> Result<Reply> {
+///
+/// # Errors
+/// The stream broke, or what came is no HTTP.
+pub fn get(mut stream: impl Read + Write, path: &str) -> Result<Reply> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n").context("send the request")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).context("read the answer")?;

@@ -66,6 +66,33 @@ impl Agent {
         }
     }
 
+    /// Waits until this agent is the one that serves the node.
+    ///
+    /// # Errors
+    /// It ended, or another one serves; its log is in the message.
+    pub fn wait_serving(&mut self) -> Result<()> {
+        let pid = self.pid();
+        let waited = until_some("the agent serves the node", || {
+            if !self.process.is_running()? {
+                return Ok(Some(false));
+            }
+            let overview = self.status()?["overview"].clone();
+            ensure!(
+                overview["pid"] == pid && overview["state"] == "serving",
+                "status shows {overview}"
+            );
+            Ok(Some(true))
+        });
+        let served = waited.with_context(|| format!("its log:\n{}", self.log_tail()))?;
+        ensure!(served, "the agent ended; its log:\n{}", self.log_tail());
+        Ok(())
+    }
+
+    /// The socket beside the admin socket where successors ask.
+    pub fn handover_socket(&self) -> PathBuf {
+        self.socket.with_extension("handover.sock")
+    }
+
     /// Everything that `GET /status` shows.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod groups;
 mod home;
 mod kit;
 mod node;
+mod release;
 mod removal;
 mod start;
 

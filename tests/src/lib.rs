@@ -9,7 +9,7 @@
 //! Nothing here knows the agent's code: the harness sees what a user sees. Everything is removed
 //! on drop; what a killed run leaves behind is swept by the next one.
 
-mod admin;
+pub mod admin;
 mod agent;
 mod cgroup;
 pub mod cluster;

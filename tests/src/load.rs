@@ -76,6 +76,11 @@ impl Load {
         self.set("--timeout-ms", &milliseconds.to_string())
     }
 
+    /// What to call `e2e-http` with, where it runs in a place of its own.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
     /// Sets a flag that stands once; the last value counts.
     fn set(mut self, flag: &str, value: &str) -> Self {
         if let Some(at) = self.arguments.iter().position(|argument| argument == flag) {
@@ -107,6 +112,10 @@ pub struct Report {
     pub by_peer: BTreeMap<String, u64>,
     /// Answers by `x-proxy-agent-reason`; empty where it was absent.
     pub by_reason: BTreeMap<String, u64>,
+    /// Answers by the time from the request to the end of the answer, in microseconds, rounded up by
+    /// less than 1/64.
+    #[serde(default)]
+    pub by_latency_us: BTreeMap<u64, u64>,
     /// What failed.
     pub failures: Vec<Failure>,
     /// Every answer to a load of fresh connections.
@@ -166,6 +175,31 @@ impl Report {
         self.by_endpoint.get(endpoint).copied().unwrap_or_default()
     }
 
+    /// Counts an answer's time.
+    pub fn note_latency(&mut self, us: u64) {
+        let shift = (u64::BITS - us.leading_zeros()).saturating_sub(7);
+        let rounded = ((us >> shift) + u64::from(shift > 0)) << shift;
+        *self.by_latency_us.entry(rounded).or_default() += 1;
+    }
+
+    /// The time, in microseconds, that this share of the answers took at most; 0 without answers.
+    pub fn latency_us(&self, share: f64) -> u64 {
+        let all: u64 = self.by_latency_us.values().sum();
+        let mut left = (all as f64 * share).ceil();
+        let reached = self.by_latency_us.iter().find(|(_, count)| {
+            left -= **count as f64;
+            left <= 0.0
+        });
+        reached.map(|(us, _)| *us).unwrap_or_default()
+    }
+
+    /// Requests that failed, or were answered with another status than 200.
+    pub fn errors(&self) -> u64 {
+        let ok = self.by_status.get(&200).copied().unwrap_or_default();
+        let failed = u64::try_from(self.failures.len()).unwrap_or(u64::MAX);
+        (self.answered - ok).saturating_add(failed)
+    }
+
     /// Adds another report's counts to this one's.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
@@ -176,6 +210,7 @@ impl Report {
         merge(&mut self.by_status, &other.by_status);
         merge(&mut self.by_peer, &other.by_peer);
         merge(&mut self.by_reason, &other.by_reason);
+        merge(&mut self.by_latency_us, &other.by_latency_us);
         self.failures.extend(other.failures.iter().cloned());
         self.attempts.extend(other.attempts.iter().cloned());
         self
@@ -244,4 +279,23 @@ pub fn now_us() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_rounded_up_by_little_and_counted() {
+        let mut report = Report::default();
+        for us in 1..=10_000 {
+            report.note_latency(us);
+        }
+
+        for (share, exact) in [(0.5, 5_000), (0.99, 9_900), (0.001, 10)] {
+            let us = report.latency_us(share);
+            assert!((exact..=exact + exact / 64).contains(&us), "{share}: {us}");
+        }
+        assert_eq!(Report::default().latency_us(0.99), 0);
+    }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::workspace::{answer, cargo, run as run_command, target};
+use crate::image::{self, Profile};
+use crate::workspace::{answer, cargo, root, run as run_command, target};
 use crate::{build_ebpf, setup, tools};
 
 /// What tests run inside of pods, beyond what `setup` brings.
@@ -19,18 +20,30 @@ pub(crate) struct Args {
     /// Only this file of tests/tests, e.g. `redirect`.
     #[arg(long)]
     test: Option<String>,
+    /// The tests on a real Kubernetes instead, one after the other.
+    #[arg(long, conflicts_with_all = ["test", "threads"])]
+    cluster: bool,
     /// Tests at the same time.
     #[arg(long, default_value_t = 2)]
     threads: u8,
 }
 
 impl Args {
-    /// All tests, two at a time.
+    /// All tests on nodes out of network namespaces, two at a time.
     pub(crate) fn all() -> Self {
         Self {
             filter: None,
             test: None,
+            cluster: false,
             threads: 2,
+        }
+    }
+
+    /// All tests on a real Kubernetes.
+    pub(crate) fn on_cluster() -> Self {
+        Self {
+            cluster: true,
+            ..Self::all()
         }
     }
 }
@@ -61,6 +74,9 @@ pub(crate) fn tests(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Skipped(missing));
     }
     setup::run(&setup::Args::default())?;
+    if args.cluster {
+        return cluster_tests(args);
+    }
     setup::apt(DEBIAN)?;
     tools::h2spec()?;
     build_ebpf::build()?;
@@ -74,7 +90,7 @@ pub(crate) fn tests(args: &Args) -> Result<Outcome> {
     if args.test.is_none() {
         run_command(&mut privileged_unit_tests(args))?;
     }
-    run_command(&mut node_tests(args))?;
+    run_command(&mut node_tests(args)?)?;
     Ok(Outcome::Passed)
 }
 
@@ -86,17 +102,53 @@ fn privileged_unit_tests(args: &Args) -> Command {
     command
 }
 
-fn node_tests(args: &Args) -> Command {
+fn node_tests(args: &Args) -> Result<Command> {
     let mut command = cargo();
     command.args(["test", "--package", "proxy-e2e", "--no-fail-fast"]);
-    if let Some(test) = &args.test {
-        command.args(["--test", test]);
+    match &args.test {
+        Some(test) => {
+            command.args(["--test", test]);
+        }
+        None => {
+            command.arg("--lib");
+            for test in test_files()? {
+                command.args(["--test", &test]);
+            }
+        }
     }
     command.env("PROXY_AGENT_BIN", target("debug/proxy-agent"));
     // What failed is in the error; a trace of the harness would bury it.
     command.env("RUST_BACKTRACE", "0");
     harness_arguments(&mut command, args);
+    Ok(command)
+}
+
+/// The files of tests/tests; what is in a folder of its own there has a node of its own kind.
+fn test_files() -> Result<Vec<String>> {
+    let folder = root().join("tests/tests");
+    let entries = std::fs::read_dir(&folder).context("read tests/tests")?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.file_stem().and_then(|name| name.to_str());
+            names.push(name.context("a name in UTF-8")?.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn cluster_tests(args: &Args) -> Result<Outcome> {
+    setup::cluster()?;
+    let image = image::build(Profile::Debug)?;
+    let mut command = cargo();
+    command.args(["test", "--package", "proxy-e2e", "--test", "cluster", "--"]);
+    command.args(&args.filter);
     command
+        .env("PROXY_AGENT_IMAGE", image)
+        .env("RUST_BACKTRACE", "0");
+    run_command(&mut command)?;
+    Ok(Outcome::Passed)
 }
 
 fn harness_arguments<'a>(command: &'a mut Command, args: &Args) -> &'a mut Command {

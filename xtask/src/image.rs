@@ -81,11 +81,26 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     Ok(archive)
 }
 
+/// Writes the image of one program of the workspace, with its libraries; returns the archive's path.
+pub(crate) fn of_program(name: &str, binary: &Path) -> Result<PathBuf> {
+    let binary = stripped(binary)?;
+    let program = binary.file_name().context("a program has a name")?;
+    let program = program.to_string_lossy().into_owned();
+    let mut image =
+        Image::new(name, &[&program]).file(&binary, &format!("/usr/local/bin/{program}"));
+    for library in libraries(&binary)? {
+        image = image.file(&library, &library.to_string_lossy());
+    }
+    let archive = target(&format!("{program}.tar"));
+    image.write(&archive)?;
+    Ok(archive)
+}
+
 /// The binary without its debug information, most of its size.
 fn stripped(binary: &Path) -> Result<PathBuf> {
     let folder = target("image");
     fs::create_dir_all(&folder).context("create target/image")?;
-    let stripped = folder.join("proxy-agent");
+    let stripped = folder.join(binary.file_name().context("a program has a name")?);
     let objcopy = setup::llvm_prefix().join("bin/llvm-objcopy");
     run_command(
         Command::new(objcopy)

@@ -12,11 +12,17 @@ mod bench;
 mod build_ebpf;
 mod chart;
 mod cluster;
+mod conformance;
 mod demo;
 mod e2e;
 mod image;
+mod installed;
 mod manifests;
+mod measure;
+mod privileges;
+mod process;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod tools;
@@ -51,12 +57,20 @@ enum Verb {
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
+    /// The Gateway API's conformance suite, as root on a real cluster.
+    Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
     Bench(bench::Args),
+    /// Measures what needs a real cluster: enrolment of pods, a large configuration.
+    Measure(measure::Args),
+    /// Keeps a cluster changing under load and looks for leaks and errors.
+    Soak(soak::Args),
     /// Checks the Helm chart, over several values files, and what is rendered from it.
     Chart(chart::Args),
     /// Renders deploy/manifests from the chart.
     Manifests(manifests::Args),
+    /// Takes each capability, host path and rule of the chart away, on a real cluster.
+    Privileges(privileges::Args),
     /// Checks layers, doors of foreign crates, and the form of files.
     Tidy(tidy::Args),
 }
@@ -81,9 +95,13 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image(args) => image::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
+        Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Measure(args) => measure::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::Chart(args) => chart::run(&args),
         Verb::Manifests(args) => manifests::run(&args),
+        Verb::Privileges(args) => privileges::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
     }
 }

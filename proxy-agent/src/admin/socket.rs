@@ -5,7 +5,6 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process;
 
 use tokio::net::{UnixListener, UnixStream};
 
@@ -68,8 +67,9 @@ pub(crate) fn prepare(path: &Path) -> Result<(UnixListener, SocketFile), Error> 
         let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
         made.map_err(fail("make the directory of"))?;
     }
-    let temporary = path.with_added_extension(process::id().to_string());
-    // A process of this number in another PID namespace may have died half-way.
+    // One name for all: what an agent leaves that dies half-way is gone with the next start. Only
+    // the agent that has the node's lock, or the one successor that it serves, comes here.
+    let temporary = path.with_added_extension("new");
     drop(fs::remove_file(&temporary));
     let listener = UnixListener::bind(&temporary).map_err(fail("bind"))?;
     let file = SocketFile {

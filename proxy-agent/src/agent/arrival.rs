@@ -26,6 +26,12 @@ use super::{CaptureTask, Error};
 const LOCK_ATTEMPTS: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long the start waits for the first read of the sources before it goes on with what is there.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
+/// The same where another agent serves, which has read them: it goes on if this one cannot. Below
+/// the time that it waits.
+const SUCCESSOR_SYNC_LIMIT: Duration = Duration::from_secs(100);
+
 /// A bound socket and its file.
 type Socket = (UnixListener, SocketFile);
 
@@ -89,6 +95,27 @@ impl Arrival {
         })
     }
 
+    /// How long the sources' first read may take.
+    pub(super) const fn patience(&self) -> Duration {
+        match self.claim {
+            Claim::Free(_) => SYNC_LIMIT,
+            Claim::Offered(_) => SUCCESSOR_SYNC_LIMIT,
+        }
+    }
+
+    /// Whether to go on: nothing is better than little on a free node, but another agent is not to
+    /// be replaced by one that knows less.
+    ///
+    /// # Errors
+    ///
+    /// Not all was read, and another agent serves.
+    pub(super) fn check(&self, all_read: bool) -> Result<(), Error> {
+        match self.claim {
+            Claim::Offered(_) if !all_read => Err(handover::Error::Unread.into()),
+            Claim::Offered(_) | Claim::Free(_) => Ok(()),
+        }
+    }
+
     /// Gets hold of the hooks, and serves. Capture starts when the listeners that it is to use are
     /// there; where another agent serves, before the hooks change hands.
     pub(super) async fn settle(
@@ -146,6 +173,7 @@ impl Arrival {
             kernel: Arc::clone(kernel),
             proxy: Arc::clone(proxy),
         });
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
         Ok(Settled {
             lock,
             surface,

@@ -24,7 +24,7 @@ use crate::status::{
 
 use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
-use super::phase::Phase;
+use super::phase::{Phase, State};
 
 /// Everything that the views read. Shared with the running agent.
 #[derive(Debug)]
@@ -131,15 +131,19 @@ impl Parts {
 
     /// Why the agent is not ready: one line for each thing that is not in effect.
     pub(super) fn not_ready(&self, programs: &[ProgramStatus]) -> Vec<String> {
-        if let Some(reason) = self.phase.get().reason() {
-            return vec![reason];
+        let phase = self.phase.get();
+        let mut reasons: Vec<_> = phase.reason().into_iter().collect();
+        if matches!(phase, State::HandedOver(_) | State::Draining) {
+            return reasons;
         }
-        let mut reasons = Vec::new();
         for source in &self.sources {
             let set = source.borrow();
             if !set.synced {
                 reasons.push(format!("source {} has not been read yet", set.source));
             }
+        }
+        if !reasons.is_empty() && phase != State::Serving {
+            return reasons;
         }
         if programs.is_empty() {
             reasons.push("the programs' state cannot be read from the kernel".to_owned());

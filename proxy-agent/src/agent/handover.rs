@@ -52,12 +52,12 @@ pub enum Error {
         /// What was wrong with it.
         what: String,
     },
-    /// What came, or was to be given, is of no use.
+    /// The kernel side, or what came of it, is of no use.
     #[error(transparent)]
-    Inherit(#[from] InheritError),
-    /// The kernel side.
-    #[error(transparent)]
-    Kernel(#[from] crate::bpf::Error),
+    Kernel(#[from] LoadError),
+    /// A source could not be read in time.
+    #[error("a source was not read in time; the other agent goes on")]
+    Unread,
     /// The connection, or the limit on open files.
     #[error("cannot {action}")]
     Io {
@@ -74,12 +74,15 @@ impl Error {
     }
 }
 
-impl From<LoadError> for Error {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Kernel(error) => Self::Kernel(error),
-            LoadError::Inherit(error) => Self::Inherit(error),
-        }
+impl From<InheritError> for Error {
+    fn from(error: InheritError) -> Self {
+        Self::Kernel(error.into())
+    }
+}
+
+impl From<crate::bpf::Error> for Error {
+    fn from(error: crate::bpf::Error) -> Self {
+        Self::Kernel(error.into())
     }
 }
 

@@ -15,12 +15,9 @@ use crate::cli::{Capture, RunArgs, SourceArg};
 use crate::compile::{Compiler, Options};
 use crate::model::{ListenerVerdict, Severity, Snapshot};
 use crate::objects::ObjectSet;
+use crate::report::Cluster;
 use crate::source::file::{self, FileSource};
 use crate::source::kubernetes::{self, KubernetesSource, Timing};
-
-/// How long the start waits for the first read before it goes on and says in `status` what is
-/// missing.
-const FIRST_SYNC_LIMIT: Duration = Duration::from_secs(10);
 
 /// Pause before the kernel's maps are written again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
@@ -40,6 +37,7 @@ pub enum Error {
 #[derive(Debug)]
 pub(super) struct Sources {
     sets: Vec<watch::Receiver<Arc<ObjectSet>>>,
+    cluster: Option<Cluster>,
     compiler: Compiler,
     options: Options,
     /// What was logged before, so that each problem is one line however often it is compiled.
@@ -49,7 +47,7 @@ pub(super) struct Sources {
 impl Sources {
     /// Starts every source on the current runtime.
     pub(super) async fn start(args: &RunArgs) -> Result<Self, Error> {
-        let mut sets = Vec::new();
+        let (mut sets, mut cluster) = (Vec::new(), None);
         for source in &args.sources {
             match source {
                 SourceArg::File(directory) => {
@@ -61,12 +59,17 @@ impl Sources {
                     let client = kubernetes::client(kubernetes::config().await?)?;
                     let source = KubernetesSource::new(client, &args.node_name, Timing::default());
                     sets.push(source.sets());
+                    cluster = Some(Cluster {
+                        client: source.client(),
+                        objects: source.sets(),
+                    });
                     tokio::spawn(run_kubernetes(source));
                 }
             }
         }
         Ok(Self {
             sets,
+            cluster,
             compiler: Compiler::default(),
             options: Options {
                 service_cidr: args.service_cidr,
@@ -83,22 +86,32 @@ impl Sources {
         self.sets.clone()
     }
 
-    /// Waits for every source's first read and puts the first snapshot in force.
+    /// The API server, if it is among the sources.
+    pub(super) fn cluster(&self) -> Option<Cluster> {
+        self.cluster.clone()
+    }
+
+    /// Waits up to `patience` for every source's first read, and puts the first snapshot in force.
+    /// Answers whether all were read; `status` says what is missing.
     pub(super) async fn first_sync(
         &mut self,
         publish: &watch::Sender<Arc<Snapshot>>,
         kernel: &Kernel,
-    ) {
-        let limit = Instant::now() + FIRST_SYNC_LIMIT;
+        patience: Duration,
+    ) -> bool {
+        let limit = Instant::now() + patience;
+        let mut all_read = true;
         for set in &mut self.sets {
             let synced = set.wait_for(|set| set.synced);
             if tokio::time::timeout_at(limit, synced).await.is_err() {
                 tracing::warn!("a source is not read yet; going on with what is there");
+                all_read = false;
             }
         }
         if !self.apply(publish, kernel) {
             tracing::warn!("not every Service address is in the kernel; trying again");
         }
+        all_read
     }
 
     /// Follows every change until `stop`.

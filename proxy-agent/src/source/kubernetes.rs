@@ -131,6 +131,11 @@ impl KubernetesSource {
         }
     }
 
+    /// The way to the server, for those that write to it.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// What the server holds, now and whenever that changes. Before the first full list of every
     /// kind a set is empty and not synced.
     pub fn sets(&self) -> watch::Receiver<Arc<ObjectSet>> {

@@ -114,23 +114,25 @@ impl Pod {
             v6,
             place,
         };
-        pod.settle(Settings::new(node_cookie(), 1, STALE_AFTER_NS, false));
+        pod.prepare();
+        let dir = pod.cgroup();
+        pod.kernel.attach(dir.as_fd()).expect("attach");
+        pod
+    }
+
+    /// Feeds the programs everything but the pod.
+    fn prepare(&self) {
+        self.settle(Settings::new(node_cookie(), 1, STALE_AFTER_NS, false));
         let proxied = SERVICES.map(|text| (text, Verdict::Proxy));
         let wanted = proxied.into_iter().chain([(PASSED, Verdict::Pass)]);
         let wanted = wanted.map(|(text, verdict)| {
             let addr: SocketAddr = text.parse().expect("an address");
             (FrontendKey::from_socket_addr(addr), Frontend::new(verdict))
         });
-        let report = pod.kernel.reconcile_frontends(&wanted.collect());
+        let report = self.kernel.reconcile_frontends(&wanted.collect());
         assert_eq!(report.expect("frontends").inserted, 4);
-        let dir = pod.cgroup();
-        pod.kernel.attach(dir.as_fd()).expect("attach");
-        pod.kernel
-            .heartbeat(0)
-            .expect("a worker")
-            .beat()
-            .expect("beat");
-        pod
+        let heartbeat = self.kernel.heartbeat(0).expect("a worker");
+        heartbeat.beat().expect("beat");
     }
 
     /// Tells the programs about the agent.
@@ -145,18 +147,38 @@ impl Pod {
         self.kernel.set_pod(self.cookie, entry).expect("enrol");
     }
 
+    /// Attaches another agent's programs in place of this one's, with everything that they go by.
+    pub(crate) fn succeed(&mut self, successor: Kernel) {
+        let former = std::mem::replace(&mut self.kernel, successor);
+        self.prepare();
+        self.enrol(PodFlags::CAPTURED);
+        let links = former.lend_links().expect("links");
+        let dir = self.cgroup();
+        self.kernel.take_links(&dir, links).expect("take the links");
+    }
+
     /// Runs a Python client in the pod; returns what it printed.
     pub(crate) fn client(&self, script: &str) -> String {
-        let output = Command::new("sh")
+        Self::finish(self.client_command(script))
+    }
+
+    /// The command that runs a Python client in the pod.
+    pub(crate) fn client_command(&self, script: &str) -> Command {
+        let mut client = Command::new("sh");
+        client
             .args([
                 "-c",
                 r#"echo $$ > "$0/cgroup.procs" && exec ip netns exec "$1" python3 -c "$2""#,
             ])
             .arg(&self.place.cgroup)
             .arg(&self.place.netns)
-            .arg(format!("{PRELUDE}\n{script}"))
-            .output()
-            .expect("run a client");
+            .arg(format!("{PRELUDE}\n{script}"));
+        client
+    }
+
+    /// Runs a client; returns what it printed.
+    pub(crate) fn finish(mut client: Command) -> String {
+        let output = client.output().expect("run a client");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "client failed: {errors}");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()

@@ -10,6 +10,7 @@ mod attachment;
 mod fixture;
 mod flows;
 mod frontends;
+mod inherit;
 mod log;
 mod pass;
 mod steer;

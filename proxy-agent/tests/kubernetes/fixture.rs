@@ -12,7 +12,7 @@ use proxy_agent::source::kubernetes::{KubernetesSource, Timing, client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a state may take to come about.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,12 +111,23 @@ pub(crate) fn is(set: &ObjectSet, title: &str, phase: KindPhase) -> bool {
     kind(set, title).phase == phase
 }
 
-/// Applies a manifest as somebody with every right.
+/// Applies a manifest as somebody with every right, once its kind is served.
 pub(crate) async fn apply(client: &Client, object: Value) {
     let (api, name) = api(client, &object);
     let patch = Patch::Apply(object);
     let params = PatchParams::apply("test").force();
-    api.patch(&name, &params, &patch).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match api.patch(&name, &params, &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 && Instant::now() < deadline => {
+                sleep(Duration::from_millis(20)).await;
+            }
+            applied => {
+                applied.unwrap();
+                return;
+            }
+        }
+    }
 }
 
 /// Deletes what a manifest names.

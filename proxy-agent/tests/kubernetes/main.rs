@@ -1,11 +1,6 @@
 //! The Kubernetes source on a real API server with a real etcd. Needs their binaries: each test is
 //! `#[ignore]`d and run by `cargo xtask e2e`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, its fixture too"
-)]
-
 #[cfg(test)]
 mod api_server;
 #[cfg(test)]

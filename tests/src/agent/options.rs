@@ -95,6 +95,16 @@ impl<'a> AgentOptions<'a> {
         Ok(agent)
     }
 
+    /// Starts it on a node that another agent serves, and waits until it has taken over.
+    ///
+    /// # Errors
+    /// It ended, or did not take over; its log is in the message.
+    pub fn succeed(self) -> Result<Agent> {
+        let mut agent = self.launch()?;
+        agent.wait_serving()?;
+        Ok(agent)
+    }
+
     /// Starts it without waiting.
     ///
     /// # Errors

@@ -26,6 +26,14 @@ impl Cluster {
         command
     }
 
+    /// Runs `work` on a thread in the first node's network namespace, where the API server is.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or `work` failed.
+    pub fn beside_api<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.node(1)?.netns()?.enter(work)
+    }
+
     /// Runs kubectl and returns what it printed.
     ///
     /// # Errors

@@ -25,6 +25,14 @@ impl Cluster {
         self.wait_api()
     }
 
+    /// Ends a node's kube-proxy; its rules stay as they are.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn stop_kube_proxy(&self, number: u8) -> Result<()> {
+        self.node(number)?.stop("kube-proxy")
+    }
+
     /// Ends a node's kubelet; its pods go on.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! One sample: wrk in the client's pod, the proxy's CPU time before and after.
 
 use std::fmt;
-use std::fs;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::scenario::{Kind, Scenario};
+use crate::process::{Threads, cpu_us};
 
 /// Connections that wrk keeps open.
 const CONNECTIONS: &str = "32";
@@ -88,7 +88,11 @@ pub(super) fn sample(scenario: &Scenario, work: Work, seconds: u32) -> Result<Sa
         arguments.extend(["-H", "Connection: close"]);
     }
     arguments.push(&url);
-    let cpu = || scenario.proxy_pid().map_or(Ok(0.0), cpu_us);
+    let cpu = || {
+        scenario
+            .proxy_pid()
+            .map_or(Ok(0.0), |pid| cpu_us(pid, Threads::All))
+    };
     let before = cpu()?;
     let output = scenario.client.run("wrk", &arguments)?.success()?;
     let used = cpu()? - before;
@@ -162,21 +166,6 @@ fn with_unit(text: &str, units: &[(&str, f64)]) -> Result<f64> {
         Some(number * factor)
     });
     found.with_context(|| format!("{text:?} is no quantity"))
-}
-
-/// CPU time of a process so far: of all its threads, user and system, as the scheduler counts it
-/// (first number of `/proc/PID/task/TID/schedstat`, nanoseconds). utime and stime are sampled by
-/// the tick and too coarse for a few seconds.
-fn cpu_us(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/task");
-    let mut total_ns = 0.0;
-    for task in fs::read_dir(&path).with_context(|| format!("read {path}"))? {
-        let path = task?.path().join("schedstat");
-        let text = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
-        let on_cpu = text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok());
-        total_ns += on_cpu.with_context(|| format!("{path:?} holds {text:?}"))?;
-    }
-    Ok(total_ns / 1e3)
 }
 
 #[cfg(test)]

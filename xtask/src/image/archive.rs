@@ -24,7 +24,7 @@ enum Entry {
 /// An image of one layer.
 #[derive(Debug)]
 pub(crate) struct Image {
-    name: String,
+    names: Vec<String>,
     entrypoint: Vec<String>,
     labels: BTreeMap<String, String>,
     /// By path in the image, without the slash it begins with.
@@ -35,11 +35,17 @@ impl Image {
     /// An image without files, with an empty /tmp.
     pub(crate) fn new(name: &str, entrypoint: &[&str]) -> Self {
         Self {
-            name: name.to_owned(),
+            names: vec![name.to_owned()],
             entrypoint: entrypoint.iter().map(|&word| word.to_owned()).collect(),
             labels: BTreeMap::new(),
             entries: BTreeMap::new(),
         }
+    }
+
+    /// Gives the image another name.
+    pub(crate) fn alias(mut self, name: &str) -> Self {
+        self.names.push(name.to_owned());
+        self
     }
 
     /// Describes the image.
@@ -71,7 +77,7 @@ impl Image {
         let config_name = format!("{}.json", digest(&config));
         let manifest = serde_json::to_vec(&json!([{
             "Config": &config_name,
-            "RepoTags": [&self.name],
+            "RepoTags": &self.names,
             "Layers": ["layer.tar"],
         }]))?;
         let mut builder = Builder::new(Vec::new());

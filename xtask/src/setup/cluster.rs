@@ -20,6 +20,7 @@ use go::{Go, TAGS, TEST};
 
 use super::apt;
 use crate::image::Image;
+use crate::tools;
 use crate::workspace::{root, target};
 
 /// Where parts are kept, if not in the user's cache folder.
@@ -35,6 +36,9 @@ const DEBIAN: &[&str] = &[
     "openssl",
     "runc",
 ];
+
+/// Changes when the same modules give other files.
+const LAYOUT: u32 = 2;
 
 /// One folder of tests/cluster/go.
 struct Part {
@@ -87,19 +91,6 @@ const PARTS: &[Part] = &[
         minutes: 2,
     },
     Part {
-        name: "helm",
-        programs: &[("helm", "helm.sh/helm/v3/cmd/helm")],
-        minutes: 1,
-    },
-    Part {
-        name: "kubeconform",
-        programs: &[(
-            "kubeconform",
-            "github.com/yannh/kubeconform/cmd/kubeconform",
-        )],
-        minutes: 1,
-    },
-    Part {
         name: "gateway-api",
         programs: &[("conformance.test", TEST)],
         minutes: 1,
@@ -130,6 +121,7 @@ pub(super) fn run_all() -> Result<()> {
         }
         stamps.push(folder);
     }
+    link(&tools::helm()?, &links.join("bin/helm"))?;
     link(
         &images(&go, &cache, &links, &stamps)?,
         &links.join("images"),
@@ -164,7 +156,7 @@ impl Part {
     /// Changes with everything that goes into the part.
     fn stamp(&self, source: &Path) -> Result<String> {
         let mut hash = Sha256::new();
-        hash.update(format!("{:?} {TAGS}", self.programs));
+        hash.update(format!("{LAYOUT} {:?} {TAGS}", self.programs));
         let entries = fs::read_dir(source).with_context(|| format!("read {}", source.display()))?;
         let mut files = entries
             .map(|entry| Ok(entry?.path()))
@@ -181,7 +173,8 @@ impl Part {
 fn images(go: &Go, cache: &Path, links: &Path, stamps: &[PathBuf]) -> Result<PathBuf> {
     let images = [
         Image::new("local/coredns:1", &["/coredns"]).file(&links.join("bin/coredns"), "/coredns"),
-        Image::new(&conformance_image(go)?, &["server"])
+        Image::new("local/echo:1", &["server"])
+            .alias(&conformance_image(go)?)
             .file(&links.join("bin/echo"), "/usr/local/bin/server")
             .link("server", "/usr/local/bin/client"),
         // Keeps a pod's namespaces: waits, and ends when it is told to.

@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["bpf", "net", "source"],
     &["capture", "proxy"],
     &[
-        "admin", "agent", "cli", "client", "explain", "log", "main", "validate", "verbs",
+        "admin", "agent", "cli", "client", "explain", "log", "main", "report", "validate", "verbs",
     ],
 ];
 

@@ -101,7 +101,11 @@ impl Giver {
             .await
         {
             Some(Ok(())) => self.give(&peer, stop).await,
-            Some(Err(error)) => Err(error),
+            Some(Err(error)) => {
+                // It may be gone, which is one of the reasons.
+                let _ = peer.refuse(error.to_string()).await;
+                Err(error)
+            }
             None => Ok(None),
         };
         match given {

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proxy_ebpf::DESTINATIONS_LAYOUT;
 use tokio::net::UnixStream;
@@ -164,6 +164,7 @@ impl Offered {
     /// The predecessor would not, or is gone: see whether the node is free.
     pub(in crate::agent) async fn take(self, root: &Path) -> Result<Estate, Error> {
         let Self { peer, holder, .. } = self;
+        let asked = Instant::now();
         peer.say(&Message::Ready, &[]).await?;
         let files = match peer.hear(ESTATE_LIMIT).await? {
             (Message::Estate, files) => files,
@@ -187,6 +188,7 @@ impl Offered {
             holder,
             lock,
             links: files.collect(),
+            asked,
             inherited,
         })
     }
@@ -210,6 +212,8 @@ pub(in crate::agent) struct Estate {
     holder: String,
     pub(in crate::agent) lock: RootLock,
     links: Vec<OwnedFd>,
+    /// When the predecessor was asked for it.
+    asked: Instant,
     /// Listeners, for capture.
     pub(in crate::agent) inherited: Inherited,
 }
@@ -248,7 +252,8 @@ impl Estate {
         };
         match heard {
             Ok((Message::Released, _)) => {
-                tracing::info!(predecessor = self.holder, "took the node over");
+                let took = self.asked.elapsed();
+                tracing::info!(predecessor = self.holder, ?took, "took the node over");
             }
             Ok((other, _)) => return Err(unexpected(&other)),
             // It died in the middle of it: everything it had is here.

@@ -37,10 +37,10 @@ pub(super) enum Failure {
 
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::from(*status),
-            other => Self::Broken(other),
+        if let kube::Error::Api(status) = error {
+            return Self::from(*status);
         }
+        Self::Broken(error)
     }
 }
 

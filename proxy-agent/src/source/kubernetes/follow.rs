@@ -88,18 +88,19 @@ struct PageMetadata {
 impl Follower {
     /// Follows the kind for ever, whenever it is served. Cancel-safe.
     pub(super) async fn run(self) {
-        let mut version = None;
+        if self.kind.follow == Follow::WhenServed {
+            let mut served = self.served.clone();
+            // The sender goes only when everything ends.
+            let _known = served.wait_for(Served::is_known).await;
+        }
         loop {
-            let wanted = self.wanted();
-            if wanted != version || wanted.is_none() {
-                if wanted.is_none() {
-                    self.tell_absent().await;
-                }
-                version = wanted;
-            }
+            let version = self.wanted();
             let changes = self.other_than(version);
             match version {
-                None => changes.await,
+                None => {
+                    self.tell_absent().await;
+                    changes.await;
+                }
                 Some(version) => tokio::select! {
                     () = self.follow(version) => {}
                     () = changes => {}
@@ -144,13 +145,12 @@ impl Follower {
     }
 
     async fn tell_absent(&self) {
-        if self.kind.follow == Follow::WhenServed && !self.served.borrow().is_known() {
-            return;
-        }
         self.tell(News::Gone).await;
         let detail = match self.kind.follow {
             Follow::WhenPodsAreSelected => "no object selects them".to_owned(),
-            _ => format!("not served in {}", self.kind.versions.join(", ")),
+            Follow::Always | Follow::WhenServed => {
+                format!("not served in {}", self.kind.versions.join(", "))
+            }
         };
         self.phase(KindPhase::Absent, "", detail).await;
     }

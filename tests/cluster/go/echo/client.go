@@ -37,6 +37,8 @@ func ask(arguments []string) error {
 	flags.Var(&headers, "H", "send this `NAME:VALUE` header")
 	method := flags.String("method", "GET", "the request's `method`")
 	count := flags.Int("count", 1, "`how many` requests, on one connection where the protocol keeps it")
+	every := flags.Duration("every", 0, "go on for ever, a request each `duration`, and print a line for each")
+	fresh := flags.Bool("fresh", false, "make a new connection for each HTTP request")
 	if err := flags.Parse(options); err != nil {
 		return err
 	}
@@ -55,9 +57,12 @@ func ask(arguments []string) error {
 		name, value, _ := strings.Cut(line, ":")
 		header.Add(name, strings.TrimSpace(value))
 	}
-	send, err := sender(to, *method, header)
+	send, err := sender(to, *method, header, *fresh)
 	if err != nil {
 		return err
+	}
+	if *every > 0 {
+		keepAsking(send, *every)
 	}
 	for number := range *count {
 		reply, err := send()
@@ -72,6 +77,29 @@ func ask(arguments []string) error {
 	return nil
 }
 
+// keepAsking prints a line for each request: when it was sent, in microseconds, its status and who answered; or
+// `error` and which.
+func keepAsking(send func() (reply, error), every time.Duration) {
+	for tick := time.Tick(every); ; <-tick {
+		sent := time.Now().UnixMicro()
+		if reply, err := send(); err != nil {
+			fmt.Println(sent, "error", err)
+		} else {
+			fmt.Println(sent, value(reply.head, "StatusCode"), value(reply.body, "Hostname"))
+		}
+	}
+}
+
+// value finds a field in `Field=value` lines.
+func value(lines, field string) string {
+	for line := range strings.Lines(lines) {
+		if value, found := strings.CutPrefix(line, field+"="); found {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "-"
+}
+
 func show(prefix, text string) {
 	for line := range strings.Lines(text) {
 		fmt.Println(prefix + strings.TrimRight(line, "\n"))
@@ -79,10 +107,10 @@ func show(prefix, text string) {
 }
 
 // sender returns what sends one request to the URL, by its scheme.
-func sender(to *url.URL, method string, header http.Header) (func() (reply, error), error) {
+func sender(to *url.URL, method string, header http.Header, fresh bool) (func() (reply, error), error) {
 	switch to.Scheme {
 	case "http", "https", "h2c":
-		return httpSender(*to, method, header), nil
+		return httpSender(*to, method, header, fresh), nil
 	case "grpc":
 		return grpcSender(to.Host, header)
 	case "tcp":
@@ -91,8 +119,8 @@ func sender(to *url.URL, method string, header http.Header) (func() (reply, erro
 	return nil, fmt.Errorf("no such scheme: %q", to.Scheme)
 }
 
-func httpSender(to url.URL, method string, header http.Header) func() (reply, error) {
-	transport := &http.Transport{DisableCompression: true, Protocols: new(http.Protocols)}
+func httpSender(to url.URL, method string, header http.Header, fresh bool) func() (reply, error) {
+	transport := &http.Transport{DisableCompression: true, DisableKeepAlives: fresh, Protocols: new(http.Protocols)}
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	if to.Scheme == "h2c" {
 		transport.Protocols.SetUnencryptedHTTP2(true)

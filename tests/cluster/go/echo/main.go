@@ -1,7 +1,7 @@
 // Command echo is the server and the client that run in the pods of a test cluster: one binary, two names.
 //
 //	server --port=8080 --port=8443 --tls=8443 --grpc=7070 --tcp=9090
-//	client [--method=M] [-H NAME:VALUE]... [--count=N] URL
+//	client [--method=M] [-H NAME:VALUE]... [--count=N | --every=DURATION] [--fresh] URL
 //
 // The server answers every request with what it saw of it, one `Field=value` a line. The client asks an http,
 // https, h2c, grpc or tcp URL and prints status and answer in the form that the Gateway API's conformance suite
@@ -10,9 +10,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 )
 
@@ -39,14 +40,14 @@ func (r *repeated) Set(value string) error {
 
 // fields formats a header as `KIND=Name:value` lines, in a stable order.
 func fields(kind string, header map[string][]string) string {
-	var lines []string
-	for name, values := range header {
-		for _, value := range values {
-			lines = append(lines, kind+"="+name+":"+value+"\n")
+	var lines strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		// The order of a name's values has a meaning (RFC 9110, section 5.3).
+		for _, value := range header[name] {
+			lines.WriteString(kind + "=" + name + ":" + value + "\n")
 		}
 	}
-	sort.Strings(lines)
-	return strings.Join(lines, "")
+	return lines.String()
 }
 
 // opaque passes gRPC messages as the bytes that they are: no generated code is needed to echo.

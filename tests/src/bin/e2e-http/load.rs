@@ -160,7 +160,7 @@ impl Shared {
         }
         let connect_us = kept.as_ref().map_or(request_us, |open| open.begun_us);
         let limit = Duration::from_millis(self.options.timeout_ms);
-        let outcome = match timeout(limit, self.attempt(kept, connect_us)).await {
+        let outcome = match timeout(limit, self.attempt(kept, connect_us, request_us)).await {
             Ok(outcome) => outcome?,
             Err(elapsed) => Err(("timeout", elapsed.to_string())),
         };
@@ -181,7 +181,12 @@ impl Shared {
         }
     }
 
-    async fn attempt(&self, kept: Option<Open>, connect_us: u64) -> Result<Attempted> {
+    async fn attempt(
+        &self,
+        kept: Option<Open>,
+        connect_us: u64,
+        request_us: u64,
+    ) -> Result<Attempted> {
         let reused = kept.is_some();
         let mut open = match kept {
             Some(open) => open,
@@ -208,7 +213,7 @@ impl Shared {
             Err(error) => return Ok(Err(("body", describe(&error)))),
         };
         self.report.borrow_mut().body_bytes += u64::try_from(body.len())?;
-        self.count(&Response::from_parts(head, ()), connect_us)?;
+        self.count(&Response::from_parts(head, ()), connect_us, request_us)?;
         Ok(Ok(open))
     }
 
@@ -225,13 +230,14 @@ impl Shared {
         Ok(connection)
     }
 
-    fn count(&self, response: &Response<()>, connect_us: u64) -> Result<()> {
+    fn count(&self, response: &Response<()>, connect_us: u64, request_us: u64) -> Result<()> {
         let header = |name: &str| {
             let value = response.headers().get(name).map(|value| value.as_bytes());
             String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
         };
         let mut report = self.report.borrow_mut();
         report.answered += 1;
+        report.note_latency(now_us().saturating_sub(request_us));
         *report
             .by_status
             .entry(response.status().as_u16())

@@ -69,6 +69,9 @@ impl Go {
             fs::create_dir_all(&to)?;
             for file in fs::read_dir(&from).with_context(|| format!("read {}", from.display()))? {
                 let file = file?;
+                if file.file_name() == "kustomization.yaml" {
+                    continue;
+                }
                 // Read and written: a module's files are read-only, and a copy would be so too.
                 fs::write(to.join(file.file_name()), fs::read(file.path())?)?;
             }

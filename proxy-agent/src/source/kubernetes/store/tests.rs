@@ -1,1 +1,213 @@
-//! x
+//! What comes of what an API server tells.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const NAMESPACES: usize = 0;
+const OTHER_PODS: usize = 2;
+const SERVICES: usize = 3;
+const ROUTES: usize = 5;
+const LINKERD_SERVICES: usize = 8;
+
+fn service(name: &str, port: i32) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "ns", "resourceVersion": "7"},
+        "spec": {"ports": [{"port": port}]}})
+}
+
+fn route(name: &str, rules: Value) -> Value {
+    json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": name, "namespace": "ns"},
+        "spec": {"rules": rules}})
+}
+
+fn list(store: &mut Store, place: usize, objects: &[Value]) {
+    store.begin_list(place);
+    for object in objects {
+        store.put(place, object.clone());
+    }
+    store.end_list(place);
+}
+
+/// A store in which every kind is listed and empty, or absent.
+fn synced() -> Store {
+    let mut store = Store::new();
+    for (place, kind) in KINDS.iter().enumerate() {
+        match kind.follow {
+            Follow::Always => list(&mut store, place, &[]),
+            Follow::WhenServed | Follow::WhenPodsAreSelected => {
+                store.set_phase(place, KindPhase::Absent, "", String::new());
+            }
+        }
+    }
+    assert!(store.set().synced);
+    store
+}
+
+fn names(set: &ObjectSet) -> Vec<String> {
+    set.objects.iter().map(|one| one.id.to_string()).collect()
+}
+
+#[test]
+fn objects_are_in_force_when_every_kind_that_is_there_was_listed() {
+    let mut store = Store::new();
+    for (place, kind) in KINDS.iter().enumerate() {
+        if kind.follow == Follow::Always {
+            list(&mut store, place, &[]);
+        }
+    }
+    list(&mut store, SERVICES, &[service("a", 80)]);
+    for (place, kind) in KINDS.iter().enumerate() {
+        if kind.follow == Follow::WhenServed && place != ROUTES {
+            store.set_phase(place, KindPhase::Absent, "", String::new());
+        }
+    }
+    assert!(
+        !store.set().synced && store.set().objects.is_empty(),
+        "routes may be there"
+    );
+    store.set_phase(ROUTES, KindPhase::Forbidden, "v1", "no".to_owned());
+    assert!(store.set().synced);
+    assert_eq!(names(&store.set()), ["Service ns/a"]);
+}
+
+#[test]
+fn a_kind_that_only_fails_is_not_waited_for_for_ever() {
+    let mut store = synced();
+    store.synced = false;
+    store.set_phase(
+        ROUTES,
+        KindPhase::Lost,
+        "v1",
+        "conversion failed".to_owned(),
+    );
+    assert!(!store.set().synced);
+    for _ in 1..WAITED_FOR {
+        store.set_phase(
+            ROUTES,
+            KindPhase::Lost,
+            "v1",
+            "conversion failed".to_owned(),
+        );
+    }
+    assert!(store.set().synced);
+}
+
+#[test]
+fn pods_of_other_nodes_are_waited_for_where_they_are_selected() {
+    let mut store = synced();
+    store.synced = false;
+    let selecting = json!({"apiVersion": "linkerd.io/v1", "kind": "Service",
+        "metadata": {"name": "s", "namespace": "ns"},
+        "spec": {"port": 80, "host": "s", "label": "app=s"}});
+    assert!(!store.selects_pods());
+    list(&mut store, LINKERD_SERVICES, &[selecting]);
+    assert!(store.selects_pods() && !store.set().synced);
+    list(&mut store, OTHER_PODS, &[]);
+    assert!(store.set().synced);
+}
+
+#[test]
+fn what_is_as_it_was_is_the_same_object() {
+    let mut store = synced();
+    list(&mut store, SERVICES, &[service("a", 80), service("b", 80)]);
+    let before = store.set();
+    let mut touched = service("a", 80);
+    touched["metadata"]["resourceVersion"] = json!("8");
+    touched["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied": "{}"});
+    assert!(!store.put(SERVICES, touched), "nothing that is read");
+    assert!(store.put(SERVICES, service("b", 81)));
+    let after = store.set();
+    assert!(Arc::ptr_eq(&before.objects[0], &after.objects[0]));
+    assert!(!Arc::ptr_eq(&before.objects[1], &after.objects[1]));
+}
+
+#[test]
+fn objects_come_by_kind_namespace_and_name() {
+    let mut store = synced();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "z"}});
+    store.put(SERVICES, service("b", 80));
+    store.put(SERVICES, service("a", 80));
+    store.put(NAMESPACES, namespace);
+    assert_eq!(
+        names(&store.set()),
+        ["Namespace z", "Service ns/a", "Service ns/b"]
+    );
+}
+
+#[test]
+fn a_list_takes_away_what_it_does_not_name_only_at_its_end() {
+    let mut store = synced();
+    list(&mut store, SERVICES, &[service("a", 80), service("b", 80)]);
+    store.begin_list(SERVICES);
+    store.put(SERVICES, service("b", 80));
+    assert_eq!(names(&store.set()), ["Service ns/a", "Service ns/b"]);
+    assert!(store.end_list(SERVICES));
+    assert_eq!(names(&store.set()), ["Service ns/b"]);
+    assert!(store.remove(SERVICES, &service("b", 80)));
+    assert!(!store.remove(SERVICES, &service("b", 80)), "it was gone");
+    assert!(names(&store.set()).is_empty());
+}
+
+#[test]
+fn a_kind_that_appears_comes_into_force_whole() {
+    let mut store = synced();
+    store.begin_list(ROUTES);
+    store.put(ROUTES, route("r", json!([])));
+    assert!(names(&store.set()).is_empty(), "half a list");
+    store.end_list(ROUTES);
+    assert_eq!(names(&store.set()).len(), 1);
+    assert!(store.clear(ROUTES), "its definition is gone");
+    assert!(names(&store.set()).is_empty());
+}
+
+#[test]
+fn a_version_that_cannot_be_read_leaves_the_last_one_in_force() {
+    let mut store = synced();
+    list(&mut store, ROUTES, &[route("r", json!([]))]);
+    let before = store.set();
+    assert!(store.put(ROUTES, route("r", json!("none"))));
+    let bad = store.set();
+    assert!(Arc::ptr_eq(&before.objects[0], &bad.objects[0]));
+    assert_eq!(bad.problems.len(), 1);
+    assert_eq!(bad.problems[0].field, "spec.rules");
+    assert!(!store.put(ROUTES, route("r", json!("none"))), "nothing new");
+    assert!(store.put(ROUTES, route("r", json!([]))), "it is well again");
+    assert!(store.set().problems.is_empty());
+}
+
+#[test]
+fn fields_that_only_a_newer_server_knows_are_no_problem_of_its_own_kinds() {
+    let mut store = synced();
+    let mut newer = service("a", 80);
+    newer["spec"]["novelty"] = json!(true);
+    store.put(SERVICES, newer);
+    store.set_phase(ROUTES, KindPhase::Synced, "v1", String::new());
+    list(&mut store, ROUTES, &[]);
+    store.put(ROUTES, route("r", json!([{"novelty": true}])));
+    let set = store.set();
+    assert_eq!(
+        names(&set),
+        ["Service ns/a"],
+        "an unknown condition of a route is no route"
+    );
+    assert_eq!(set.problems.len(), 1);
+}
+
+#[test]
+fn without_contact_everything_stays_and_the_trouble_says_since_when() {
+    let mut store = synced();
+    list(&mut store, SERVICES, &[service("a", 80)]);
+    let lost = Lost {
+        since: SystemTime::UNIX_EPOCH,
+        why: "refused".into(),
+    };
+    assert!(store.set_contact(Some(lost.clone())) && !store.set_contact(Some(lost)));
+    let set = store.set();
+    assert!(set.synced && set.objects.len() == 1);
+    let words = "no contact with the API server since 1970-01-01T00:00:00Z: refused";
+    assert!(set.trouble.starts_with(words), "{}", set.trouble);
+    store.set_contact(None);
+    assert_eq!(store.set().trouble, "");
+}

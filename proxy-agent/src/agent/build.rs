@@ -1,0 +1,148 @@
+//! What the agent is built of: the kernel side, the workers, and the tasks that watch over them.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy_ebpf::Settings;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+
+use crate::bpf::{Kernel, LoadOptions};
+use crate::capture::Surroundings;
+use crate::capture::cgroup::own_id;
+use crate::cli::{RunArgs, UnknownPods};
+use crate::metrics::traffic::Traffic;
+use crate::model::Snapshot;
+use crate::proxy::{self, Proxy};
+use crate::report::{Cluster, Identity, Report};
+
+use super::assemble::Parts;
+use super::handover::{self, Claim};
+use super::{Error, STALE_AFTER, readiness};
+
+/// Age at which a destination that nobody accepted is swept.
+const FLOW_LIMIT: Duration = Duration::from_secs(60);
+/// Time between sweeps.
+const FLOW_SWEEP: Duration = Duration::from_secs(15);
+
+/// Finds out which network namespaces are no pod's.
+pub(super) fn look_around(root: &Path) -> Result<Surroundings, Error> {
+    Surroundings::look(root).map_err(|source| Error::System {
+        action: "open the agent's own network namespace",
+        source,
+    })
+}
+
+/// Loads the programs, on the predecessor's maps if there is one, and tells them about the agent.
+pub(super) fn load_kernel(
+    args: &RunArgs,
+    around: &Surroundings,
+    claim: &Claim,
+) -> Result<Arc<Kernel>, Error> {
+    let options = LoadOptions {
+        object: args.bpf_object.clone(),
+        log_level: LevelFilter::current(),
+    };
+    let kernel = match claim {
+        Claim::Free(_) => Kernel::load(&options)?,
+        Claim::Offered(offered) => {
+            let kernel = Kernel::load_sharing(&options, &offered.maps);
+            let kernel = kernel.map_err(handover::Error::from)?;
+            // The predecessor's connections to endpoints go on while it drains.
+            for id in &offered.cgroups {
+                kernel.add_agent_cgroup(*id)?;
+            }
+            kernel
+        }
+    };
+    let stale_after_ns = u64::try_from(STALE_AFTER.as_nanos()).unwrap_or(u64::MAX);
+    let refuse_unknown = args.unknown_pods == UnknownPods::Refuse;
+    kernel.configure(Settings::new(
+        around.node().cookie(),
+        args.workers,
+        stale_after_ns,
+        refuse_unknown,
+    ))?;
+    kernel.add_agent_cgroup(own_id()?)?;
+    Ok(Arc::new(kernel))
+}
+
+/// Starts the workers.
+pub(super) fn start_proxy(
+    args: &RunArgs,
+    kernel: &Kernel,
+    traffic: &Arc<Traffic>,
+    snapshots: &watch::Receiver<Arc<Snapshot>>,
+) -> Result<Arc<Proxy>, Error> {
+    let heartbeats = (0..args.workers).map(|worker| kernel.heartbeat(worker));
+    let options = proxy::Options {
+        heartbeats: heartbeats.collect::<Result<_, _>>()?,
+        flows: kernel.orig_dst(),
+        traffic: Arc::clone(traffic),
+        seed: args.balance_seed.map_or_else(random_seed, Ok)?,
+    };
+    Ok(Arc::new(Proxy::start(options, snapshots)?))
+}
+
+fn random_seed() -> Result<u64, Error> {
+    let mut seed = [0; 8];
+    let read = File::open("/dev/urandom")
+        .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut seed));
+    read.map_err(|source| Error::System {
+        action: "read /dev/urandom",
+        source,
+    })?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
+/// Writes to the API server where there is one, until `stop`.
+pub(super) fn spawn_reports(
+    cluster: Option<Cluster>,
+    parts: &Parts,
+    stop: &CancellationToken,
+) -> Option<JoinHandle<()>> {
+    let report = Report {
+        cluster: cluster?,
+        snapshots: parts.snapshots.clone(),
+        capture: parts.capture.clone(),
+        identity: Identity::of(&parts.args.node_name),
+    };
+    Some(tokio::spawn(report.run(stop.clone())))
+}
+
+/// Waits until the office of the one that writes for all is given up, if this agent has it.
+pub(super) async fn end_reports(reports: Option<JoinHandle<()>>) {
+    if let Some(reports) = reports
+        && let Err(error) = reports.await
+    {
+        tracing::error!(%error, "what is written to the API server did not end in order");
+    }
+}
+
+/// Starts the tasks that only watch over the others.
+pub(super) fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
+    tokio::spawn(readiness::log(Arc::clone(parts), stop.clone()));
+    let kernel = &parts.kernel;
+    if let Some(log) = kernel.take_log() {
+        let stop = stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(log.pump()).await });
+    }
+    let kernel = Arc::clone(kernel);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let mut sweep = interval(FLOW_SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(sweep.tick()).await.is_some() {
+            match kernel.sweep_flows(FLOW_LIMIT) {
+                Ok(0) => {}
+                Ok(swept) => tracing::warn!(swept, "connections that were never accepted"),
+                Err(error) => tracing::error!(%error, "flows cannot be swept"),
+            }
+        }
+    });
+}

@@ -1,0 +1,190 @@
+//! Which agent writes for all: the holder of one Lease.
+//!
+//! As in client-go's `leaderelection`: times are this machine's alone. A Lease has lapsed when it
+//! was not seen to change for as long as its holder asked for, whatever the clocks of others say.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Name of the Lease in the agent's namespace.
+const LEASE: &str = "proxy-agent";
+
+/// How long each thing takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// For how long an agent is elected without renewing.
+    pub term: Duration,
+    /// Time between looks at the Lease, and between its renewals.
+    pub look: Duration,
+    /// Time in which the API server must answer.
+    pub answer: Duration,
+}
+
+impl Default for Terms {
+    /// client-go's own: 15 s, of which the holder uses 10 s at most.
+    fn default() -> Self {
+        Self {
+            term: Duration::from_secs(15),
+            look: Duration::from_secs(5),
+            answer: Duration::from_secs(4),
+        }
+    }
+}
+
+/// An agent that stands for election.
+pub struct Candidate {
+    leases: Api<Lease>,
+    name: String,
+    terms: Terms,
+    elected: watch::Sender<bool>,
+}
+
+/// What was seen of the Lease last, and when it was first seen so.
+struct Seen {
+    version: Option<String>,
+    since: Instant,
+}
+
+impl Candidate {
+    /// One that has not looked yet.
+    pub fn new(client: Client, namespace: &str, name: &str, terms: Terms) -> Self {
+        Self {
+            leases: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            terms,
+            elected: watch::Sender::new(false),
+        }
+    }
+
+    /// Whether it is elected, now and whenever that changes.
+    pub fn elected(&self) -> watch::Receiver<bool> {
+        self.elected.subscribe()
+    }
+
+    /// Stands for election until `stop`, and then gives the office up.
+    pub async fn run(self, stop: &CancellationToken) {
+        stop.run_until_cancelled(self.stand()).await;
+        if *self.elected.borrow() {
+            self.set_elected(false);
+            if let Ok(Err(error)) = timeout(self.terms.answer, self.give_up()).await {
+                tracing::debug!(%error, "the Lease lapses by itself");
+            }
+        }
+    }
+
+    async fn stand(&self) {
+        let mut seen = Seen {
+            version: None,
+            since: Instant::now(),
+        };
+        let mut renewed = Instant::now();
+        loop {
+            let began = Instant::now();
+            let look = timeout(self.terms.answer, self.look(&mut seen)).await;
+            match look {
+                Ok(Ok(true)) => {
+                    renewed = began;
+                    self.set_elected(true);
+                }
+                Ok(Ok(false)) => self.set_elected(false),
+                Ok(Err(error)) => tracing::debug!(%error, "the Lease cannot be looked at"),
+                Err(_late) => tracing::debug!("the API server did not answer about the Lease"),
+            }
+            // Others may take the office at the end of the term: it is left before.
+            let last = renewed + self.terms.term * 2 / 3;
+            if *self.elected.borrow() && Instant::now() + self.terms.look > last {
+                sleep(
+                    last.saturating_duration_since(Instant::now())
+                        .min(self.terms.look),
+                )
+                .await;
+                if Instant::now() >= last {
+                    self.set_elected(false);
+                }
+            } else {
+                sleep(self.terms.look).await;
+            }
+        }
+    }
+
+    fn set_elected(&self, now: bool) {
+        self.elected
+            .send_if_modified(|elected| std::mem::replace(elected, now) != now);
+    }
+
+    /// Looks at the Lease, and takes or renews it where that is right. Returns whether it is ours.
+    async fn look(&self, seen: &mut Seen) -> Result<bool, kube::Error> {
+        let Some(lease) = self.leases.get_opt(LEASE).await? else {
+            return self.write(None).await;
+        };
+        let version = lease.resource_version();
+        if seen.version != version {
+            seen.version = version;
+            seen.since = Instant::now();
+        }
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.unwrap_or_default();
+        let term = spec.lease_duration_seconds.unwrap_or_default();
+        let term = Duration::from_secs(u64::try_from(term).unwrap_or_default());
+        let free = holder.is_empty() || seen.since.elapsed() > term;
+        if holder != self.name && !free {
+            return Ok(false);
+        }
+        self.write(Some(lease)).await
+    }
+
+    /// Writes our name into the Lease; somebody else may be faster.
+    async fn write(&self, before: Option<Lease>) -> Result<bool, kube::Error> {
+        let now = MicroTime(Timestamp::now());
+        let spec = before.as_ref().and_then(|lease| lease.spec.as_ref());
+        let ours = spec.and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.name);
+        let changes = spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        let acquired = spec.and_then(|spec| spec.acquire_time.clone());
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(LEASE.to_owned()),
+                resource_version: before.as_ref().and_then(ResourceExt::resource_version),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.name.clone()),
+                lease_duration_seconds: i32::try_from(self.terms.term.as_secs()).ok(),
+                acquire_time: acquired.filter(|_| ours).or_else(|| Some(now.clone())),
+                renew_time: Some(now),
+                lease_transitions: Some(if ours { changes } else { changes + 1 }),
+                ..LeaseSpec::default()
+            }),
+        };
+        let params = PostParams::default();
+        let written = match &before {
+            None => self.leases.create(&params, &lease).await,
+            Some(_) => self.leases.replace(LEASE, &params, &lease).await,
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves the Lease without a holder: a successor need not wait for its end.
+    async fn give_up(&self) -> Result<(), kube::Error> {
+        let mut lease = self.leases.get(LEASE).await?;
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_ref() == Some(&self.name) {
+            spec.holder_identity = None;
+            self.leases
+                .replace(LEASE, &PostParams::default(), &lease)
+                .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! The DaemonSet's rolling update, under load.
+
+use anyhow::{Result, ensure};
+
+use crate::load::{LOADS, Toll, now_us};
+use crate::scene::Scene;
+
+pub(crate) fn a_rollout_under_load_fails_no_request(scene: &Scene) -> Result<()> {
+    let before = [scene.cluster.agent_pod(1)?, scene.cluster.agent_pod(2)?];
+    let begun = now_us();
+    scene.cluster.kubectl([
+        "rollout",
+        "restart",
+        "daemonset/proxy-agent",
+        "-n",
+        "proxy-agent",
+    ])?;
+    scene.cluster.wait_agents()?;
+    let after = [scene.cluster.agent_pod(1)?, scene.cluster.agent_pod(2)?];
+    ensure!(
+        before.iter().all(|pod| !after.contains(pod)),
+        "not every agent is a new one: {after:?}"
+    );
+    scene.wait_captured()?;
+    let toll = Toll::since(scene, &LOADS, begun)?;
+    println!("     {toll}");
+    toll.ensure_flawless()?;
+    // The load does notice when requests fail: all of Service `echo` goes where nobody is.
+    let broken = now_us();
+    crate::routes::route_to(scene, "nobody")?;
+    let noticed = scene.until("the load notices failures", || {
+        let toll = Toll::since(scene, &LOADS, broken)?;
+        ensure!(toll.failed() > 0, "{toll}");
+        Ok(())
+    });
+    crate::routes::remove_route(scene)?;
+    noticed?;
+    scene.wait_captured()
+}

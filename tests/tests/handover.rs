@@ -1,0 +1,374 @@
+//! One agent takes the node over from another: nobody is refused, and nobody passes by.
+
+use std::process::Command;
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use proxy_e2e::{Agent, AgentOptions, Load, Node, Pod, Process, Running, Scene, Service, until};
+
+const PYTHON: &str = "/usr/bin/python3";
+
+fn python(fixture: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(PYTHON);
+    command.arg(format!("{}/fixtures/{fixture}", env!("CARGO_MANIFEST_DIR")));
+    command.args(arguments);
+    command
+}
+
+/// Keep-alive, HTTP/2 and fresh connections, all of which the agent serves.
+fn loads(client: &Pod, web: &Service) -> Result<Vec<Running>> {
+    let load = Load::new(&web.url()).connections(4);
+    let loads = vec![
+        client.start_load(&load)?,
+        client.start_load(&load.clone().http2())?,
+        client.start_load(&load.fresh().pause_ms(1))?,
+    ];
+    more_answers(&loads)?;
+    assert_eq!(web.packets()?, 0, "the control: the agent serves all of it");
+    Ok(loads)
+}
+
+fn more_answers(loads: &[Running]) -> Result<()> {
+    loads
+        .iter()
+        .try_for_each(|load| load.wait_answers(load.answers() + 100))
+}
+
+fn flawless(loads: Vec<Running>) -> Result<()> {
+    loads
+        .into_iter()
+        .try_for_each(|load| load.stop()?.flawless())
+}
+
+/// Program ids that bpftool finds on the kubepods cgroup.
+fn attached(node: &Node) -> Result<usize> {
+    let mut bpftool = Command::new("bpftool");
+    bpftool
+        .args(["--json", "cgroup", "show"])
+        .arg(node.kubepods());
+    let output = String::from_utf8(bpftool.output()?.stdout)?;
+    Ok(output.matches("\"id\"").count())
+}
+
+#[test]
+fn under_load_back_and_forth_no_request_fails_and_none_passes_by() -> Result<()> {
+    let mut scene = Scene::new(2)?;
+    let loads = loads(&scene.client, &scene.web)?;
+
+    for workers in [2, 1, 3, 2, 4] {
+        let successor = AgentOptions::new(&scene.node).workers(workers).succeed()?;
+        successor.wait_captured([&scene.client])?;
+        more_answers(&loads)?;
+        assert!(
+            scene.agent.process().is_running()?,
+            "or it would be restarted"
+        );
+        std::mem::replace(&mut scene.agent, successor).stop()?;
+        more_answers(&loads)?;
+    }
+
+    flawless(loads)?;
+    assert_eq!(scene.web.packets()?, 0, "not one by the ordinary path");
+    assert!(scene.agent.counter("proxied")? > 0, "the last one's hooks");
+    Ok(())
+}
+
+#[test]
+fn without_a_handover_connections_pass_by_meanwhile() -> Result<()> {
+    let mut scene = Scene::new(2)?;
+    let fresh = Load::new(&scene.web.url())
+        .connections(4)
+        .fresh()
+        .pause_ms(1);
+    let fresh = scene.client.start_load(&fresh)?;
+    fresh.wait_answers(100)?;
+    assert_eq!(scene.web.dnat_connections()?, 0, "the control");
+
+    scene.agent.process().kill()?;
+    scene.agent = Agent::start(&scene.node)?;
+    scene.agent.wait_captured([&scene.client])?;
+
+    assert!(scene.web.dnat_connections()? > 0, "the gap");
+    fresh.stop()?;
+    Ok(())
+}
+
+#[test]
+fn what_is_open_goes_on_while_the_predecessor_drains() -> Result<()> {
+    let node = Node::new()?;
+    let server = node.pod("server").start()?;
+    let mut grpc = server.spawn("grpc", python("grpc_server.py", &["server", "50051"]))?;
+    grpc.wait_for_output("ready")?;
+    server.serve(
+        "e2e-tcp",
+        &[
+            "serve", "--name", "server", "--port", "9000", "--mode", "greet",
+        ],
+    )?;
+    let calls = node
+        .service("calls")
+        .port("grpc", 50051, 50051)
+        .to([&server])?;
+    let lines = node
+        .service("lines")
+        .port("tcp", 9000, 9000)
+        .to([&server])?;
+    let client = node.pod("client").captured().start()?;
+    let agent = Agent::start(&node)?;
+    agent.wait_captured([&client])?;
+    agent.wait_endpoints(&calls, 1)?;
+    agent.wait_endpoints(&lines, 1)?;
+    let call = python("grpc_chat.py", &[&calls.address().to_string()]);
+    let mut call = client.spawn("call", call)?;
+    call.input("before\n")?;
+    call.wait_for_output("got before")?;
+    let chat = python("chat.py", &[&lines.ip().to_string(), "9000"]);
+    let mut chat = client.spawn("chat", chat)?;
+    chat.wait_for_output("HELLO server")?;
+
+    let successor = AgentOptions::new(&node).succeed()?;
+    call.input("after\n")?;
+    call.wait_for_output("got after")?;
+    chat.input("after\n")?;
+    chat.wait_for_output("got after")?;
+    // As kubelet does once the successor is ready.
+    agent.signal(Signal::SIGTERM)?;
+    call.input("at the end\n")?;
+    call.wait_for_output("got at the end")?;
+
+    assert!(call.finish()?.success()?.contains("ended well"));
+    assert!(chat.finish()?.success()?.contains("END server"));
+    assert_eq!((calls.packets()?, lines.packets()?), (0, 0));
+    drop(successor);
+    Ok(())
+}
+
+#[test]
+fn getpeername_still_answers_with_the_service_address() -> Result<()> {
+    let scene = Scene::new(1)?;
+    let (ip, port) = (scene.web.ip().to_string(), "80");
+    let mut connection = scene
+        .client
+        .spawn("peer", python("peer_name.py", &[&ip, port]))?;
+    connection.wait_for_output("connected")?;
+
+    let successor = AgentOptions::new(&scene.node).succeed()?;
+    connection.input("handed-over\n")?;
+    connection.wait_for_output(&format!("handed-over {ip} {port}"))?;
+
+    connection.finish()?.success()?;
+    // The control, maps that are not shared, is a test of the agent's `bpf`.
+    drop(successor);
+    Ok(())
+}
+
+/// A successor that goes no further than `step`, once it has said `text`.
+fn half_successor(scene: &Scene, protocol: &str, step: &str, text: &str) -> Result<Process> {
+    let socket = scene.agent.handover_socket();
+    let socket = socket.to_string_lossy();
+    let command = python("half_successor.py", &[&socket, protocol, step]);
+    let mut half = scene.node.spawn("half", command)?;
+    half.wait_for_output(text)?;
+    Ok(half)
+}
+
+#[test]
+fn a_successor_that_vanishes_half_way_harms_nobody() -> Result<()> {
+    let scene = Scene::new(2)?;
+    let loads = loads(&scene.client, &scene.web)?;
+    for (step, text) in [
+        ("hello", "offer"),
+        ("estate", "6 files 4 listeners"),
+        ("estate", "6 files 4 listeners"),
+    ] {
+        let mut half = half_successor(&scene, "1", step, text)?;
+        more_answers(&loads)?;
+        half.kill()?;
+        more_answers(&loads)?;
+    }
+    flawless(loads)?;
+    assert_eq!(scene.web.packets()?, 0);
+    assert_eq!(attached(&scene.node)?, 5);
+    Ok(())
+}
+
+#[test]
+fn the_predecessor_takes_back_the_hooks_that_a_successor_left_switched() -> Result<()> {
+    let scene = Scene::new(1)?;
+    let load = Load::new(&scene.web.url()).requests(10).fresh();
+    scene.client.load(&load)?.all_ok(10)?;
+    assert_eq!(scene.web.dnat_connections()?, 0);
+
+    let mut half = half_successor(&scene, "1", "hook", "connect4 passes")?;
+    scene.client.load(&load)?.all_ok(10)?;
+    assert_eq!(
+        scene.web.dnat_connections()?,
+        10,
+        "the control: it has the hook"
+    );
+    half.kill()?;
+
+    until("the predecessor has its hook again", || {
+        let before = scene.web.dnat_connections()?;
+        scene.client.load(&load)?.all_ok(10)?;
+        Ok(scene.web.dnat_connections()? == before)
+    })?;
+    assert_eq!(scene.agent.probe("/readyz")?.0, 200);
+    Ok(())
+}
+
+#[test]
+fn a_successor_of_another_protocol_is_refused_and_the_next_one_is_not() -> Result<()> {
+    let mut scene = Scene::new(1)?;
+    let loads = loads(&scene.client, &scene.web)?;
+
+    let half = half_successor(&scene, "2", "hello", "refuse handover protocol 2")?;
+    more_answers(&loads)?;
+    drop(half);
+
+    let log = scene.agent.log();
+    assert!(log.contains("no handover; serving as before"), "{log}");
+    let successor = AgentOptions::new(&scene.node).succeed()?;
+    std::mem::replace(&mut scene.agent, successor).stop()?;
+    more_answers(&loads)?;
+    flawless(loads)
+}
+
+#[test]
+fn a_successor_that_is_killed_while_it_prepares_harms_nobody() -> Result<()> {
+    let scene = Scene::new(2)?;
+    let loads = loads(&scene.client, &scene.web)?;
+    for attempt in 1..=3 {
+        let mut successor = AgentOptions::new(&scene.node).launch()?;
+        until("it prepares", || {
+            let log = scene.agent.log();
+            Ok(log.matches("prepares to take over").count() == attempt)
+        })?;
+        successor.process().kill()?;
+        more_answers(&loads)?;
+    }
+    flawless(loads)?;
+    assert_eq!(scene.web.packets()?, 0);
+    assert_eq!(attached(&scene.node)?, 5);
+    Ok(())
+}
+
+#[test]
+fn a_refused_successor_says_why_and_takes_the_node_when_it_is_free() -> Result<()> {
+    let node = Node::new()?;
+    let web = node.echo_pod("web")?;
+    let service = node.service("web").to([&web])?;
+    let client = node.pod("client").captured().start()?;
+    let socket = node.scratch().join("agent.handover.sock");
+    let (cgroup, socket) = (node.kubepods().to_string_lossy(), socket.to_string_lossy());
+    let holder = python("refusing_holder.py", &[&cgroup, &socket]);
+    let mut holder = node.spawn("holder", holder)?;
+    holder.wait_for_output("ready")?;
+
+    let mut agent = AgentOptions::new(&node).launch()?;
+    until("/readyz says why", || {
+        let (code, reason) = agent.probe("/readyz")?;
+        Ok(code == 503 && reason.contains("full moon"))
+    })?;
+    assert_eq!(agent.probe("/healthz")?.0, 200, "nothing to restart it for");
+    assert_eq!(attached(&node)?, 0);
+
+    holder.kill()?;
+    agent.wait_serving()?;
+    agent.wait_captured([&client])?;
+    agent.wait_endpoints(&service, 1)?;
+    let load = Load::new(&service.url()).requests(10).fresh();
+    client.load(&load)?.all_ok(10)?;
+    assert_eq!(agent.counter("proxied")?, 10);
+    Ok(())
+}
+
+#[test]
+fn a_predecessor_that_is_killed_right_after_the_switch_takes_nothing_with_it() -> Result<()> {
+    let mut scene = Scene::new(2)?;
+    let fresh = Load::new(&scene.web.url())
+        .connections(4)
+        .fresh()
+        .pause_ms(1);
+    let mut successor = AgentOptions::new(&scene.node).launch()?;
+    until("the node has changed hands", || {
+        Ok(successor.log().contains("took the node over"))
+    })?;
+    scene.agent.process().kill()?;
+    successor.wait_serving()?;
+
+    scene.client.load(&fresh.requests(200))?.all_ok(200)?;
+    assert_eq!(scene.web.packets()?, 0);
+    assert_eq!(attached(&scene.node)?, 5);
+    scene.agent = successor;
+    Ok(())
+}
+
+#[test]
+fn pods_that_come_and_go_meanwhile_are_captured_and_forgotten() -> Result<()> {
+    let mut scene = Scene::new(1)?;
+    let going = scene.node.pod("going").captured().start()?;
+    scene.agent.wait_captured([&going])?;
+    let mut successor = AgentOptions::new(&scene.node).launch()?;
+    until("the successor prepares", || {
+        Ok(scene.agent.log().contains("prepares to take over"))
+    })?;
+    successor.signal(Signal::SIGSTOP)?;
+    let gone = going.uid().to_owned();
+    drop(going);
+    let coming = scene.node.pod("coming").captured().start()?;
+    scene.agent.wait_captured([&coming])?;
+
+    successor.signal(Signal::SIGCONT)?;
+    successor.wait_serving()?;
+
+    successor.wait_captured([&coming, &scene.client])?;
+    let load = Load::new(&scene.web.url()).requests(10).fresh();
+    for pod in [&coming, &scene.client] {
+        pod.load(&load)?.all_ok(10)?;
+    }
+    assert_eq!(scene.web.packets()?, 0);
+    until("the one that went is forgotten", || {
+        let pods = successor.status()?["pods"].to_string();
+        Ok(!pods.contains(&gone))
+    })?;
+    std::mem::replace(&mut scene.agent, successor).stop()
+}
+
+#[test]
+fn agents_in_pods_of_their_own_change_places_and_leave_nothing_behind() -> Result<()> {
+    let node = Node::new()?;
+    let servers = node.echo_pods("web", 2)?;
+    let web = node.service("web").to(&servers)?;
+    let client = node.pod("client").captured().start()?;
+    let places = [node.pod("agent-0").start()?, node.pod("agent-1").start()?];
+    let first = AgentOptions::new(&node).inside(&places[0]).start()?;
+    first.wait_captured([&client])?;
+    first.wait_endpoints(&web, 2)?;
+    let loads = loads(&client, &web)?;
+
+    let second = AgentOptions::new(&node).inside(&places[1]).succeed()?;
+    more_answers(&loads)?;
+    assert_eq!(second.probe("/readyz")?.0, 200);
+    until("the first one says who serves", || {
+        let (code, reason) = first.probe("/readyz")?;
+        let successor = format!("handed over to pid {}", second.pid());
+        Ok(code == 503 && reason.contains(&successor))
+    })?;
+    assert_eq!(first.probe("/healthz")?.0, 200, "or it would be restarted");
+
+    first.stop()?;
+    more_answers(&loads)?;
+    flawless(loads)?;
+    assert_eq!(web.packets()?, 0);
+    assert_eq!(attached(&node)?, 5, "the control");
+    second.stop()?;
+    assert_eq!(attached(&node)?, 0);
+    let left = std::fs::read_dir(node.scratch())?.flatten();
+    let left: Vec<_> = left
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().contains(".sock"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    Ok(())
+}

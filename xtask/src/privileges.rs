@@ -1,0 +1,38 @@
+//! `cargo xtask privileges`: what the chart grants is what the agent needs, tried on a real cluster by
+//! taking each grant away. The test says what fails without it.
+
+use anyhow::{Result, bail};
+
+use crate::e2e::{Outcome, missing_privilege};
+use crate::image::{self, Profile};
+use crate::setup;
+use crate::workspace::{cargo, run as run_command};
+
+/// `cargo xtask privileges`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs the verb.
+pub(crate) fn run(_: &Args) -> Result<()> {
+    if let Outcome::Skipped(missing) = tests()? {
+        println!("privileges: SKIPPED, this machine lacks {missing}");
+    }
+    Ok(())
+}
+
+/// Runs the test, or says why it cannot; in CI, what is missing is a failure.
+pub(crate) fn tests() -> Result<Outcome> {
+    if let Some(missing) = missing_privilege() {
+        if std::env::var_os("CI").is_some() {
+            bail!("no cluster can be made: this machine lacks {missing}");
+        }
+        return Ok(Outcome::Skipped(missing));
+    }
+    setup::cluster()?;
+    setup::toolchain()?;
+    image::build(Profile::Debug)?;
+    let test = ["test", "--package", "proxy-e2e", "--test"];
+    let only = ["cluster_privileges", "--", "--ignored", "--nocapture"];
+    run_command(cargo().args(test).args(only).env("RUST_BACKTRACE", "0"))?;
+    Ok(Outcome::Passed)
+}

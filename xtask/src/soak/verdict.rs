@@ -1,0 +1,154 @@
+//! Whether a soak went well: the table, and what is wrong.
+
+use std::fmt;
+
+use super::Outcome;
+use crate::installed::footprint::Footprint;
+
+/// Descriptors and map entries that may be there besides: a connection of the admin socket, a flow
+/// that is a moment old.
+const SPARE: u64 = 8;
+/// Memory that may be there besides, KiB, and as a share: an allocator keeps what it once had.
+const SPARE_KIB: u64 = 8_192;
+const SPARE_SHARE: u64 = 10;
+
+/// All that is known in the end.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) outcome: Outcome,
+    /// Of each agent, at rest.
+    pub(super) before: Vec<Footprint>,
+    pub(super) after: Vec<Footprint>,
+}
+
+impl Verdict {
+    /// What is wrong; nothing, if all is well.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let Outcome {
+            steady, proxied, ..
+        } = &self.outcome;
+        let mut faults = leaks(&self.before, &self.after);
+        if steady.errors() > 0 {
+            let first: Vec<_> = steady.failures.iter().take(5).collect();
+            faults.push(format!(
+                "{} requests to pods that end gracefully failed: {:?} {:?} {first:?}",
+                steady.errors(),
+                steady.by_status,
+                steady.by_reason,
+            ));
+        }
+        if steady.answered == 0 {
+            faults.push("no request was answered".to_owned());
+        }
+        let connects = steady.connects + self.outcome.frail.connects;
+        if *proxied < connects {
+            faults.push(format!(
+                "of {connects} connections the agents got {proxied}"
+            ));
+        }
+        faults
+    }
+}
+
+/// What agents hold now and did not hold before.
+pub(super) fn leaks(before: &[Footprint], after: &[Footprint]) -> Vec<String> {
+    let mut leaks = Vec::new();
+    for (number, (before, after)) in (1..).zip(before.iter().zip(after)) {
+        let mut compare = |what: &str, before: u64, after: u64, spare: u64| {
+            if after > before + spare {
+                leaks.push(format!(
+                    "node{number}: {what} went from {before} to {after}"
+                ));
+            }
+        };
+        compare("descriptors", before.descriptors, after.descriptors, SPARE);
+        compare("namespaces", before.namespaces, after.namespaces, 0);
+        let spare_kib = SPARE_KIB + before.resident_kib / SPARE_SHARE;
+        compare(
+            "KiB of memory",
+            before.resident_kib,
+            after.resident_kib,
+            spare_kib,
+        );
+        for (map, entries) in &after.entries {
+            let earlier = before.entries.get(map).copied().unwrap_or_default();
+            compare(&format!("entries of {map}"), earlier, *entries, SPARE);
+        }
+    }
+    leaks
+}
+
+impl fmt::Display for Footprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} descriptors ({} sockets, {} namespaces), {} KiB",
+            self.descriptors, self.sockets, self.namespaces, self.resident_kib
+        )?;
+        for (name, entries) in self.entries.iter().filter(|(_, entries)| **entries > 0) {
+            write!(f, ", {name} {entries}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = &self.outcome;
+        let (changes, seconds) = (&outcome.changes, outcome.took.as_secs_f64());
+        writeln!(
+            f,
+            "{seconds:.0} s, {:.1} changes a second: {} of endpoints, {} of routes, {} scalings, \
+             {} pods deleted, {} pods killed",
+            changes.all() as f64 / seconds,
+            changes.endpoints,
+            changes.routes,
+            changes.scalings,
+            changes.deletions,
+            changes.kills
+        )?;
+        for (what, report) in [("steady", &outcome.steady), ("frail", &outcome.frail)] {
+            writeln!(
+                f,
+                "{what:<7} {:>8} requests ({:.0} a second), {} errors, p50 {} µs, p99 {} µs",
+                report.answered,
+                report.answered as f64 / seconds,
+                report.errors(),
+                report.latency_us(0.5),
+                report.latency_us(0.99)
+            )?;
+        }
+        writeln!(f, "most memory of an agent: {} KiB", outcome.peak_kib)?;
+        for (number, (before, after)) in (1..).zip(self.before.iter().zip(&self.after)) {
+            writeln!(f, "node{number} before: {before}")?;
+            writeln!(f, "node{number} after:  {after}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footprint(descriptors: u64, resident_kib: u64, pods: u64) -> Footprint {
+        Footprint {
+            descriptors,
+            resident_kib,
+            entries: [("PODS".to_owned(), pods)].into(),
+            ..Footprint::default()
+        }
+    }
+
+    #[test]
+    fn what_is_held_on_top_is_a_leak_but_for_a_little() {
+        let before = [footprint(100, 50_000, 10)];
+
+        let leaks_of = |after| leaks(&before, &[after]).len();
+
+        assert_eq!(leaks_of(footprint(100 + SPARE, 60_000, 10)), 0);
+        assert_eq!(leaks_of(footprint(101 + SPARE, 60_000, 10)), 1);
+        assert_eq!(leaks_of(footprint(100, 64_000, 10)), 1);
+        assert_eq!(leaks_of(footprint(120, 64_000, 40)), 3);
+    }
+}
