@@ -28,4 +28,4 @@ pub use route::{
     WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
-pub use snapshot::Snapshot;
+pub use snapshot::{Hosts, Snapshot};

@@ -14,7 +14,8 @@ use crate::explain;
 use crate::metrics;
 use crate::metrics::traffic::Traffic;
 use crate::model::{
-    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, RouteTable, Severity, Snapshot,
+    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, RouteTable, Severity,
+    Snapshot,
 };
 use crate::objects::{KindState, ObjectSet};
 use crate::status::{
@@ -72,7 +73,11 @@ impl Parts {
             routes: routes(&snapshot),
             endpoints: endpoints(&snapshot, &self.traffic),
             bpf,
-            problems: snapshot.problems.clone(),
+            problems: snapshot
+                .problems
+                .iter()
+                .map(|one| Problem::clone(one))
+                .collect(),
             unknown_kinds: snapshot
                 .unknown_kinds
                 .iter()
@@ -284,7 +289,7 @@ fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> St
 
 fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     let mut routes = Vec::new();
-    for listener in &snapshot.listeners {
+    for listener in snapshot.listeners.iter() {
         if !matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
             continue;
         }
@@ -297,7 +302,7 @@ fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
             routes.push(table(snapshot, &parent, namespace, routes_of));
         }
     }
-    for (namespace, hosts) in &snapshot.virtual_hosts {
+    for (namespace, hosts) in snapshot.virtual_hosts.iter() {
         for (host, routes_of) in hosts {
             routes.push(table(
                 snapshot,

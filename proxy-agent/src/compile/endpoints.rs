@@ -1,49 +1,55 @@
 //! Which addresses serve a Service port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, ServicePort as KubePort};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint as KubeEndpoint, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::by_key::Name;
 use super::index::{At, Index};
 use super::pod;
 use super::problems::Problems;
-use super::service::Port;
+use super::service::{Port, PortSubset, Target};
 use crate::model::Endpoint;
 use crate::objects::{Located, Origin};
 
-/// The usable endpoints of a port: sorted by address, each once.
+/// The usable endpoints of a Service's port: sorted by address, each once.
 pub(super) fn of_port(
-    index: &Index<'_>,
-    port: &Port<'_>,
+    index: &Index,
+    at: &At<'_, Service>,
+    port: &Port,
     problems: &mut Problems,
 ) -> Vec<Endpoint> {
-    let Some(spec) = port.at.object.spec.as_ref().filter(|_| port.is_tcp()) else {
+    let Some(spec) = at.object.spec.as_ref().filter(|_| port.tcp) else {
         return Vec::new();
     };
     let unready_too = spec.publish_not_ready_addresses == Some(true);
-    if let Some(slices) = index.slices.get(port.at.key()) {
-        return of_slices(slices, port.kube, unready_too, problems);
+    if let Some(slices) = index.slices(at.key()) {
+        return of_slices(slices, &port.name, unready_too, problems);
     }
-    let selector = spec.selector.as_ref();
-    let Some(selector) = selector.filter(|_| port.at.origin == Origin::Files) else {
+    let Some(selector) = selector(at) else {
         return Vec::new();
     };
-    sorted(index.selected(port.at.key().0, selector).filter_map(|at| {
+    sorted(index.selected(at.key().0, selector).filter_map(|at| {
         if !(is_ready(at.object) || unready_too && is_alive(at.object)) {
             return None;
         }
-        let number = pod_port(at.object, port.kube)?;
+        let number = pod_port(at.object, &port.target)?;
         of_pod(at.located, at.object, number)
     }))
 }
 
+/// The selector by which endpoints are found: in a cluster they are EndpointSlices.
+pub(super) fn selector<'a>(at: &At<'a, Service>) -> Option<&'a BTreeMap<String, String>> {
+    let selector = at.object.spec.as_ref()?.selector.as_ref();
+    selector.filter(|_| at.origin == Origin::Files)
+}
+
 /// The ready pods of a namespace that carry every label of `selector`, on `port`.
 pub(super) fn of_pods(
-    index: &Index<'_>,
+    index: &Index,
     namespace: &str,
     selector: &BTreeMap<String, String>,
     port: impl Fn(&Pod) -> Option<u16>,
@@ -53,23 +59,39 @@ pub(super) fn of_pods(
     sorted(ready.filter_map(|at| of_pod(at.located, at.object, port(at.object)?)))
 }
 
-/// The number of the pod's port that `port.targetPort` means.
-pub(super) fn pod_port(pod: &Pod, port: &KubePort) -> Option<u16> {
-    match &port.target_port {
-        None => u16::try_from(port.port).ok(),
-        Some(IntOrString::Int(0)) => u16::try_from(port.port).ok(),
-        Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
-        Some(IntOrString::String(name)) => {
+/// Those of `endpoints` whose pods carry the labels of a subset of `service`.
+pub(super) fn of_subset(
+    endpoints: &[Endpoint],
+    subset: &PortSubset,
+    service: &Name,
+    index: &Index,
+) -> Vec<Endpoint> {
+    let pods = index.selected(&service.namespace, &subset.labels);
+    let pods: HashSet<String> = pods
+        .map(|at| format!("{}/{}", at.located.id.namespace, at.located.id.name))
+        .collect();
+    let is_part = |one: &&Endpoint| {
+        subset.labels.is_empty() || one.pod.as_ref().is_some_and(|pod| pods.contains(&**pod))
+    };
+    endpoints.iter().filter(is_part).cloned().collect()
+}
+
+/// The number of the pod's port that `spec.ports[].targetPort` means.
+pub(super) fn pod_port(pod: &Pod, target: &Target) -> Option<u16> {
+    match target {
+        Target::Number(number) => Some(*number),
+        Target::Named(name) => {
             let spec = pod.spec.as_ref()?;
             let sidecars = spec.init_containers.iter().flatten();
             let containers = spec.containers.iter().chain(sidecars);
             let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
             let port = ports.find(|port| {
-                port.name.as_ref() == Some(name)
+                port.name.as_deref() == Some(name)
                     && port.protocol.as_deref().unwrap_or("TCP") == "TCP"
             })?;
             u16::try_from(port.container_port).ok()
         }
+        Target::Nothing => None,
     }
 }
 
@@ -98,15 +120,15 @@ fn of_pod(located: &Located, pod: &Pod, port: u16) -> Option<Endpoint> {
     })
 }
 
-fn of_slices(
-    slices: &[At<'_, EndpointSlice>],
-    port: &KubePort,
+fn of_slices<'a>(
+    slices: impl Iterator<Item = At<'a, EndpointSlice>>,
+    port_name: &str,
     unready_too: bool,
     problems: &mut Problems,
 ) -> Vec<Endpoint> {
     let (mut ready, mut leaving) = (Vec::new(), Vec::new());
-    for at in slices.iter().filter(|at| at.object.address_type != "FQDN") {
-        let Some(number) = slice_port(at.object, port) else {
+    for at in slices.filter(|at| at.object.address_type != "FQDN") {
+        let Some(number) = slice_port(at.object, port_name) else {
             continue;
         };
         for (place, endpoint) in at.object.endpoints.iter().enumerate() {
@@ -143,8 +165,7 @@ fn of_slices(
 }
 
 /// The slice's number for a Service port: by name, both being empty where there is one port.
-fn slice_port(slice: &EndpointSlice, port: &KubePort) -> Option<u16> {
-    let name = port.name.as_deref().unwrap_or_default();
+fn slice_port(slice: &EndpointSlice, name: &str) -> Option<u16> {
     let found = slice.ports.iter().flatten().find(|candidate| {
         candidate.name.as_deref().unwrap_or_default() == name
             && candidate.protocol.as_deref().unwrap_or("TCP") == "TCP"

@@ -3,6 +3,7 @@
 mod capture;
 mod gateway_api;
 mod grpc;
+mod incremental;
 mod istio;
 mod linkerd;
 mod policies;

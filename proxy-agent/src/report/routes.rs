@@ -40,6 +40,7 @@ pub(super) async fn run(mut report: Report) {
         report: report.clone(),
         written: BTreeMap::new(),
         stale: BTreeSet::new(),
+        in_line: Arc::default(),
     };
     let mut resync = Instant::now();
     loop {
@@ -80,15 +81,18 @@ fn version(set: &ObjectSet) -> Option<&'static str> {
 struct Writer {
     report: Report,
     /// What is known to be written.
-    written: BTreeMap<Key, Vec<RouteParent>>,
+    written: BTreeMap<Key, Vec<Arc<RouteParent>>>,
     /// Routes with entries of ours that were found on the server.
     stale: BTreeSet<Key>,
+    /// What everything was brought in line with last.
+    in_line: Arc<[Arc<RouteParent>]>,
 }
 
 impl Writer {
     /// Believes nothing of what was written before, and looks for entries that are ours.
     async fn forget(&mut self, version: &str) {
         self.written.clear();
+        self.in_line = Arc::default();
         match tokio::time::timeout(ANSWER, self.ours(version)).await {
             Ok(Ok(ours)) => self.stale = ours,
             Ok(Err(error)) => tracing::warn!(%error, "the state of routes cannot be read"),
@@ -118,6 +122,9 @@ impl Writer {
 
     /// Brings every route in line. Returns whether all of them are.
     async fn write(&mut self, version: &str, snapshot: &Snapshot, set: &ObjectSet) -> bool {
+        if self.stale.is_empty() && Arc::ptr_eq(&self.in_line, &snapshot.route_parents) {
+            return true;
+        }
         let wanted = wanted(snapshot, set);
         let gone = |key: &&Key| !wanted.contains_key(*key);
         let gone: BTreeSet<Key> = self
@@ -130,7 +137,7 @@ impl Writer {
         let changed = wanted
             .iter()
             .filter(|(key, ours)| self.written.get(*key) != Some(ours));
-        let mut due: Vec<(Key, Vec<RouteParent>)> = changed
+        let mut due: Vec<(Key, Vec<Arc<RouteParent>>)> = changed
             .map(|(key, ours)| (key.clone(), ours.clone()))
             .collect();
         due.extend(gone.into_iter().map(|key| (key, Vec::new())));
@@ -152,6 +159,9 @@ impl Writer {
                 }
             }
         }
+        if all {
+            self.in_line = Arc::clone(&snapshot.route_parents);
+        }
         all
     }
 
@@ -159,7 +169,7 @@ impl Writer {
         &self,
         version: &str,
         (namespace, name): &Key,
-        ours: &[RouteParent],
+        ours: &[Arc<RouteParent>],
     ) -> Result<(), kube::Error> {
         let api = self.api(version, Some(namespace));
         let mut attempt = 0;
@@ -203,13 +213,13 @@ fn parents(route: &Value) -> &[Value] {
 }
 
 /// What the routes of this API server should say; those of other sources are left out.
-fn wanted(snapshot: &Snapshot, set: &ObjectSet) -> BTreeMap<Key, Vec<RouteParent>> {
+fn wanted(snapshot: &Snapshot, set: &ObjectSet) -> BTreeMap<Key, Vec<Arc<RouteParent>>> {
     let routes = set
         .objects
         .iter()
         .filter(|one| matches!(one.object, Object::HttpRoute(_)));
     let here: BTreeSet<_> = routes.map(|one| &one.id).collect();
-    let mut wanted: BTreeMap<Key, Vec<RouteParent>> = BTreeMap::new();
+    let mut wanted: BTreeMap<Key, Vec<Arc<RouteParent>>> = BTreeMap::new();
     for parent in snapshot
         .route_parents
         .iter()

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{Context, Fault, host, policy};
-use crate::compile::attach::{NO_DESTINATION, destination, no_such_port, respond, tcp_port};
+use super::{Fault, destination_rule, host, policy};
+use crate::compile::attach::{NO_DESTINATION, destination, respond};
 use crate::compile::index::At;
+use crate::compile::scope::Scope;
 use crate::compile::text::{
     header_edits, header_value, host_as_authority, regex_part, substitution,
 };
@@ -30,15 +31,15 @@ pub(super) struct Base {
 }
 
 /// Compiles what a route does.
-pub(super) fn compile<'a>(
-    at: &At<'a, VirtualService>,
+pub(super) fn compile(
+    at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
-    context: &mut Context<'_, 'a, '_>,
+    scope: &mut Scope<'_>,
 ) -> Result<Base, Fault> {
     refuse_two_answers(route)?;
-    let policies = policies(at, field, route, context)?;
-    let action = action(at, field, route, context)?;
+    let policies = policies(at, field, route, scope)?;
+    let action = action(at, field, route, scope)?;
     let rewrite = route.rewrite.as_ref();
     Ok(Base {
         action,
@@ -67,17 +68,17 @@ fn refuse_two_answers(route: &HttpRoute) -> Result<(), Fault> {
     }
 }
 
-fn policies<'a>(
-    at: &At<'a, VirtualService>,
+fn policies(
+    at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
-    context: &mut Context<'_, 'a, '_>,
+    scope: &mut Scope<'_>,
 ) -> Result<Policies, Fault> {
     let faults = route.fault.as_ref().map(policy::faults).transpose()?;
     let (delay, abort) = faults.unwrap_or_default();
     let mut mirrors = Vec::new();
     for (inner, to, share) in policy::mirrors(route)? {
-        match resolve(at, to, context) {
+        match resolve(at, to, scope) {
             Ok(cluster) => mirrors.push(Mirror {
                 to: Destination::Cluster(cluster),
                 share,
@@ -86,7 +87,7 @@ fn policies<'a>(
             Err((below, reason)) => {
                 let reason = format!("{reason}; nothing is mirrored there");
                 let place = format!("{field}.{inner}.{below}");
-                context.scope.problems.error(at.located, place, reason);
+                scope.problems.error(at.located, place, reason);
             }
         }
     }
@@ -102,11 +103,11 @@ fn policies<'a>(
     })
 }
 
-fn action<'a>(
-    at: &At<'a, VirtualService>,
+fn action(
+    at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
-    context: &mut Context<'_, 'a, '_>,
+    scope: &mut Scope<'_>,
 ) -> Result<Action, Fault> {
     let mut filters = filters(route.headers.as_ref())?;
     if let Some(from) = &route.redirect {
@@ -119,10 +120,10 @@ fn action<'a>(
     if let Some(rewrite) = &route.rewrite {
         set_rewrite(rewrite, &mut filters)?;
     }
-    let destinations = destinations(at, field, route, context)?;
+    let destinations = destinations(at, field, route, scope)?;
     if destinations.iter().all(|one| one.weight == 0) {
         let reason = "no destination with a weight; every request is answered 500";
-        let problems = &mut context.scope.problems;
+        let problems = &mut scope.problems;
         problems.error(at.located, format!("{field}.route"), reason);
         return Ok(respond(NO_DESTINATION));
     }
@@ -250,11 +251,11 @@ fn redirect(from: &istio::Redirect) -> Result<Redirect, Fault> {
     })
 }
 
-fn destinations<'a>(
-    at: &At<'a, VirtualService>,
+fn destinations(
+    at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
-    context: &mut Context<'_, 'a, '_>,
+    scope: &mut Scope<'_>,
 ) -> Result<Vec<WeightedDestination>, Fault> {
     let alone = route.route.len() == 1;
     let mut destinations = Vec::new();
@@ -265,9 +266,9 @@ fn destinations<'a>(
             .map_err(|error| (format!("{inner}.weight"), error.to_string()))?;
         let filters = filters(from.headers.as_ref())
             .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
-        let resolved = resolve(at, &from.destination, context);
+        let resolved = resolve(at, &from.destination, scope);
         let place = format!("{field}.{inner}.destination");
-        let problems = &mut *context.scope.problems;
+        let problems = &mut scope.problems;
         let destination = destination(resolved, &place, at.located, problems);
         destinations.push(WeightedDestination {
             weight,
@@ -278,28 +279,21 @@ fn destinations<'a>(
     Ok(destinations)
 }
 
-fn resolve<'a>(
-    at: &At<'a, VirtualService>,
+fn resolve(
+    at: &At<'_, VirtualService>,
     from: &HostDestination,
-    context: &mut Context<'_, 'a, '_>,
+    scope: &Scope<'_>,
 ) -> Result<ClusterId, (&'static str, String)> {
-    let scope = &mut *context.scope;
-    let service = host::service(&from.host, &at.located.id.namespace, scope.ports)
-        .map_err(|reason| ("host", reason))?;
+    let namespace = &at.located.id.namespace;
+    let (service, ports) =
+        host::service(&from.host, namespace, scope).map_err(|reason| ("host", reason))?;
     let port = match &from.port {
-        Some(port) => tcp_port(scope.ports, service, port.number).ok_or_else(|| {
-            (
-                "port.number",
-                no_such_port(service, port.number.into(), scope.ports),
-            )
+        Some(port) => scope.tcp_port(service.key(), port.number).ok_or_else(|| {
+            let reason = scope.no_such_port(service.key(), port.number.into());
+            ("port.number", reason)
         })?,
         None => {
-            let ports = scope
-                .ports
-                .get(service)
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            let mut tcp = ports.iter().filter(|port| port.is_tcp());
+            let mut tcp = ports.iter().filter(|port| port.tcp);
             match (tcp.next(), tcp.next()) {
                 (Some(port), None) => port,
                 (None, _) => return Err(("host", "has no TCP port".to_owned())),
@@ -311,10 +305,12 @@ fn resolve<'a>(
         }
     };
     let Some(name) = &from.subset else {
-        return Ok(scope.ids.id(&port.cluster));
+        return Ok(port.id);
     };
-    let namespace = &at.located.id.namespace;
-    let rules = &mut context.rules;
-    let subset = rules.subset(name, service, port, namespace, scope.ids);
-    subset.map_err(|reason| ("subset", reason))
+    let found = destination_rule::subset(port, name, namespace);
+    found.map(|subset| subset.id).ok_or_else(|| {
+        let (of, service) = service.key();
+        let reason = format!("no DestinationRule of Service {of}/{service} has a subset `{name}`");
+        ("subset", reason)
+    })
 }

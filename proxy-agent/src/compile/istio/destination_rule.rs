@@ -1,158 +1,111 @@
 //! DestinationRule: subsets of a Service's endpoints by their pods' labels, and how endpoints are
 //! chosen.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::host;
-use crate::compile::by_key::Key;
+use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
-use crate::compile::index::{At, Index};
+use crate::compile::index::At;
 use crate::compile::problems::Problems;
-use crate::compile::service::{Port, Ports};
-use crate::model::{BalancePolicy, Cluster, ClusterId};
-use crate::objects::istio::{DestinationRule, LoadBalancer, Subset, TrafficPolicy};
+use crate::compile::service::{Port, PortSubset};
+use crate::model::BalancePolicy;
+use crate::objects::istio::{DestinationRule, LoadBalancer, TrafficPolicy};
 
 /// Why a part of a policy has no effect.
 const NOT_ENFORCED: &str = "accepted, not enforced by this version";
 
-/// The DestinationRules of each Service, the oldest first, and the subsets that routes name.
-#[derive(Debug, Default)]
-pub(in crate::compile) struct Rules<'a> {
-    by_service: BTreeMap<Key<'a>, Vec<&'a At<'a, DestinationRule>>>,
-    used: BTreeMap<Arc<str>, Used<'a>>,
+/// The Service that a rule is for, whether there is one or not.
+pub(in crate::compile) fn service_of(at: &At<'_, DestinationRule>) -> Option<Name> {
+    let service = host::parse(&at.object.spec.host, &at.located.id.namespace)?;
+    Some(service.into())
 }
 
-/// A subset of one port's endpoints.
-#[derive(Debug)]
-struct Used<'a> {
-    id: ClusterId,
-    /// The port's own cluster.
-    whole: Arc<str>,
-    namespace: &'a str,
-    subset: &'a Subset,
-    balance: Option<BalancePolicy>,
-}
-
-impl<'a> Rules<'a> {
-    /// Finds the Service of each rule; one that has none is named.
-    pub(super) fn new(index: &'a Index<'a>, ports: &Ports<'a>, problems: &mut Problems) -> Self {
-        let mut rules = Self::default();
-        for at in &index.destination_rules {
-            name_what_is_not_enforced(at, problems);
-            match host::service(&at.object.spec.host, &at.located.id.namespace, ports) {
-                Ok(service) => rules.by_service.entry(service).or_default().push(at),
-                Err(reason) => problems.error(at.located, "spec.host", reason),
-            }
+/// Applies the rules of a Service, the oldest first, to its ports.
+pub(in crate::compile) fn apply(
+    rules: &[At<'_, DestinationRule>],
+    ports: &mut [Port],
+    ids: &mut ClusterIds,
+) {
+    for port in ports.iter_mut().filter(|port| port.tcp) {
+        let mut policies = rules
+            .iter()
+            .filter_map(|at| at.object.spec.traffic_policy.as_ref());
+        if let Some(chosen) = policies.find_map(|policy| balance(policy, port.number)) {
+            port.balance = chosen;
         }
-        rules
+        for at in rules {
+            let subsets = subsets(at, port, ids);
+            port.subsets.extend(subsets);
+        }
     }
+}
 
-    /// The cluster of a subset that a route in `namespace` names.
-    ///
-    /// # Errors
-    /// A reason for the user.
-    pub(super) fn subset(
-        &mut self,
-        name: &str,
-        service: Key<'a>,
-        port: &Port<'a>,
-        namespace: &str,
-        ids: &mut ClusterIds,
-    ) -> Result<ClusterId, String> {
-        let rules = self.by_service.get(&service).map(Vec::as_slice);
-        let visible = rules.unwrap_or_default().iter();
-        let mut visible: Vec<_> = visible.filter(|at| is_visible(at, namespace)).collect();
-        // As Istio looks them up: of the client, of the Service, of anybody.
-        visible.sort_by_key(|at| {
-            let own = &*at.located.id.namespace;
-            (own != namespace, own != service.0)
-        });
-        let mut found = visible.iter().flat_map(|at| {
-            let subsets = at.object.spec.subsets.iter();
-            subsets.map(move |subset| (at, subset))
-        });
-        let (at, subset) = found
-            .find(|(_, subset)| subset.name == name)
-            .ok_or_else(|| {
-                let (of, service) = service;
-                format!("no DestinationRule of Service {of}/{service} has a subset `{name}`")
-            })?;
-        let of = &*at.located.id.namespace;
+fn subsets(at: &At<'_, DestinationRule>, port: &Port, ids: &mut ClusterIds) -> Vec<PortSubset> {
+    let spec = &at.object.spec;
+    let of = &at.located.id.namespace;
+    let everybody = spec.export_to.is_empty() || spec.export_to.iter().any(|one| one == "*");
+    let exported = spec.export_to.iter().map(|one| match one.as_str() {
+        "." => Arc::clone(of),
+        other => Arc::from(other),
+    });
+    let clients: Option<Vec<Arc<str>>> = (!everybody).then(|| exported.collect());
+    let mut compiled: Vec<PortSubset> = Vec::new();
+    for subset in &spec.subsets {
+        let name: Arc<str> = subset.name.as_str().into();
+        let known = |one: &PortSubset| one.name == name && one.namespace == *of;
+        if compiled.iter().chain(&port.subsets).any(known) {
+            continue; // the first of a name counts
+        }
         // Rules of several namespaces may mean different pods by one name.
-        let cluster: Arc<str> = if of == service.0 {
+        let cluster: Arc<str> = if *of == port.service.namespace {
             format!("{}|{name}", port.cluster).into()
         } else {
             format!("{}|{name}@{of}", port.cluster).into()
         };
-        let id = ids.id(&cluster);
         let policy = subset.traffic_policy.as_ref();
-        let balance = policy.and_then(|policy| balance(policy, port.number));
-        self.used.entry(cluster).or_insert_with(|| Used {
-            id,
-            whole: Arc::clone(&port.cluster),
-            namespace: service.0,
-            subset,
-            balance,
-        });
-        Ok(id)
-    }
-
-    /// Applies the rules to the clusters of whole ports, and adds those of the subsets that routes
-    /// name.
-    pub(in crate::compile) fn apply(self, index: &Index<'_>, clusters: &mut Vec<Cluster>) {
-        for cluster in clusters.iter_mut() {
-            let key = (&*cluster.namespace, &*cluster.service);
-            let rules = self.by_service.get(&key).map(Vec::as_slice);
-            let mut policies = rules
-                .unwrap_or_default()
-                .iter()
-                .filter_map(|at| at.object.spec.traffic_policy.as_ref());
-            let port = cluster.port;
-            if let Some(chosen) = policies.find_map(|policy| balance(policy, port)) {
-                cluster.balance = chosen;
-            }
-        }
-        for (name, used) in self.used {
-            let whole = clusters.iter().find(|cluster| cluster.name == used.whole);
-            let subset = whole.map(|whole| used.cluster(name, whole, index));
-            clusters.extend(subset);
-        }
-    }
-}
-
-impl Used<'_> {
-    fn cluster(&self, name: Arc<str>, whole: &Cluster, index: &Index<'_>) -> Cluster {
-        let labels = &self.subset.labels;
-        let pods: HashSet<String> = index
-            .selected(self.namespace, labels)
-            .map(|at| format!("{}/{}", at.located.id.namespace, at.located.id.name))
-            .collect();
-        let of_subset = |pod: &Option<Arc<str>>| {
-            labels.is_empty() || pod.as_ref().is_some_and(|pod| pods.contains(&**pod))
-        };
-        let endpoints = whole.endpoints.iter();
-        Cluster {
-            id: self.id,
+        let own = policy.and_then(|policy| balance(policy, port.number));
+        compiled.push(PortSubset {
             name,
-            balance: self.balance.unwrap_or(whole.balance),
-            endpoints: endpoints
-                .filter(|one| of_subset(&one.pod))
-                .cloned()
-                .collect(),
-            ..whole.clone()
-        }
+            namespace: Arc::clone(of),
+            clients: clients.clone(),
+            labels: subset.labels.clone(),
+            balance: own.unwrap_or(port.balance),
+            id: ids.id(&cluster),
+            cluster,
+        });
     }
+    compiled
 }
 
-fn is_visible(at: &At<'_, DestinationRule>, namespace: &str) -> bool {
-    let export_to = &at.object.spec.export_to;
-    export_to.is_empty()
-        || export_to.iter().any(|one| match one.as_str() {
-            "*" => true,
-            "." => &*at.located.id.namespace == namespace,
-            other => other == namespace,
-        })
+/// The subset of a port that a route in `namespace` means by `name`: as Istio looks them up, of its
+/// own namespace, of the Service's, of anybody's.
+pub(super) fn subset<'p>(port: &'p Port, name: &str, namespace: &str) -> Option<&'p PortSubset> {
+    let visible = |one: &&PortSubset| {
+        let clients = one.clients.as_deref();
+        clients.is_none_or(|all| all.iter().any(|client| **client == *namespace))
+    };
+    let named = port.subsets.iter().filter(|one| *one.name == *name);
+    named.filter(visible).min_by_key(|one| {
+        let of = &*one.namespace;
+        (of != namespace, of != &*port.service.namespace)
+    })
+}
+
+/// Names what a rule says without effect.
+pub(in crate::compile) fn judge(
+    at: &At<'_, DestinationRule>,
+    is_service: bool,
+    problems: &mut Problems,
+) {
+    if !is_service {
+        let reason = format!(
+            "found `{}`, which is no Service that is known",
+            at.object.spec.host
+        );
+        problems.error(at.located, "spec.host", reason);
+    }
+    name_what_is_not_enforced(at, problems);
 }
 
 /// How a policy chooses endpoints on a port: the port's own section replaces the whole.
