@@ -4,7 +4,9 @@ use std::process::Command;
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use proxy_e2e::{Agent, AgentOptions, Load, Node, Pod, Process, Running, Scene, Service, until};
+use proxy_e2e::{
+    Agent, AgentOptions, Attempt, Load, Node, Pod, Process, Running, Scene, Service, until,
+};
 
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -71,6 +73,60 @@ fn under_load_back_and_forth_no_request_fails_and_none_passes_by() -> Result<()>
     assert_eq!(scene.web.packets()?, 0, "not one by the ordinary path");
     assert!(scene.agent.counter("proxied")? > 0, "the last one's hooks");
     Ok(())
+}
+
+/// Prints the table of docs/handover.md.
+#[test]
+#[ignore = "a measurement: takes a minute or two"]
+fn twenty_handovers_in_figures() -> Result<()> {
+    const ROUNDS: usize = 20;
+    let mut scene = Scene::new(2)?;
+    let load = Load::new(&scene.web.url()).connections(8);
+    let names = [
+        "HTTP/1.1, kept alive",
+        "HTTP/2, kept alive",
+        "a connection each",
+    ];
+    let loads = [
+        scene.client.start_load(&load)?,
+        scene.client.start_load(&load.clone().http2())?,
+        scene.client.start_load(&load.fresh().pause_ms(1))?,
+    ];
+    more_answers(&loads)?;
+    let mut took = Vec::new();
+    for _ in 0..ROUNDS {
+        let successor = AgentOptions::new(&scene.node).succeed()?;
+        let log = successor.log();
+        let line = log.lines().find(|line| line.contains("took the node over"));
+        took.extend(
+            line.and_then(|line| line.split("took=").nth(1))
+                .map(str::to_owned),
+        );
+        more_answers(&loads)?;
+        std::mem::replace(&mut scene.agent, successor).stop()?;
+        more_answers(&loads)?;
+    }
+    println!("| {ROUNDS} handovers | requests | connections | failed |\n|---|---|---|---|");
+    for (name, load) in names.into_iter().zip(loads) {
+        let report = load.stop()?;
+        let (requests, failed) = (report.answered, report.failures.len());
+        println!("| {name} | {requests} | {} | {failed} |", report.connects);
+        let mut durations_ms: Vec<_> = report.attempts.iter().map(duration_ms).collect();
+        durations_ms.sort_unstable();
+        if let Some(longest_ms) = durations_ms.last() {
+            println!("longest of these: {longest_ms} ms");
+        }
+    }
+    println!("passed by: {}", scene.web.dnat_connections()?);
+    println!(
+        "from asking for the links to having the node: {}",
+        took.join(" ")
+    );
+    Ok(())
+}
+
+fn duration_ms(attempt: &Attempt) -> u64 {
+    (attempt.done_us - attempt.connect_us) / 1_000
 }
 
 #[test]
@@ -281,6 +337,50 @@ fn a_refused_successor_says_why_and_takes_the_node_when_it_is_free() -> Result<(
     client.load(&load)?.all_ok(10)?;
     assert_eq!(agent.counter("proxied")?, 10);
     Ok(())
+}
+
+#[test]
+fn a_predecessor_that_ends_while_the_successor_prepares_leaves_it_a_free_node() -> Result<()> {
+    let mut scene = Scene::new(1)?;
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let mut successor = AgentOptions::new(&scene.node).launch()?;
+        until("the successor prepares", || {
+            Ok(scene.agent.log().contains("prepares to take over"))
+        })?;
+        successor.signal(Signal::SIGSTOP)?;
+        scene.agent.signal(signal)?;
+        scene.agent.process().wait()?;
+        assert_eq!(attached(&scene.node)?, 0, "the successor holds no hook yet");
+        let load = Load::new(&scene.web.url()).requests(10).fresh();
+        scene.client.load(&load)?.all_ok(10)?;
+
+        successor.signal(Signal::SIGCONT)?;
+        successor.wait_serving()?;
+        successor.wait_captured([&scene.client])?;
+        scene.client.load(&load)?.all_ok(10)?;
+        assert_eq!(successor.counter("proxied")?, 10);
+        assert_eq!(attached(&scene.node)?, 5);
+        scene.agent = successor;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_predecessor_that_is_told_to_end_meanwhile_finishes_the_handover_or_takes_it_back() -> Result<()>
+{
+    let mut scene = Scene::new(1)?;
+    let loads = loads(&scene.client, &scene.web)?;
+    let mut half = half_successor(&scene, "1", "estate", "6 files 4 listeners")?;
+    scene.agent.signal(Signal::SIGTERM)?;
+    more_answers(&loads)?;
+    assert_eq!(scene.web.packets()?, 0, "it waits for the successor's word");
+
+    half.kill()?;
+
+    assert!(scene.agent.process().wait()?.success(), "and then drains");
+    assert_eq!(attached(&scene.node)?, 0);
+    more_answers(&loads)?;
+    flawless(loads)
 }
 
 #[test]

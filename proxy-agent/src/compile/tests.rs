@@ -109,6 +109,7 @@ fn ask(table: &RouteTable, snapshot: &Snapshot, line: &str) -> String {
         query,
         authority,
         headers: &headers,
+        client: None,
     };
     match table.find(&request) {
         None => "404".to_owned(),
