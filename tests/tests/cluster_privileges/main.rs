@@ -42,7 +42,8 @@ spec: {selector: {app: web}, ports: [{name: http, port: 80}]}
 #[test]
 #[ignore = "needs a cluster and the agent's image: cargo xtask privileges"]
 fn each_grant_of_the_chart_is_needed_and_nothing_else_is() {
-    let folder = std::env::temp_dir().join("proxy-agent-privileges");
+    let name = format!("proxy-agent-test-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
     let cluster = Cluster::up(&folder, 1).unwrap();
     let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/proxy-agent.tar");
     cluster.load(Path::new(image)).unwrap();
