@@ -107,7 +107,8 @@ impl Report {
                 tracing::info!("elected: this agent writes the state of routes");
                 let mut lost = elected.clone();
                 tokio::select! {
-                    () = routes::run(self.clone()) => {}
+                    () = routes::run(self.clone(), routes::KINDS[0]) => {}
+                    () = routes::run(self.clone(), routes::KINDS[1]) => {}
                     _lost = lost.wait_for(|elected| !*elected) => {}
                 }
             }

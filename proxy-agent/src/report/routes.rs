@@ -1,4 +1,4 @@
-//! Keeps `status.parents` of the cluster's HTTPRoutes as compilation sees them.
+//! Keeps `status.parents` of the cluster's HTTPRoutes and GRPCRoutes as compilation sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use crate::model::{RouteParent, Snapshot};
 use crate::objects::{Object, ObjectSet};
 
 const GROUP: &str = "gateway.networking.k8s.io";
-const KIND: &str = "HTTPRoute";
+/// The kinds that have one.
+pub(super) const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
 /// Changes are gathered for this long: a route and its Services often come together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Time between looks at what the server has, in case somebody else changed our entries.
@@ -34,9 +35,10 @@ const ATTEMPTS: usize = 5;
 /// Namespace and name.
 type Key = (Arc<str>, Arc<str>);
 
-/// Writes until it is cancelled.
-pub(super) async fn run(mut report: Report) {
+/// Writes those of one kind until it is cancelled.
+pub(super) async fn run(mut report: Report, kind: &'static str) {
     let mut writer = Writer {
+        kind,
         report: report.clone(),
         written: BTreeMap::new(),
         stale: BTreeSet::new(),
@@ -48,7 +50,7 @@ pub(super) async fn run(mut report: Report) {
             Arc::clone(&report.snapshots.borrow_and_update()),
             Arc::clone(&report.cluster.objects.borrow_and_update()),
         );
-        let done = match version(&set) {
+        let done = match version(&set, kind) {
             Some(version) if snapshot.version > 0 && set.synced => {
                 if Instant::now() >= resync {
                     resync = Instant::now() + RESYNC;
@@ -72,13 +74,14 @@ pub(super) async fn run(mut report: Report) {
 }
 
 /// The version that the source reads; `None` while there are no routes.
-fn version(set: &ObjectSet) -> Option<&'static str> {
-    let title = format!("{KIND}.{GROUP}");
+fn version(set: &ObjectSet, kind: &str) -> Option<&'static str> {
+    let title = format!("{kind}.{GROUP}");
     let kind = set.kinds.iter().find(|kind| *kind.kind == *title)?;
     Some(kind.version).filter(|version| !version.is_empty())
 }
 
 struct Writer {
+    kind: &'static str,
     report: Report,
     /// What is known to be written.
     written: BTreeMap<Key, Vec<Arc<RouteParent>>>,
@@ -125,7 +128,7 @@ impl Writer {
         if self.stale.is_empty() && Arc::ptr_eq(&self.in_line, &snapshot.route_parents) {
             return true;
         }
-        let wanted = wanted(snapshot, set);
+        let wanted = wanted(snapshot, set, self.kind);
         let gone = |key: &&Key| !wanted.contains_key(*key);
         let gone: BTreeSet<Key> = self
             .written
@@ -154,7 +157,8 @@ impl Writer {
                 }
                 Err(error) => {
                     let (namespace, name) = &key;
-                    tracing::warn!(%error, "the state of HTTPRoute {namespace}/{name} is not written");
+                    let kind = self.kind;
+                    tracing::warn!(%error, "the state of {kind} {namespace}/{name} is not written");
                     all = false;
                 }
             }
@@ -199,7 +203,7 @@ impl Writer {
 
     fn api(&self, version: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         let client = self.report.cluster.client.clone();
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, KIND));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, self.kind));
         match namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),
@@ -212,12 +216,15 @@ fn parents(route: &Value) -> &[Value] {
     parents.map_or(&[], Vec::as_slice)
 }
 
-/// What the routes of this API server should say; those of other sources are left out.
-fn wanted(snapshot: &Snapshot, set: &ObjectSet) -> BTreeMap<Key, Vec<Arc<RouteParent>>> {
-    let routes = set
-        .objects
-        .iter()
-        .filter(|one| matches!(one.object, Object::HttpRoute(_)));
+/// What the routes of a kind of this API server should say; those of other sources are left out.
+fn wanted(
+    snapshot: &Snapshot,
+    set: &ObjectSet,
+    kind: &str,
+) -> BTreeMap<Key, Vec<Arc<RouteParent>>> {
+    let read = |object: &Object| matches!(object, Object::HttpRoute(_) | Object::GrpcRoute(_));
+    let objects = set.objects.iter().filter(|one| read(&one.object));
+    let routes = objects.filter(|one| &*one.id.kind == kind);
     let here: BTreeSet<_> = routes.map(|one| &one.id).collect();
     let mut wanted: BTreeMap<Key, Vec<Arc<RouteParent>>> = BTreeMap::new();
     for parent in snapshot
