@@ -7,6 +7,7 @@ mod build;
 pub mod handover;
 mod lapse;
 mod phase;
+mod problem_log;
 mod readiness;
 mod signals;
 mod sources;

@@ -31,10 +31,14 @@ pub fn validate(paths: &[PathBuf]) -> Report {
         .map(|path| Arc::new(file::read(path)))
         .collect();
     let snapshot = Compiler::default().compile(&sets, &Options::default());
-    let mut problems = snapshot.problems;
+    let mut problems: Vec<Problem> = snapshot
+        .problems
+        .iter()
+        .map(|problem| Problem::clone(problem))
+        .collect();
     problems.sort_by(|one, other| one.place.cmp(&other.place));
     Report {
-        objects: snapshot.objects.len() + snapshot.unknown_kinds.len(),
+        objects: snapshot.objects + snapshot.unknown_kinds.len(),
         problems,
     }
 }

@@ -1,7 +1,7 @@
 //! From the sources' objects to the snapshot in force: compiles on every change, publishes to the
 //! workers, and brings the kernel's Service addresses in line.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +13,20 @@ use tokio_util::sync::CancellationToken;
 use crate::bpf::Kernel;
 use crate::cli::{Capture, RunArgs, SourceArg};
 use crate::compile::{Compiler, Options};
-use crate::model::{ListenerVerdict, Severity, Snapshot};
+use crate::model::{Listener, ListenerVerdict, Snapshot};
 use crate::objects::ObjectSet;
 use crate::report::Cluster;
 use crate::source::file::{self, FileSource};
 use crate::source::kubernetes::{self, KubernetesSource, Timing};
+
+use super::problem_log::ProblemLog;
+
+/// Time between two snapshots at least while changes keep coming: at 200 changes a second twenty
+/// snapshots are made. The first change after a pause takes effect at once.
+const GAP: Duration = Duration::from_millis(50);
+
+/// The same as a multiple of what the last snapshot took: never more than a fifth of a core.
+const GAP_FACTOR: u32 = 4;
 
 /// Pause before the kernel's maps are written again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
@@ -40,8 +49,12 @@ pub(super) struct Sources {
     cluster: Option<Cluster>,
     compiler: Compiler,
     options: Options,
-    /// What was logged before, so that each problem is one line however often it is compiled.
-    logged: HashSet<String>,
+    log: ProblemLog,
+    /// What the kernel holds the addresses of; `None` after a failure.
+    in_kernel: Option<Arc<[Arc<Listener>]>>,
+    /// Snapshots that a worker or a request may still hold: the last to let go of one frees much,
+    /// and that is to be this thread.
+    retired: Vec<Arc<Snapshot>>,
 }
 
 impl Sources {
@@ -77,7 +90,9 @@ impl Sources {
                 agent_namespace: std::env::var("POD_NAMESPACE").ok(),
                 node_name: Some(args.node_name.clone()),
             },
-            logged: HashSet::new(),
+            log: ProblemLog::default(),
+            in_kernel: None,
+            retired: Vec::new(),
         })
     }
 
@@ -122,13 +137,19 @@ impl Sources {
         stop: CancellationToken,
     ) {
         let mut retry = None;
+        let mut next = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = changed(&mut self.sets) => {}
                 () = until(retry) => {}
             }
+            if stop.run_until_cancelled(sleep_until(next)).await.is_none() {
+                return;
+            }
+            let begun = Instant::now();
             let applied = self.apply(&publish, &kernel);
+            next = Instant::now() + GAP.max(begun.elapsed() * GAP_FACTOR);
             retry = (!applied).then(|| Instant::now() + RETRY);
         }
     }
@@ -141,13 +162,21 @@ impl Sources {
             .map(|set| Arc::clone(&set.borrow_and_update()))
             .collect();
         let snapshot = Arc::new(self.compiler.compile(&sets, &self.options));
-        self.log(&snapshot);
-        let wanted = frontends(&snapshot);
+        self.log.tell(&snapshot.problems, &snapshot.unserved);
         // Workers first: a connection that the hook sends them is for a listener that they know.
-        publish.send_replace(Arc::clone(&snapshot));
-        match kernel.reconcile_frontends(&wanted) {
+        self.retired
+            .push(publish.send_replace(Arc::clone(&snapshot)));
+        self.retired.retain(|former| Arc::strong_count(former) > 1);
+        let listeners = &snapshot.listeners;
+        let known = self.in_kernel.take();
+        if known.is_some_and(|known| same_frontends(&known, listeners)) {
+            self.in_kernel = Some(Arc::clone(listeners));
+            return true;
+        }
+        match kernel.reconcile_frontends(&frontends(&snapshot)) {
             Ok(report) => {
                 tracing::debug!(version = snapshot.version, ?report, "snapshot in force");
+                self.in_kernel = Some(Arc::clone(listeners));
                 true
             }
             Err(error) => {
@@ -156,43 +185,6 @@ impl Sources {
             }
         }
     }
-
-    /// Writes one line for what is newly wrong, and one for what no longer is.
-    fn log(&mut self, snapshot: &Snapshot) {
-        let problems = snapshot.problems.iter().map(|problem| {
-            let line = problem.to_string();
-            (line, problem.severity)
-        });
-        let now: BTreeMap<String, Severity> = problems.chain(unserved(snapshot)).collect();
-        for (line, severity) in &now {
-            if !self.logged.contains(line) {
-                match severity {
-                    Severity::Error => tracing::error!("{line}"),
-                    Severity::Warning => tracing::warn!("{line}"),
-                }
-            }
-        }
-        for line in self.logged.iter().filter(|line| !now.contains_key(*line)) {
-            tracing::info!("no longer: {line}");
-        }
-        self.logged = now.into_keys().collect();
-    }
-}
-
-/// Service ports whose requests can only fail.
-fn unserved(snapshot: &Snapshot) -> impl Iterator<Item = (String, Severity)> {
-    let proxied = snapshot
-        .listeners
-        .iter()
-        .filter(|listener| matches!(listener.verdict, ListenerVerdict::Proxy(_)));
-    proxied.filter_map(|listener| {
-        let cluster = snapshot.cluster(listener.cluster)?;
-        let line = format!("{}: no usable endpoint", cluster.name);
-        cluster
-            .endpoints
-            .is_empty()
-            .then_some((line, Severity::Warning))
-    })
 }
 
 /// Follows a source for as long as the agent runs.
@@ -207,15 +199,27 @@ async fn run_kubernetes(source: KubernetesSource) {
     tracing::error!(%error, "a source has ended; its last objects stay in force");
 }
 
+/// Whether the hooks have the same to do for both: routes alone make no difference to them.
+fn same_frontends(known: &[Arc<Listener>], wanted: &[Arc<Listener>]) -> bool {
+    let same = |(one, other): (&Arc<Listener>, &Arc<Listener>)| {
+        Arc::ptr_eq(one, other)
+            || (verdict(one), &one.addresses) == (verdict(other), &other.addresses)
+    };
+    known.len() == wanted.len() && known.iter().zip(wanted).all(same)
+}
+
+const fn verdict(listener: &Listener) -> Verdict {
+    match listener.verdict {
+        ListenerVerdict::Proxy(_) => Verdict::Proxy,
+        ListenerVerdict::Pass(_) => Verdict::Pass,
+    }
+}
+
 /// Every address of every listener, with the hook's verdict on it.
 fn frontends(snapshot: &Snapshot) -> HashMap<FrontendKey, Frontend> {
     let verdicts = snapshot.listeners.iter().flat_map(|listener| {
-        let verdict = match listener.verdict {
-            ListenerVerdict::Proxy(_) => Verdict::Proxy,
-            ListenerVerdict::Pass(_) => Verdict::Pass,
-        };
         let addresses = listener.addresses.iter();
-        addresses.map(move |address| (address, verdict))
+        addresses.map(|address| (address, verdict(listener)))
     });
     let mut wanted: HashMap<FrontendKey, Frontend> = verdicts
         .map(|(address, verdict)| {

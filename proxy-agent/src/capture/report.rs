@@ -132,7 +132,7 @@ mod tests {
         status.publish(&"u2".into(), seen);
         let mut snapshot = Snapshot::empty();
         for pod in [pod("u2", "web"), pod("u1", "cart")] {
-            snapshot.pods.insert(Arc::clone(&pod.uid), pod);
+            Arc::make_mut(&mut snapshot.pods).insert(Arc::clone(&pod.uid), pod);
         }
         let shown: Vec<_> = status
             .pods(&snapshot)

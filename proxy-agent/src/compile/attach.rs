@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::by_key::Key;
+use super::by_key::Name;
 use super::problems::Problems;
-use super::service::{Declared, Port, Ports};
+use super::service::{Declared, Port};
 use crate::model::{Action, ClusterId, Destination, Match, ObjectId, PathMatch, Rule};
 use crate::objects::Located;
 
@@ -27,25 +27,27 @@ pub(super) enum Dialect {
 
 /// The rules of one object for one Service.
 #[derive(Clone, Debug)]
-pub(super) struct Attachment<'a> {
+pub(super) struct Attachment {
     /// The object.
-    pub located: &'a Located,
+    pub located: Arc<Located>,
     /// Its dialect.
     pub dialect: Dialect,
     /// The Service.
-    pub service: Key<'a>,
+    pub service: Name,
     /// The one port that it names, if it does.
     pub port: Option<u16>,
     /// The one namespace whose clients see it; `None` for all.
     pub clients: Option<Arc<str>>,
+    /// How exactly it names the Service: a wildcard does less than a name.
+    pub exactness: usize,
     /// Its rules in their own order.
     pub rules: Arc<[PortRule]>,
 }
 
-impl Attachment<'_> {
+impl Attachment {
     /// Whether it is for `port` of its Service.
-    pub(super) fn is_for(&self, port: &Port<'_>) -> bool {
-        port.is_tcp()
+    pub(super) fn is_for(&self, port: &Port) -> bool {
+        port.tcp
             && match self.port {
                 Some(number) => number == port.number,
                 None => port.declared != Declared::Opaque,
@@ -93,9 +95,13 @@ pub(super) fn sort_by_precedence(rules: &mut [Rule]) {
 
 fn rank(conditions: &Match) -> (u8, usize, bool, usize, usize) {
     let (kind, length) = match &conditions.path {
-        Some(PathMatch::Exact(path)) => (3, path.len()),
+        Some(PathMatch::Exact(path) | PathMatch::ExactAnyCase(path)) => (3, path.len()),
         Some(PathMatch::Regex(_)) => (2, 0),
-        Some(PathMatch::ElementPrefix(path) | PathMatch::StringPrefix(path)) => (1, path.len()),
+        Some(
+            PathMatch::ElementPrefix(path)
+            | PathMatch::StringPrefix(path)
+            | PathMatch::StringPrefixAnyCase(path),
+        ) => (1, path.len()),
         None => (1, 0),
     };
     (
@@ -136,35 +142,6 @@ pub(super) fn destination(
 /// The object's id, to be shared by its rules.
 pub(super) fn shared_id(located: &Located) -> Arc<ObjectId> {
     Arc::new(located.id.clone())
-}
-
-/// A TCP port of a Service by number.
-pub(super) fn tcp_port<'p, 'a>(
-    ports: &'p Ports<'a>,
-    service: Key<'_>,
-    number: u16,
-) -> Option<&'p Port<'a>> {
-    let ports = ports.get(service)?;
-    ports
-        .iter()
-        .find(|port| port.number == number && port.is_tcp())
-}
-
-/// What to say of a Service that lacks a port.
-pub(super) fn no_such_port(
-    (namespace, service): Key<'_>,
-    number: i64,
-    ports: &Ports<'_>,
-) -> String {
-    let ports = ports.get((namespace, service)).into_iter().flatten();
-    let numbers: Vec<_> = ports
-        .filter(|port| port.is_tcp())
-        .map(|port| port.number.to_string())
-        .collect();
-    format!(
-        "Service {namespace}/{service} has no TCP port {number}; it has: {}",
-        numbers.join(", ")
-    )
 }
 
 #[cfg(test)]
@@ -231,6 +208,7 @@ mod tests {
                 query: None,
                 authority: "",
                 headers: &headers,
+                client: None,
             };
             let matching = table.rules.iter().filter(|rule| rule.conditions.holds(&request));
             let best = matching.map(|rule| rank(&rule.conditions)).max();

@@ -1,6 +1,6 @@
 //! Ids of clusters that stay with their name.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::model::ClusterId;
@@ -37,16 +37,17 @@ impl ClusterIds {
         id
     }
 
-    /// Frees the ids of every other name.
-    pub(super) fn retain(&mut self, names: &HashSet<&Arc<str>>) {
-        let freed = &mut self.freed;
-        self.by_name.retain(|name, id| {
-            let keep = names.contains(name);
-            if !keep {
-                freed.push_back(*id);
-            }
-            keep
-        });
+    /// Frees the ids of names that are gone.
+    pub(super) fn free<'n>(&mut self, names: impl IntoIterator<Item = &'n Arc<str>>) {
+        let freed = names
+            .into_iter()
+            .filter_map(|name| self.by_name.remove(name));
+        self.freed.extend(freed);
+    }
+
+    /// Every name that has an id.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_name.keys()
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
         let (a, b) = (Arc::from("a"), Arc::from("b"));
         let (first, second) = (ids.id(&a), ids.id(&b));
         assert_ne!(first, second);
-        ids.retain(&HashSet::from([&b]));
+        ids.free([&a]);
         assert_eq!(ids.id(&b), second);
         assert_ne!(ids.id(&a), first, "freed a moment ago");
     }
@@ -71,7 +72,7 @@ mod tests {
         let highest = (0..10_000).map(|n| {
             let name = Arc::from(format!("{n}"));
             let id = ids.id(&name);
-            ids.retain(&HashSet::new());
+            ids.free([&name]);
             id.index()
         });
         assert!(highest.max() < Some(2 * QUARANTINE));

@@ -10,51 +10,40 @@ mod grpc;
 mod matches;
 mod policy;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
 use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
-use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 
 use self::filter::RuleFilters;
 use self::findings::Findings;
 use super::attach::{
-    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, no_such_port, respond, shared_id,
-    tcp_port,
+    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, respond, shared_id,
 };
-use super::by_key::Key;
-use super::cluster_ids::ClusterIds;
+use super::by_key::Name;
 use super::duration::gep2257;
-use super::index::{At, Index};
-use super::problems::Problems;
-use super::service::Ports;
-use crate::model::{Action, ConditionReason, Match, Policies, RouteParent, Rule, Timeouts};
+use super::index::At;
+use super::routes::Compiled;
+use super::scope::Scope;
+use crate::model::{Action, ConditionReason, Match, Policies, Rule, Timeouts};
+use crate::objects::grpc::GrpcRoute;
 
-/// What rules are compiled against.
-pub(super) struct Scope<'a, 's> {
-    pub ports: &'s Ports<'a>,
-    pub grants: &'s HashMap<&'a str, Vec<&'a ReferenceGrant>>,
-    pub ids: &'s mut ClusterIds,
-    pub problems: &'s mut Problems,
+/// Compiles an HTTPRoute if it has a Service as its parent: its rules for each Service, and what
+/// became of it there.
+pub(super) fn compile(at: &At<'_, HttpRoute>, scope: &mut Scope<'_>) -> Compiled {
+    route(at, Matches::Http, scope)
 }
 
-/// Compiles every HTTPRoute and GRPCRoute that has a Service as its parent: its rules for each
-/// Service, and what became of it there.
-pub(super) fn compile<'a>(
-    index: &'a Index<'a>,
-    scope: &mut Scope<'a, '_>,
-) -> (Vec<Attachment<'a>>, Vec<RouteParent>) {
-    let mut compiled = (Vec::new(), Vec::new());
-    for (at, matches) in &index.grpc_routes {
-        route(at, Matches::Grpc(matches), scope, &mut compiled);
-    }
-    for at in &index.http_routes {
-        route(at, Matches::Http, scope, &mut compiled);
-    }
-    compiled
+/// Compiles a GRPCRoute likewise.
+pub(super) fn compile_grpc(at: &At<'_, GrpcRoute>, scope: &mut Scope<'_>) -> Compiled {
+    let shared = At {
+        located: at.located,
+        object: &at.object.shared,
+        origin: at.origin,
+    };
+    route(&shared, Matches::Grpc(&at.object.matches), scope)
 }
 
 /// Where the matches of a route's rules stand.
@@ -66,55 +55,71 @@ enum Matches<'a> {
     Grpc(&'a [Vec<GrpcRouteRulesMatches>]),
 }
 
-fn route<'a>(
-    at: &'a At<'a, HttpRoute>,
-    matches: Matches<'a>,
-    scope: &mut Scope<'a, '_>,
-    (attachments, route_parents): &mut (Vec<Attachment<'a>>, Vec<RouteParent>),
-) {
+fn route(at: &At<'_, HttpRoute>, matches: Matches<'_>, scope: &mut Scope<'_>) -> Compiled {
+    let mut compiled = Compiled::default();
     let parents = parents(at, scope);
     if parents.is_empty() {
-        return;
+        return compiled;
     }
-    let hostnames = at.object.spec.hostnames.as_deref().unwrap_or_default();
-    if !hostnames.is_empty() {
+    let hostnames = at.object.spec.hostnames.as_ref();
+    if hostnames.is_some_and(|names| !names.is_empty()) {
         let reason = "ignored: a route of a Service applies whatever the host";
         scope.problems.warning(at.located, "spec.hostnames", reason);
     }
     let mut findings = Findings::default();
     let rules = rules(at, matches, scope, &mut findings);
+    let dialect = match matches {
+        Matches::Http => Dialect::HttpRoute,
+        Matches::Grpc(_) => Dialect::GrpcRoute,
+    };
     let mut taken = Vec::new();
     for (parent, attached) in parents {
-        if let Ok((service, port)) = attached
-            && !taken.contains(&(service, port))
-        {
-            taken.push((service, port));
-            attachments.push(Attachment {
-                located: at.located,
-                dialect: match matches {
-                    Matches::Http => Dialect::HttpRoute,
-                    Matches::Grpc(_) => Dialect::GrpcRoute,
-                },
-                service,
-                port,
-                clients: (service.0 != &*at.located.id.namespace)
-                    .then(|| Arc::clone(&at.located.id.namespace)),
-                rules: Arc::clone(&rules),
-            });
-        }
-        route_parents.push(findings.at_parent(at, parent, attached.err()));
+        let refused = match attached {
+            Ok(to) => {
+                if !taken.contains(&to) {
+                    taken.push(to.clone());
+                    compiled
+                        .attachments
+                        .push(attachment(at, dialect, to, &rules));
+                }
+                None
+            }
+            Err(reason) => Some(reason),
+        };
+        let parent = findings.at_parent(at, parent, refused);
+        compiled.parents.push(Arc::new(parent));
+    }
+    compiled
+}
+
+fn attachment(
+    at: &At<'_, HttpRoute>,
+    dialect: Dialect,
+    to: To,
+    rules: &Arc<[PortRule]>,
+) -> Attachment {
+    let (service, port) = to;
+    let own = &at.located.id.namespace;
+    let consumer = service.namespace != *own;
+    Attachment {
+        located: Arc::clone(at.located),
+        dialect,
+        service,
+        port,
+        clients: consumer.then(|| Arc::clone(own)),
+        exactness: usize::MAX,
+        rules: Arc::clone(rules),
     }
 }
 
-/// A parent, and the Service and the port, where one is named, that the route attaches to there;
-/// or why it does not.
-type Parent<'a> = (
-    &'a HttpRouteParentRefs,
-    Result<(Key<'a>, Option<u16>), String>,
-);
+/// A Service, and its port where one is named.
+type To = (Name, Option<u16>);
+
+/// A parent, and what the route attaches to there, or why it does not.
+type Parent<'a> = (&'a HttpRouteParentRefs, Result<To, String>);
 
 /// The parents of a route that are Services, each once.
-fn parents<'a>(at: &'a At<'a, HttpRoute>, scope: &mut Scope<'a, '_>) -> Vec<Parent<'a>> {
+fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>> {
     let mut parents: Vec<Parent<'a>> = Vec::new();
     for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
         let is_service =
@@ -133,11 +138,11 @@ fn parents<'a>(at: &'a At<'a, HttpRoute>, scope: &mut Scope<'a, '_>) -> Vec<Pare
     parents
 }
 
-fn attach<'a>(
-    at: &'a At<'a, HttpRoute>,
-    parent: &'a HttpRouteParentRefs,
-    scope: &Scope<'a, '_>,
-) -> Result<(Key<'a>, Option<u16>), (&'static str, String)> {
+fn attach(
+    at: &At<'_, HttpRoute>,
+    parent: &HttpRouteParentRefs,
+    scope: &Scope<'_>,
+) -> Result<To, (&'static str, String)> {
     if parent.section_name.is_some() {
         let reason = "is not read of a Service: name the port by `port`".to_owned();
         return Err(("sectionName", reason));
@@ -146,26 +151,26 @@ fn attach<'a>(
         .namespace
         .as_deref()
         .unwrap_or(&at.located.id.namespace);
-    let service = (namespace, parent.name.as_str());
-    if scope.ports.get(service).is_none() {
+    let key = (namespace, parent.name.as_str());
+    let Some((service, _)) = scope.service(key) else {
         return Err(("name", format!("no Service {namespace}/{}", parent.name)));
-    }
+    };
     let Some(number) = parent.port else {
         return Ok((service, None));
     };
     let port = u16::try_from(number)
         .ok()
-        .filter(|port| tcp_port(scope.ports, service, *port).is_some());
+        .filter(|port| scope.tcp_port(key, *port).is_some());
     match port {
         Some(port) => Ok((service, Some(port))),
-        None => Err(("port", no_such_port(service, number.into(), scope.ports))),
+        None => Err(("port", scope.no_such_port(key, number.into()))),
     }
 }
 
-fn rules<'a>(
-    at: &At<'a, HttpRoute>,
+fn rules(
+    at: &At<'_, HttpRoute>,
     matches: Matches<'_>,
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
     findings: &mut Findings,
 ) -> Arc<[PortRule]> {
     let object = shared_id(at.located);
@@ -176,7 +181,7 @@ fn rules<'a>(
             Matches::Http => matches::of_http(rule),
             Matches::Grpc(all) => matches::of_grpc(all.get(index).map(Vec::as_slice)),
         };
-        let alternatives = matches::named(at, &field, alternatives, scope.problems, findings);
+        let alternatives = matches::named(at, &field, alternatives, &mut scope.problems, findings);
         let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
         let outcome = match filter::incompatible(rule.filters.as_deref()) {
             Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
@@ -230,12 +235,12 @@ impl CarriedOut {
     }
 }
 
-fn carried_out<'a>(
-    at: &At<'a, HttpRoute>,
+fn carried_out(
+    at: &At<'_, HttpRoute>,
     position: usize,
     rule: &HttpRouteRules,
     conditions: &[&Match],
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
     findings: &mut Findings,
 ) -> Result<CarriedOut, Fault> {
     let field = format!("spec.rules[{position}]");
@@ -261,12 +266,12 @@ fn carried_out<'a>(
     })
 }
 
-fn action<'a>(
-    at: &At<'a, HttpRoute>,
+fn action(
+    at: &At<'_, HttpRoute>,
     field: &str,
     rule: &HttpRouteRules,
     filters: RuleFilters<'_>,
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
     findings: &mut Findings,
 ) -> Result<Action, Fault> {
     let RuleFilters {

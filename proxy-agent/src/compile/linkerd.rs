@@ -1,83 +1,101 @@
 //! `linkerd.io/v1` Service and Route: virtual hosts by the Host header.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::attach::{NO_DESTINATION, respond, shared_id};
-use super::by_key::Key;
+use super::by_key::{Key, Name};
+use super::cluster_ids::ClusterIds;
 use super::endpoints;
-use super::gateway_api::Scope;
-use super::index::{At, Index};
-use super::service::Declared;
+use super::index::{At, Index, created};
+use super::problems::Problems;
+use super::scope::Scope;
+use super::service::{Declared, Ports};
 use crate::model::{
-    Action, BalancePolicy, Cluster, ClusterId, Destination, Filters, Match, RouteTable, Rule,
-    Timeouts, UpstreamProtocol, WeightedDestination,
+    Action, BalancePolicy, Cluster, Destination, Filters, Hosts, Match, RouteTable, Rule, Timeouts,
+    UpstreamProtocol, WeightedDestination,
 };
 use crate::objects::linkerd::{Route, Service};
 
 /// What the two kinds come to.
 #[derive(Debug, Default)]
-pub(super) struct Compiled<'a> {
+pub(super) struct Compiled {
     /// Clusters of their own.
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<Arc<Cluster>>,
     /// Client namespace → host → routes.
-    pub virtual_hosts: HashMap<Arc<str>, HashMap<Arc<str>, Arc<RouteTable>>>,
+    pub virtual_hosts: Arc<HashMap<Arc<str>, Hosts>>,
     /// Ports of Kubernetes Services that are HTTP because an object here names them.
-    pub http_ports: HashSet<(Key<'a>, u16)>,
+    pub http_ports: BTreeSet<(Name, u16)>,
+    /// What is wrong.
+    pub problems: Problems,
 }
 
 /// A virtual host: namespace and host, lower case.
-type Host<'a> = (&'a str, String);
+type Host = (Arc<str>, String);
 
-/// Compiles both kinds.
-pub(super) fn compile<'a>(index: &'a Index<'a>, scope: &mut Scope<'a, '_>) -> Compiled<'a> {
+/// Whether there is an object of either kind.
+pub(super) fn is_used(index: &Index) -> bool {
+    index.has::<Service>() || index.has::<Route>()
+}
+
+/// Compiles both kinds, all of them: their hosts are shared, and they are few.
+pub(super) fn compile(index: &Index, ports: &Ports, ids: &mut ClusterIds) -> Compiled {
+    let mut scope = Scope::new(ports, index);
     let mut compiled = Compiled::default();
-    let mut tables: BTreeMap<Host<'a>, RouteTable> = BTreeMap::new();
-    for (key, at) in index.linkerd_services.iter() {
-        if let Some(cluster) = cluster(index, key, at, scope) {
-            let port = (key, at.object.spec.port);
-            if super::attach::tcp_port(scope.ports, key, port.1).is_some() {
-                compiled.http_ports.insert(port);
-            }
-            let host = (key.0, at.object.spec.host.to_ascii_lowercase());
-            if let Some(first) = tables.get(&host) {
-                let reason = format!(
-                    "host `{}` is {}'s already, which keeps it",
-                    host.1, first.origin
-                );
-                scope.problems.error(at.located, "spec.host", reason);
-            } else {
-                let to = vec![destination(1, Destination::Cluster(cluster.id))];
-                tables.insert(host, table(at, to));
-            }
-            compiled.clusters.push(cluster);
+    let mut tables: BTreeMap<Host, RouteTable> = BTreeMap::new();
+    for at in index.all::<Service>() {
+        let Some(cluster) = cluster(index, &at, &mut scope, ids) else {
+            continue;
+        };
+        let spec = &at.object.spec;
+        if let Some(port) = scope.tcp_port(at.key(), spec.port) {
+            let named = (port.service.clone(), port.number);
+            compiled.http_ports.insert(named);
         }
+        let host = (
+            Arc::clone(&at.located.id.namespace),
+            spec.host.to_ascii_lowercase(),
+        );
+        if let Some(first) = tables.get(&host) {
+            let reason = format!(
+                "host `{}` is {}'s already, which keeps it",
+                host.1, first.origin
+            );
+            scope.problems.error(at.located, "spec.host", reason);
+        } else {
+            let to = vec![destination(1, Destination::Cluster(cluster.id))];
+            tables.insert(host, table(&at, to));
+        }
+        compiled.clusters.push(Arc::new(cluster));
     }
-    for (host, routes) in by_host(index, scope) {
-        let destinations = routes
-            .iter()
-            .filter_map(|at| share(at, index, scope, &mut compiled.http_ports))
-            .collect::<Vec<_>>();
+    for (host, routes) in by_host(index, &mut scope) {
+        let mut destinations = Vec::new();
+        for at in &routes {
+            destinations.extend(share(at, index, &mut scope, ids, &mut compiled.http_ports));
+        }
         if !destinations.is_empty() {
-            let mut table = table(routes[0], destinations);
+            let mut table = table(&routes[0], destinations);
             let names: Vec<_> = routes.iter().map(|at| at.located.id.to_string()).collect();
             table.origin = names.join(", ").into();
             tables.insert(host, table);
         }
     }
+    let mut virtual_hosts: HashMap<Arc<str>, Hosts> = HashMap::new();
     for ((namespace, host), table) in tables {
-        let hosts = compiled.virtual_hosts.entry(namespace.into()).or_default();
+        let hosts = virtual_hosts.entry(namespace).or_default();
         hosts.insert(host.into(), Arc::new(table));
     }
+    compiled.virtual_hosts = Arc::new(virtual_hosts);
+    compiled.problems = scope.into_parts().1;
     compiled
 }
 
-fn by_host<'a>(
-    index: &'a Index<'a>,
-    scope: &mut Scope<'a, '_>,
-) -> BTreeMap<Host<'a>, Vec<&'a At<'a, Route>>> {
-    let mut by_host: BTreeMap<Host<'a>, Vec<&At<'a, Route>>> = BTreeMap::new();
-    for at in &index.linkerd_routes {
+/// The usable Routes of each host, the oldest first.
+fn by_host<'s>(index: &'s Index, scope: &mut Scope<'_>) -> BTreeMap<Host, Vec<At<'s, Route>>> {
+    let mut by_host: BTreeMap<Host, Vec<At<'s, Route>>> = BTreeMap::new();
+    let mut routes: Vec<_> = index.all::<Route>().collect();
+    routes.sort_by_key(|at| created(at.located));
+    for at in routes {
         let spec = &at.object.spec;
         let kinds = [
             ("spec.kind", spec.kind.as_deref(), "service"),
@@ -91,9 +109,10 @@ fn by_host<'a>(
                 let reason = format!("found `{found}`, accepted: {accepted}");
                 scope.problems.error(at.located, field, reason);
             }
-            None if !is_host(&spec.host) => bad_host(at, &spec.host, scope),
+            None if !is_host(&spec.host) => bad_host(&at, &spec.host, scope),
             None => {
-                let host = (&*at.located.id.namespace, spec.host.to_ascii_lowercase());
+                let namespace = Arc::clone(&at.located.id.namespace);
+                let host = (namespace, spec.host.to_ascii_lowercase());
                 by_host.entry(host).or_default().push(at);
             }
         }
@@ -106,18 +125,19 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(allowed)
 }
 
-fn bad_host<T>(at: &At<'_, T>, host: &str, scope: &mut Scope<'_, '_>) {
+fn bad_host<T>(at: &At<'_, T>, host: &str, scope: &mut Scope<'_>) {
     let reason = format!("found `{host}`, expected a host name without a port");
     scope.problems.error(at.located, "spec.host", reason);
 }
 
 /// The cluster of a `linkerd.io/v1` Service; `None` when it is malformed, which is named.
-fn cluster<'a>(
-    index: &Index<'a>,
-    key: Key<'_>,
+fn cluster(
+    index: &Index,
     at: &At<'_, Service>,
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
+    ids: &mut ClusterIds,
 ) -> Option<Cluster> {
+    let key = at.key();
     let spec = &at.object.spec;
     if !is_host(&spec.host) {
         bad_host(at, &spec.host, scope);
@@ -128,17 +148,17 @@ fn cluster<'a>(
         scope.problems.error(at.located, "spec.label", reason);
         return None;
     };
-    let kubernetes = super::attach::tcp_port(scope.ports, key, spec.port);
+    let kubernetes = scope.tcp_port(key, spec.port);
     let endpoints = endpoints::of_pods(index, key.0, &selector, |pod| match kubernetes {
-        Some(port) => endpoints::pod_port(pod, port.kube),
+        Some(port) => endpoints::pod_port(pod, &port.target),
         None => Some(spec.port),
     });
     let name: Arc<str> = format!("linkerd/{}/{}", key.0, key.1).into();
     Some(Cluster {
-        id: scope.ids.id(&name),
+        id: ids.id(&name),
         name,
-        namespace: key.0.into(),
-        service: key.1.into(),
+        namespace: Arc::clone(&at.located.id.namespace),
+        service: Arc::clone(&at.located.id.name),
         port: spec.port,
         balance: kubernetes.map_or_else(BalancePolicy::default, |port| port.balance),
         upstream: match kubernetes.map(|port| port.declared) {
@@ -159,27 +179,28 @@ fn labels(text: &str) -> Option<BTreeMap<String, String>> {
 }
 
 /// The share of one Route; `None` when its Service is missing, which is named.
-fn share<'a>(
-    at: &At<'a, Route>,
-    index: &Index<'a>,
-    scope: &mut Scope<'a, '_>,
-    http_ports: &mut HashSet<(Key<'a>, u16)>,
+fn share(
+    at: &At<'_, Route>,
+    index: &Index,
+    scope: &mut Scope<'_>,
+    ids: &mut ClusterIds,
+    http_ports: &mut BTreeSet<(Name, u16)>,
 ) -> Option<WeightedDestination> {
     let spec = &at.object.spec;
     let key: Key<'_> = (&at.located.id.namespace, &spec.service.name);
     let weight = spec.weight.unwrap_or(1);
-    if let Some(service) = index.linkerd_services.get(key) {
+    if let Some(service) = index.get::<Service>(key) {
         let usable =
             is_host(&service.object.spec.host) && labels(&service.object.spec.label).is_some();
         let name: Arc<str> = format!("linkerd/{}/{}", key.0, key.1).into();
         let to = if usable {
-            Destination::Cluster(scope.ids.id(&name))
+            Destination::Cluster(ids.id(&name))
         } else {
             Destination::Invalid
         };
         return Some(destination(weight, to));
     }
-    let (key, ports) = scope.ports.entry(key).or_else(|| {
+    let (service, ports) = scope.service(key).or_else(|| {
         let reason = format!(
             "no Service {}/{}, neither linkerd.io/v1 nor v1",
             key.0, key.1
@@ -189,7 +210,7 @@ fn share<'a>(
             .error(at.located, "spec.service.name", reason);
         None
     })?;
-    let mut tcp = ports.iter().filter(|port| port.is_tcp());
+    let mut tcp = ports.iter().filter(|port| port.tcp);
     let Some(port) = tcp.next() else {
         let reason = format!("Service {}/{} has no TCP port", key.0, key.1);
         scope
@@ -206,9 +227,8 @@ fn share<'a>(
             .problems
             .warning(at.located, "spec.service.name", reason);
     }
-    http_ports.insert((key, port.number));
-    let id: ClusterId = scope.ids.id(&port.cluster);
-    Some(destination(weight, Destination::Cluster(id)))
+    http_ports.insert((service, port.number));
+    Some(destination(weight, Destination::Cluster(port.id)))
 }
 
 fn destination(weight: u32, destination: Destination) -> WeightedDestination {

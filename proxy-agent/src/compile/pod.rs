@@ -1,14 +1,13 @@
 //! Pods: who is captured, and why not.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod as KubePod;
+use k8s_openapi::api::core::v1::{Namespace, Pod as KubePod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Options;
-use super::index::{At, Index};
+use super::index::At;
 use super::problems::Problems;
 use crate::model::{CaptureDecision, NotCaptured, Pod};
 
@@ -24,40 +23,41 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Names of sidecar containers.
 const SIDECAR_CONTAINERS: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 
-/// Compiles the pods that may run on this node, by uid.
+/// Compiles a pod that may run on this node and has a uid. Of its namespace only the values
+/// count: [`judge_namespace`] names what is wrong with them.
 pub(super) fn compile(
-    index: &Index<'_>,
+    at: &At<'_, KubePod>,
+    namespace: Option<&At<'_, Namespace>>,
     options: &Options,
     problems: &mut Problems,
-) -> HashMap<Arc<str>, Arc<Pod>> {
-    let mut pods = HashMap::new();
-    for at in &index.pods {
-        let node = at
-            .object
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.as_ref());
-        if node.is_some() && options.node_name.is_some() && node != options.node_name.as_ref() {
-            continue;
-        }
-        let capture = decide(at, index, options, problems);
-        let Some(uid) = uid(&at.object.metadata) else {
-            if matches!(capture, CaptureDecision::Capture { .. }) {
-                let reason = "no uid: the pod's cgroup cannot be told, so it is not captured";
-                problems.warning(at.located, "metadata.uid", reason);
-            }
-            continue;
-        };
-        let pod = Pod {
-            uid: uid.into(),
-            namespace: Arc::clone(&at.located.id.namespace),
-            name: Arc::clone(&at.located.id.name),
-            ips: ips(at.object),
-            capture,
-        };
-        pods.insert(Arc::clone(&pod.uid), Arc::new(pod));
+) -> Option<Pod> {
+    let spec = at.object.spec.as_ref();
+    let node = spec.and_then(|spec| spec.node_name.as_ref());
+    if node.is_some() && options.node_name.is_some() && node != options.node_name.as_ref() {
+        return None;
     }
-    pods
+    let capture = decide(at, namespace, options, problems);
+    let Some(uid) = uid(&at.object.metadata) else {
+        if matches!(capture, CaptureDecision::Capture { .. }) {
+            let reason = "no uid: the pod's cgroup cannot be told, so it is not captured";
+            problems.warning(at.located, "metadata.uid", reason);
+        }
+        return None;
+    };
+    Some(Pod {
+        uid: uid.into(),
+        namespace: Arc::clone(&at.located.id.namespace),
+        name: Arc::clone(&at.located.id.name),
+        ips: ips(at.object),
+        capture,
+    })
+}
+
+/// Names what is wrong with the switches of a namespace.
+pub(super) fn judge_namespace(at: &At<'_, Namespace>, problems: &mut Problems) {
+    let labels = &at.object.metadata.labels;
+    let _value = switch(at, labels, Field::Label, problems);
+    let _value = fail_closed(at, problems);
 }
 
 /// What the pod's cgroup is named after.
@@ -99,20 +99,26 @@ pub(super) fn is_completed(pod: &KubePod) -> bool {
 
 fn decide(
     at: &At<'_, KubePod>,
-    index: &Index<'_>,
+    namespace: Option<&At<'_, Namespace>>,
     options: &Options,
     problems: &mut Problems,
 ) -> CaptureDecision {
     use CaptureDecision::{Capture, LeaveAlone};
-    let namespace = index.namespaces.get(&*at.located.id.namespace);
+    let mut judged_already = Problems::default();
     let own = switch(
         at,
         &at.object.metadata.annotations,
         Field::Annotation,
         problems,
     );
-    let inherited =
-        namespace.and_then(|at| switch(at, &at.object.metadata.labels, Field::Label, problems));
+    let inherited = namespace.and_then(|at| {
+        switch(
+            at,
+            &at.object.metadata.labels,
+            Field::Label,
+            &mut judged_already,
+        )
+    });
     if at
         .object
         .spec
@@ -138,7 +144,7 @@ fn decide(
     }
     Capture {
         fail_closed: fail_closed(at, problems)
-            .or_else(|| namespace.and_then(|at| fail_closed(at, problems)))
+            .or_else(|| namespace.and_then(|at| fail_closed(at, &mut judged_already)))
             .unwrap_or(false),
         avoid_sidecar_ports: sidecar,
     }
@@ -163,7 +169,7 @@ fn switch<T>(at: &At<'_, T>, texts: &Texts, field: Field, problems: &mut Problem
         "disabled" => Some(false),
         other => {
             let reason = format!("found `{other}`, accepted: enabled, disabled");
-            problems.once(at.located, format!("{field}[{CAPTURE}]"), reason);
+            problems.error(at.located, format!("{field}[{CAPTURE}]"), reason);
             None
         }
     }
@@ -176,7 +182,7 @@ fn fail_closed<T>(at: &At<'_, T>, problems: &mut Problems) -> Option<bool> {
         "open" => Some(false),
         other => {
             let reason = format!("found `{other}`, accepted: open, closed");
-            problems.once(
+            problems.error(
                 at.located,
                 format!("metadata.annotations[{ON_FAILURE}]"),
                 reason,

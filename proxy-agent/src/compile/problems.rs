@@ -1,9 +1,13 @@
-//! Collects what is wrong, one line each.
+//! What is wrong: gathered for one part at a time, and kept by part.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::by_key::Name;
 use crate::model::{Problem, Severity};
 use crate::objects::Located;
 
-/// The problems found so far.
+/// The problems found so far in one part.
 #[derive(Debug, Default)]
 pub(super) struct Problems(pub Vec<Problem>);
 
@@ -28,7 +32,7 @@ impl Problems {
         self.push(Severity::Warning, at, field.into(), reason.into());
     }
 
-    /// An error that is found again for every object that it concerns: named once.
+    /// An error that is found again for every port that it concerns: named once.
     pub(super) fn once(&mut self, at: &Located, field: String, reason: String) {
         let known =
             |problem: &Problem| problem.object.as_ref() == Some(&at.id) && problem.field == field;
@@ -45,5 +49,78 @@ impl Problems {
             field,
             reason,
         });
+    }
+}
+
+/// Parts whose problems come and go together, in the order in which they are listed.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Part {
+    /// A source as a whole, by its number.
+    Source,
+    /// An object that stands in several sources.
+    Twice,
+    Namespace,
+    Pod,
+    /// Addresses of a Service.
+    Addresses,
+    /// The rest of a Service.
+    Service,
+    /// Endpoints of a Service.
+    Endpoints,
+    Slice,
+    HttpRoute,
+    GrpcRoute,
+    VirtualService,
+    DestinationRule,
+    /// Everything of `linkerd.io`.
+    Linkerd,
+    /// Routes that do nothing on a Service.
+    Effect,
+    /// Services whose address another one has.
+    Taken,
+}
+
+/// The problems of every part that has any.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    parts: BTreeMap<(Part, Name), Vec<Arc<Problem>>>,
+    all: Option<Arc<[Arc<Problem>]>>,
+}
+
+impl Found {
+    /// Replaces the problems of a part. Those that are found again stay the same in memory.
+    pub(super) fn set(&mut self, part: Part, name: &Name, problems: Problems) {
+        let key = (part, name.clone());
+        let former = self.parts.get(&key).map(Vec::as_slice).unwrap_or_default();
+        if former.iter().map(AsRef::as_ref).eq(&problems.0) {
+            return;
+        }
+        self.all = None;
+        if problems.0.is_empty() {
+            self.parts.remove(&key);
+        } else {
+            let problems = problems.0.into_iter().map(Arc::new).collect();
+            self.parts.insert(key, problems);
+        }
+    }
+
+    /// Replaces the problems of every part of a sort.
+    pub(super) fn replace(&mut self, part: Part, mut present: BTreeMap<Name, Problems>) {
+        let keys = self.parts.keys().filter(|(other, _)| *other == part);
+        for (_, name) in keys {
+            present.entry(name.clone()).or_default();
+        }
+        for (name, problems) in present {
+            self.set(part, &name, problems);
+        }
+    }
+
+    /// Every problem: the same in memory as long as nothing changes.
+    pub(super) fn all(&mut self) -> Arc<[Arc<Problem>]> {
+        let parts = &self.parts;
+        let all = self
+            .all
+            .get_or_insert_with(|| parts.values().flatten().cloned().collect());
+        Arc::clone(all)
     }
 }

@@ -1,16 +1,17 @@
 //! Kubernetes Services: addresses, what a port speaks, what always passes.
 
-use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort as KubePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::address::{Allocator, ServiceCidr};
-use super::by_key::{ByKey, Key};
-use super::index::{At, Index};
+use super::by_key::{ByKey, Key, Name};
+use super::cluster_ids::ClusterIds;
+use super::index::At;
 use super::problems::Problems;
-use crate::model::{BalancePolicy, PassReason, UpstreamProtocol};
+use crate::model::{BalancePolicy, ClusterId, PassReason, UpstreamProtocol};
 use crate::objects::Origin;
 
 /// On Services: `least-request` or `round-robin`.
@@ -29,15 +30,29 @@ pub(super) enum Declared {
     Nothing,
 }
 
+/// The port of a pod that a Service port leads to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Target {
+    Number(u16),
+    /// A container's port of this name.
+    Named(Arc<str>),
+    /// A number that no port has.
+    Nothing,
+}
+
 /// One port of one Service, before routes are attached.
-#[derive(Debug)]
-pub(super) struct Port<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Port {
     /// The Service.
-    pub at: &'a At<'a, Service>,
-    /// The port in it.
-    pub kube: &'a KubePort,
+    pub service: Name,
     /// Its number, host byte order.
     pub number: u16,
+    /// Its name, empty if it has none.
+    pub name: Arc<str>,
+    /// Whether it is a TCP port.
+    pub tcp: bool,
+    /// Where pods listen, for endpoints that are found by selector.
+    pub target: Target,
     /// Addresses that are proxied unless `pass` says otherwise.
     pub addresses: Vec<SocketAddr>,
     /// Load balancer addresses with `ipMode: Proxy`, which pass.
@@ -50,80 +65,48 @@ pub(super) struct Port<'a> {
     pub balance: BalancePolicy,
     /// Name of its cluster.
     pub cluster: Arc<str>,
+    /// Id of its cluster.
+    pub id: ClusterId,
+    /// Parts of its endpoints.
+    pub subsets: Vec<PortSubset>,
 }
 
-impl Port<'_> {
-    /// Whether it is a TCP port.
-    pub(super) fn is_tcp(&self) -> bool {
-        protocol(self.kube) == "TCP"
-    }
+/// A part of a port's endpoints: those whose pods carry the labels.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct PortSubset {
+    /// What routes call it.
+    pub name: Arc<str>,
+    /// Namespace of the DestinationRule that says so.
+    pub namespace: Arc<str>,
+    /// Namespaces whose routes may name it; `None` for all.
+    pub clients: Option<Vec<Arc<str>>>,
+    /// None stands for every endpoint.
+    pub labels: BTreeMap<String, String>,
+    /// How its endpoints are chosen from.
+    pub balance: BalancePolicy,
+    /// Name of its cluster.
+    pub cluster: Arc<str>,
+    /// Id of its cluster.
+    pub id: ClusterId,
 }
 
 /// Ports by Service, in the order of their numbers.
-pub(super) type Ports<'a> = ByKey<'a, Vec<Port<'a>>>;
-
-/// Reads every Service.
-pub(super) fn ports<'a>(
-    index: &'a Index<'a>,
-    cidr: ServiceCidr,
-    allocator: &mut Allocator,
-    problems: &mut Problems,
-) -> Ports<'a> {
-    let mut ips: BTreeMap<Key<'a>, Addresses> = BTreeMap::new();
-    let mut lacking = Vec::new();
-    for (key, at) in index.services.iter() {
-        let found = Addresses::read(at, problems);
-        if found.own.is_empty() && at.origin == Origin::Files && needs_cluster_ip(at.object) {
-            lacking.push(format!("{}/{}", key.0, key.1));
-        }
-        ips.insert(key, found);
-    }
-    let taken: HashSet<IpAddr> = ips
-        .values()
-        .flat_map(|found| found.own.iter().chain(&found.passed))
-        .copied()
-        .collect();
-    let given = allocator.allocate(cidr, &lacking, &taken);
-    let mut all = Ports::default();
-    for (key, at) in index.services.iter() {
-        let mut found = ips.remove(&key).unwrap_or_default();
-        if let Some(address) = given.get(&format!("{}/{}", key.0, key.1)) {
-            found.own.insert(0, IpAddr::V4(*address));
-        }
-        warn_of_what_is_not_enforced(at, problems);
-        all.insert(key, service_ports(at, &found, problems));
-    }
-    name_the_unlucky(index, &lacking, given.len(), cidr, problems);
-    all
-}
-
-fn name_the_unlucky(
-    index: &Index<'_>,
-    lacking: &[String],
-    given: usize,
-    cidr: ServiceCidr,
-    problems: &mut Problems,
-) {
-    for name in lacking.iter().skip(given) {
-        let key = name.split_once('/').unwrap_or_default();
-        if let Some(at) = index.services.get(key) {
-            let reason = format!("no clusterIP, and no address is left in {cidr} (--service-cidr)");
-            problems.error(at.located, "spec.clusterIP", reason);
-        }
-    }
-}
+pub(super) type Ports = ByKey<Vec<Port>>;
 
 /// Addresses of one Service.
-#[derive(Debug, Default)]
-struct Addresses {
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Addresses {
     /// Those that are proxied.
-    own: Vec<IpAddr>,
+    pub own: Vec<IpAddr>,
     /// Those that pass.
-    passed: Vec<IpAddr>,
+    pub passed: Vec<IpAddr>,
+    /// It has none and is to be given one.
+    pub lacking: bool,
 }
 
 impl Addresses {
-    fn read(at: &At<'_, Service>, problems: &mut Problems) -> Self {
+    /// Reads those of a Service.
+    pub(super) fn read(at: &At<'_, Service>, problems: &mut Problems) -> Self {
         let mut found = Self::default();
         let Some(spec) = &at.object.spec else {
             return found;
@@ -168,6 +151,8 @@ impl Addresses {
                 _ => found.own.extend(ip),
             }
         }
+        found.lacking =
+            found.own.is_empty() && at.origin == Origin::Files && needs_cluster_ip(at.object);
         found
     }
 }
@@ -191,16 +176,20 @@ fn needs_cluster_ip(service: &Service) -> bool {
     })
 }
 
-fn service_ports<'a>(
-    at: &'a At<'a, Service>,
+/// Reads the ports of a Service, which has the address `given` if it has none of its own.
+pub(super) fn ports(
+    at: &At<'_, Service>,
     found: &Addresses,
+    given: Option<Ipv4Addr>,
+    ids: &mut ClusterIds,
     problems: &mut Problems,
-) -> Vec<Port<'a>> {
+) -> Vec<Port> {
+    warn_of_what_is_not_enforced(at, problems);
     let Some(spec) = &at.object.spec else {
         return Vec::new();
     };
     let balance = balance(at, problems);
-    let mut ports: Vec<Port<'a>> = Vec::new();
+    let mut ports: Vec<Port> = Vec::new();
     for (index, kube) in spec.ports.iter().flatten().enumerate() {
         let field = format!("spec.ports[{index}].port");
         let Some(number) = u16::try_from(kube.port).ok().filter(|number| *number > 0) else {
@@ -208,26 +197,47 @@ fn service_ports<'a>(
             problems.error(at.located, field, reason);
             continue;
         };
-        let same = |port: &Port<'_>| port.number == number && protocol(port.kube) == protocol(kube);
-        if ports.iter().any(same) {
+        let cluster = cluster_name(at.key(), number, protocol(kube));
+        if ports.iter().any(|port| port.cluster == cluster) {
             problems.error(at.located, field, format!("port {number} stands twice"));
             continue;
         }
-        let socket = |ip: &IpAddr| SocketAddr::new(*ip, number);
+        let socket = |ip: IpAddr| SocketAddr::new(ip, number);
+        let own = given
+            .map(IpAddr::V4)
+            .into_iter()
+            .chain(found.own.iter().copied());
         ports.push(Port {
-            at,
-            kube,
+            service: Name {
+                namespace: Arc::clone(&at.located.id.namespace),
+                name: Arc::clone(&at.located.id.name),
+            },
             number,
-            addresses: found.own.iter().map(socket).collect(),
-            passed_addresses: found.passed.iter().map(socket).collect(),
+            name: kube.name.as_deref().unwrap_or_default().into(),
+            tcp: protocol(kube) == "TCP",
+            target: target(kube, number),
+            addresses: own.map(socket).collect(),
+            passed_addresses: found.passed.iter().copied().map(socket).collect(),
             pass: pass(at, spec, kube),
             declared: declared(kube),
             balance,
-            cluster: cluster_name(at.key(), number, protocol(kube)),
+            id: ids.id(&cluster),
+            cluster,
+            subsets: Vec::new(),
         });
     }
-    ports.sort_by_key(|port| (port.number, protocol(port.kube)));
+    ports.sort_by(|one, other| (one.number, &one.cluster).cmp(&(other.number, &other.cluster)));
     ports
+}
+
+fn target(port: &KubePort, number: u16) -> Target {
+    match &port.target_port {
+        None | Some(IntOrString::Int(0)) => Target::Number(number),
+        Some(IntOrString::Int(other)) => {
+            u16::try_from(*other).map_or(Target::Nothing, Target::Number)
+        }
+        Some(IntOrString::String(name)) => Target::Named(name.as_str().into()),
+    }
 }
 
 fn protocol(port: &KubePort) -> &str {

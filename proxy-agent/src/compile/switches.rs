@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use super::index::Index;
 use super::problems::Problems;
 use crate::objects::Located;
 
@@ -27,24 +26,14 @@ const NOT_READ: [(&str, &str); 4] = [
     ("Service", "stale-connections"),
 ];
 
-/// Names every label and annotation with our prefix that changes nothing.
-pub(super) fn name_what_is_without_effect(index: &Index<'_>, problems: &mut Problems) {
-    let mut namespaces: Vec<_> = index.namespaces.values().map(|at| at.located).collect();
-    namespaces.sort_by(|a, b| a.id.name.cmp(&b.id.name));
-    let pods = index.pods.iter().map(|at| at.located);
-    let services = index.services.iter().map(|(_, at)| at.located);
-    for located in namespaces.into_iter().chain(pods).chain(services) {
-        let Some(metadata) = located.object.metadata() else {
-            continue;
-        };
-        check(located, "labels", metadata.labels.as_ref(), problems);
-        check(
-            located,
-            "annotations",
-            metadata.annotations.as_ref(),
-            problems,
-        );
-    }
+/// Names every label and annotation of an object with our prefix that changes nothing.
+pub(super) fn name_what_is_without_effect(located: &Located, problems: &mut Problems) {
+    let Some(metadata) = located.object.metadata() else {
+        return;
+    };
+    check(located, "labels", metadata.labels.as_ref(), problems);
+    let annotations = metadata.annotations.as_ref();
+    check(located, "annotations", annotations, problems);
 }
 
 fn check(

@@ -4,35 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::attach::{Attachment, Dialect, PortRule, sort_by_precedence, sort_calls};
-use super::by_key::ByKey;
-use super::cluster_ids::ClusterIds;
+use super::by_key::Name;
 use super::problems::Problems;
-use super::service::{Declared, Port, Ports};
+use super::service::{Declared, Port};
 use crate::model::{
     Action, ClusterId, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, Match,
     PassReason, RouteTable, Rule, Timeouts, WeightedDestination,
 };
 
-/// Attachments by Service.
-pub(super) type ByService<'s, 'a> = ByKey<'a, Vec<&'s Attachment<'a>>>;
-
-/// Groups attachments by their Service; the order stays.
-pub(super) fn by_service<'s, 'a>(attachments: &'s [Attachment<'a>]) -> ByService<'s, 'a> {
-    let mut grouped = ByService::default();
-    for attachment in attachments {
-        grouped.or_default(attachment.service).push(attachment);
-    }
-    grouped
-}
-
 /// The listeners of one port: one, or two when some of its addresses pass.
 pub(super) fn listeners(
-    port: &Port<'_>,
-    attached: &[&Attachment<'_>],
+    port: &Port,
+    attached: &[&Attachment],
     named_by_linkerd: NamedByLinkerd,
-    ids: &mut ClusterIds,
 ) -> Vec<Listener> {
-    let cluster = ids.id(&port.cluster);
     let attached: Vec<_> = attached
         .iter()
         .copied()
@@ -49,8 +34,7 @@ pub(super) fn listeners(
     let verdict = port
         .pass
         .map_or(ListenerVerdict::Proxy(protocol), ListenerVerdict::Pass);
-    let (namespace, service) = port.at.key();
-    let routes = table(&attached, None, port).unwrap_or_else(|| implicit(cluster));
+    let routes = table(&attached, None, port).unwrap_or_else(|| implicit(port.id));
     let clients: BTreeSet<&Arc<str>> = attached
         .iter()
         .filter_map(|one| one.clients.as_ref())
@@ -62,13 +46,13 @@ pub(super) fn listeners(
         ))
     });
     let listener = Listener {
-        namespace: namespace.into(),
-        service: service.into(),
+        namespace: Arc::clone(&port.service.namespace),
+        service: Arc::clone(&port.service.name),
         port: port.number,
-        port_name: port.kube.name.as_deref().unwrap_or_default().into(),
+        port_name: Arc::clone(&port.name),
         addresses: port.addresses.clone(),
         verdict,
-        cluster,
+        cluster: port.id,
         routes: Arc::new(routes),
         consumer_routes: consumer_routes.collect(),
     };
@@ -88,12 +72,8 @@ pub(super) enum NamedByLinkerd {
 }
 
 /// The table for clients of `clients`, or for all others; `None` if nothing is for them alone.
-fn table(
-    attached: &[&Attachment<'_>],
-    clients: Option<&Arc<str>>,
-    port: &Port<'_>,
-) -> Option<RouteTable> {
-    let by = |dialect: Dialect| -> Vec<&Attachment<'_>> {
+fn table(attached: &[&Attachment], clients: Option<&Arc<str>>, port: &Port) -> Option<RouteTable> {
+    let by = |dialect: Dialect| -> Vec<&Attachment> {
         let of_dialect = attached
             .iter()
             .copied()
@@ -111,7 +91,7 @@ fn table(
             });
         }
     }
-    let producer = |one: &&Attachment<'_>| one.dialect.is_gateway_api() && one.clients.is_none();
+    let producer = |one: &&Attachment| one.dialect.is_gateway_api() && one.clients.is_none();
     if clients.is_some() && attached.iter().any(producer) {
         return None;
     }
@@ -126,7 +106,7 @@ fn table(
 }
 
 /// The rules of Gateway API's routes of one kind, in the order in which they are tried.
-fn sorted(attached: &[&Attachment<'_>], dialect: Dialect, port: &Port<'_>) -> Vec<Rule> {
+fn sorted(attached: &[&Attachment], dialect: Dialect, port: &Port) -> Vec<Rule> {
     let mut rules: Vec<&PortRule> = rules_of(attached, port).collect();
     if dialect == Dialect::GrpcRoute {
         sort_calls(&mut rules);
@@ -138,15 +118,12 @@ fn sorted(attached: &[&Attachment<'_>], dialect: Dialect, port: &Port<'_>) -> Ve
     rules
 }
 
-fn rules_of<'s>(
-    attached: &'s [&Attachment<'_>],
-    port: &Port<'_>,
-) -> impl Iterator<Item = &'s PortRule> {
+fn rules_of<'s>(attached: &'s [&Attachment], port: &Port) -> impl Iterator<Item = &'s PortRule> {
     let rules = attached.iter().flat_map(|one| one.rules.iter());
     rules.filter(|one| one.port.is_none_or(|number| number == port.number))
 }
 
-fn origin(attached: &[&Attachment<'_>]) -> Arc<str> {
+fn origin(attached: &[&Attachment]) -> Arc<str> {
     let names: Vec<_> = attached
         .iter()
         .map(|one| one.located.id.to_string())
@@ -176,29 +153,25 @@ pub(super) fn implicit(cluster: ClusterId) -> RouteTable {
     }
 }
 
-/// Names the routes that another one shadows, and those that no port takes up.
+/// Names the routes of a Service that another one shadows, and those that no port takes up.
+/// `attached` are in the order of precedence.
 pub(super) fn name_what_is_without_effect(
-    grouped: &ByService<'_, '_>,
-    ports: &Ports<'_>,
+    service: &Name,
+    attached: &[&Attachment],
+    ports: &[Port],
     problems: &mut Problems,
 ) {
-    for (key, attached) in grouped.iter() {
-        let of_service = ports.get(key).map(Vec::as_slice).unwrap_or_default();
-        for (index, one) in attached.iter().enumerate() {
-            if let Some(reason) = without_effect(one, &attached[..index], of_service) {
-                let reason = format!("of no effect on Service {}/{}: {reason}", key.0, key.1);
-                problems.warning(one.located, "", reason);
-            }
+    for (index, one) in attached.iter().enumerate() {
+        if let Some(reason) = without_effect(one, &attached[..index], ports) {
+            let (namespace, name) = service.key();
+            let reason = format!("of no effect on Service {namespace}/{name}: {reason}");
+            problems.warning(&one.located, "", reason);
         }
     }
 }
 
 /// Why an attachment does nothing, if so. `before` come first in the order of precedence.
-fn without_effect(
-    one: &Attachment<'_>,
-    before: &[&Attachment<'_>],
-    ports: &[Port<'_>],
-) -> Option<String> {
+fn without_effect(one: &Attachment, before: &[&Attachment], ports: &[Port]) -> Option<String> {
     let taken: Vec<_> = ports.iter().filter(|port| one.is_for(port)).collect();
     if taken.is_empty() {
         return Some("it has no port that can be HTTP; name one by `port`".to_owned());

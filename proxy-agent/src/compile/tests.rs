@@ -3,6 +3,7 @@
 mod capture;
 mod gateway_api;
 mod grpc;
+mod incremental;
 mod istio;
 mod linkerd;
 mod policies;
@@ -108,6 +109,7 @@ fn ask(table: &RouteTable, snapshot: &Snapshot, line: &str) -> String {
         query,
         authority,
         headers: &headers,
+        client: None,
     };
     match table.find(&request) {
         None => "404".to_owned(),

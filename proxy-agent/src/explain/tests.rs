@@ -53,7 +53,7 @@ fn snapshot() -> Snapshot {
     let mut set = ObjectSet::unsynced("test".into(), Origin::Files);
     set.objects = parsed.objects.into_iter().map(Arc::new).collect();
     let snapshot = Compiler::default().compile(&[Arc::new(set)], &Options::default());
-    assert_eq!(snapshot.problems, []);
+    assert_eq!(*snapshot.problems, []);
     snapshot
 }
 

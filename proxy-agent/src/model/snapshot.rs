@@ -1,13 +1,17 @@
 //! Everything that the agent serves by, at one instant.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Cluster, ClusterId, Listener, ObjectId, Place, Pod, Problem, RouteParent, RouteTable};
 
+/// Routes by authority: lower case, no port.
+pub type Hosts = HashMap<Arc<str>, Arc<RouteTable>>;
+
 /// Immutable result of compiling all objects. Workers read it, the reconciler diffs it into maps.
+/// A part that stays the same from one snapshot to the next is the same `Arc`.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Counts up by one with every snapshot; 0 is the empty one before the first sync.
@@ -15,23 +19,27 @@ pub struct Snapshot {
     /// When it was made.
     pub created: SystemTime,
     /// Every Service port, sorted by namespace, name, port.
-    pub listeners: Vec<Arc<Listener>>,
+    pub listeners: Arc<[Arc<Listener>]>,
     /// Listener of each original destination with the verdict proxy. IPv4 is never v4-mapped here.
-    pub by_address: HashMap<SocketAddr, Arc<Listener>>,
+    pub by_address: Arc<HashMap<SocketAddr, Arc<Listener>>>,
     /// By [`ClusterId`]; an id that is not in use is `None`.
-    pub clusters: Vec<Option<Arc<Cluster>>>,
+    pub clusters: Arc<[Option<Arc<Cluster>>]>,
+    /// Names of proxied Service ports without a usable endpoint, sorted: requests can only fail.
+    pub unserved: Arc<[Arc<str>]>,
     /// Virtual hosts (`linkerd.io/v1`): client namespace → authority (lower case, no port) → routes.
-    pub virtual_hosts: HashMap<Arc<str>, HashMap<Arc<str>, Arc<RouteTable>>>,
+    pub virtual_hosts: Arc<HashMap<Arc<str>, Hosts>>,
     /// Pods by uid.
-    pub pods: HashMap<Arc<str>, Arc<Pod>>,
-    /// Every object of a known kind that was read, and where.
-    pub objects: Vec<(ObjectId, Place)>,
+    pub pods: Arc<HashMap<Arc<str>, Arc<Pod>>>,
+    /// Their labels by uid, for the rules that ask for them.
+    pub pod_labels: Arc<HashMap<Arc<str>, BTreeMap<String, String>>>,
+    /// Number of objects of kinds that the agent reads.
+    pub objects: usize,
     /// Objects of kinds that the agent does not read.
-    pub unknown_kinds: Vec<(ObjectId, Place)>,
+    pub unknown_kinds: Arc<[(ObjectId, Place)]>,
     /// What became of each Gateway API route at each Service that it names as a parent.
-    pub route_parents: Vec<RouteParent>,
+    pub route_parents: Arc<[Arc<RouteParent>]>,
     /// What is wrong.
-    pub problems: Vec<Problem>,
+    pub problems: Arc<[Arc<Problem>]>,
 }
 
 impl Snapshot {
@@ -40,15 +48,17 @@ impl Snapshot {
         Self {
             version: 0,
             created: SystemTime::now(),
-            listeners: Vec::new(),
-            by_address: HashMap::new(),
-            clusters: Vec::new(),
-            virtual_hosts: HashMap::new(),
-            pods: HashMap::new(),
-            objects: Vec::new(),
-            unknown_kinds: Vec::new(),
-            route_parents: Vec::new(),
-            problems: Vec::new(),
+            listeners: Arc::default(),
+            by_address: Arc::default(),
+            clusters: Arc::default(),
+            unserved: Arc::default(),
+            virtual_hosts: Arc::default(),
+            pods: Arc::default(),
+            pod_labels: Arc::default(),
+            objects: 0,
+            unknown_kinds: Arc::default(),
+            route_parents: Arc::default(),
+            problems: Arc::default(),
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Pure. The list is one value to the API (`listType: atomic`), so it is always written whole.
 
+use std::borrow::Borrow;
+
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -12,10 +14,14 @@ pub const CONTROLLER: &str = "proxy-agent.io/mesh";
 
 /// The list that the route should have, or `None` if it has it: every other controller's entry as
 /// it is, and ours as they should be. A condition that holds as it held before keeps its time.
-pub(super) fn merged(before: &[Value], ours: &[RouteParent], now: Timestamp) -> Option<Vec<Value>> {
+pub(super) fn merged<P: Borrow<RouteParent>>(
+    before: &[Value],
+    ours: &[P],
+    now: Timestamp,
+) -> Option<Vec<Value>> {
     let mut merged: Vec<Value> = before.iter().filter(|one| !is_ours(one)).cloned().collect();
     let known: Vec<&Value> = before.iter().filter(|one| is_ours(one)).collect();
-    for parent in ours {
+    for parent in ours.iter().map(Borrow::borrow) {
         let reference = reference(&parent.parent);
         let same = known.iter().find(|one| one["parentRef"] == reference);
         let condition = |kind: &str, condition: &Condition| {
@@ -156,7 +162,7 @@ mod tests {
     fn entries_of_others_are_never_touched() {
         let first = merged(&[other()], &[good("web")], at(0)).unwrap();
         assert_eq!(first[0], other());
-        let gone = merged(&first, &[], at(60)).unwrap();
+        let gone = merged::<RouteParent>(&first, &[], at(60)).unwrap();
         assert_eq!(
             gone,
             [other()],

@@ -1,4 +1,4 @@
-//! Keeps `status.parents` of the cluster's HTTPRoutes as compilation sees them.
+//! Keeps `status.parents` of the cluster's routes as compilation sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::parents::{has_ours, merged};
 use super::{PACE, Report};
 use crate::model::{RouteParent, Snapshot};
-use crate::objects::{Object, ObjectSet};
+use crate::objects::ObjectSet;
 
 const GROUP: &str = "gateway.networking.k8s.io";
-const KIND: &str = "HTTPRoute";
+/// The kinds of routes whose state is written.
+pub(super) const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
 /// Changes are gathered for this long: a route and its Services often come together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Time between looks at what the server has, in case somebody else changed our entries.
@@ -34,12 +35,14 @@ const ATTEMPTS: usize = 5;
 /// Namespace and name.
 type Key = (Arc<str>, Arc<str>);
 
-/// Writes until it is cancelled.
-pub(super) async fn run(mut report: Report) {
+/// Writes the state of one kind of routes until it is cancelled.
+pub(super) async fn run(mut report: Report, kind: &'static str) {
     let mut writer = Writer {
         report: report.clone(),
+        kind,
         written: BTreeMap::new(),
         stale: BTreeSet::new(),
+        in_line: Arc::default(),
     };
     let mut resync = Instant::now();
     loop {
@@ -47,7 +50,7 @@ pub(super) async fn run(mut report: Report) {
             Arc::clone(&report.snapshots.borrow_and_update()),
             Arc::clone(&report.cluster.objects.borrow_and_update()),
         );
-        let done = match version(&set) {
+        let done = match version(&set, kind) {
             Some(version) if snapshot.version > 0 && set.synced => {
                 if Instant::now() >= resync {
                     resync = Instant::now() + RESYNC;
@@ -71,24 +74,28 @@ pub(super) async fn run(mut report: Report) {
 }
 
 /// The version that the source reads; `None` while there are no routes.
-fn version(set: &ObjectSet) -> Option<&'static str> {
-    let title = format!("{KIND}.{GROUP}");
+fn version(set: &ObjectSet, kind: &str) -> Option<&'static str> {
+    let title = format!("{kind}.{GROUP}");
     let kind = set.kinds.iter().find(|kind| *kind.kind == *title)?;
     Some(kind.version).filter(|version| !version.is_empty())
 }
 
 struct Writer {
     report: Report,
+    kind: &'static str,
     /// What is known to be written.
-    written: BTreeMap<Key, Vec<RouteParent>>,
+    written: BTreeMap<Key, Vec<Arc<RouteParent>>>,
     /// Routes with entries of ours that were found on the server.
     stale: BTreeSet<Key>,
+    /// What everything was brought in line with last.
+    in_line: Arc<[Arc<RouteParent>]>,
 }
 
 impl Writer {
     /// Believes nothing of what was written before, and looks for entries that are ours.
     async fn forget(&mut self, version: &str) {
         self.written.clear();
+        self.in_line = Arc::default();
         match tokio::time::timeout(ANSWER, self.ours(version)).await {
             Ok(Ok(ours)) => self.stale = ours,
             Ok(Err(error)) => tracing::warn!(%error, "the state of routes cannot be read"),
@@ -118,7 +125,10 @@ impl Writer {
 
     /// Brings every route in line. Returns whether all of them are.
     async fn write(&mut self, version: &str, snapshot: &Snapshot, set: &ObjectSet) -> bool {
-        let wanted = wanted(snapshot, set);
+        if self.stale.is_empty() && Arc::ptr_eq(&self.in_line, &snapshot.route_parents) {
+            return true;
+        }
+        let wanted = wanted(snapshot, set, self.kind);
         let gone = |key: &&Key| !wanted.contains_key(*key);
         let gone: BTreeSet<Key> = self
             .written
@@ -130,7 +140,7 @@ impl Writer {
         let changed = wanted
             .iter()
             .filter(|(key, ours)| self.written.get(*key) != Some(ours));
-        let mut due: Vec<(Key, Vec<RouteParent>)> = changed
+        let mut due: Vec<(Key, Vec<Arc<RouteParent>>)> = changed
             .map(|(key, ours)| (key.clone(), ours.clone()))
             .collect();
         due.extend(gone.into_iter().map(|key| (key, Vec::new())));
@@ -147,10 +157,14 @@ impl Writer {
                 }
                 Err(error) => {
                     let (namespace, name) = &key;
-                    tracing::warn!(%error, "the state of HTTPRoute {namespace}/{name} is not written");
+                    let kind = self.kind;
+                    tracing::warn!(%error, "the state of {kind} {namespace}/{name} is not written");
                     all = false;
                 }
             }
+        }
+        if all {
+            self.in_line = Arc::clone(&snapshot.route_parents);
         }
         all
     }
@@ -159,7 +173,7 @@ impl Writer {
         &self,
         version: &str,
         (namespace, name): &Key,
-        ours: &[RouteParent],
+        ours: &[Arc<RouteParent>],
     ) -> Result<(), kube::Error> {
         let api = self.api(version, Some(namespace));
         let mut attempt = 0;
@@ -189,7 +203,7 @@ impl Writer {
 
     fn api(&self, version: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         let client = self.report.cluster.client.clone();
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, KIND));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, self.kind));
         match namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),
@@ -203,13 +217,17 @@ fn parents(route: &Value) -> &[Value] {
 }
 
 /// What the routes of this API server should say; those of other sources are left out.
-fn wanted(snapshot: &Snapshot, set: &ObjectSet) -> BTreeMap<Key, Vec<RouteParent>> {
+fn wanted(
+    snapshot: &Snapshot,
+    set: &ObjectSet,
+    kind: &str,
+) -> BTreeMap<Key, Vec<Arc<RouteParent>>> {
     let routes = set
         .objects
         .iter()
-        .filter(|one| matches!(one.object, Object::HttpRoute(_)));
+        .filter(|one| &*one.id.kind == kind && &*one.id.group == GROUP);
     let here: BTreeSet<_> = routes.map(|one| &one.id).collect();
-    let mut wanted: BTreeMap<Key, Vec<RouteParent>> = BTreeMap::new();
+    let mut wanted: BTreeMap<Key, Vec<Arc<RouteParent>>> = BTreeMap::new();
     for parent in snapshot
         .route_parents
         .iter()

@@ -38,6 +38,7 @@ fn get<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestView<'a> {
         query: None,
         authority: "Web:8080",
         headers,
+        client: None,
     }
 }
 
@@ -94,7 +95,7 @@ fn a_virtual_host_is_found_by_namespace_and_host_alone() {
     });
     let mut snapshot = Snapshot::empty();
     let hosts = [("web.example".into(), table)].into();
-    snapshot.virtual_hosts.insert("ns".into(), hosts);
+    Arc::make_mut(&mut snapshot.virtual_hosts).insert("ns".into(), hosts);
     for (namespace, authority, expected) in [
         ("ns", "web.example", true),
         ("ns", "WEB.example:8080", true),

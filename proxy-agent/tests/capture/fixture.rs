@@ -180,7 +180,7 @@ impl Fixture {
         self.snapshots.send_modify(|snapshot| {
             let mut next = Snapshot::clone(snapshot);
             next.version += 1;
-            next.pods.remove(uid);
+            Arc::make_mut(&mut next.pods).remove(uid);
             if let Some(capture) = decision {
                 let pod = Pod {
                     uid: uid.into(),
@@ -189,7 +189,7 @@ impl Fixture {
                     ips: Vec::new(),
                     capture,
                 };
-                next.pods.insert(uid.into(), Arc::new(pod));
+                Arc::make_mut(&mut next.pods).insert(uid.into(), Arc::new(pod));
             }
             *snapshot = Arc::new(next);
         });

@@ -3,18 +3,19 @@
 use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRulesBackendRefs};
 
 use super::findings::Findings;
-use super::{Fault, Scope, filter, grant};
-use crate::compile::attach::{destination, no_such_port, tcp_port};
+use super::{Fault, filter, grant};
+use crate::compile::attach::destination;
 use crate::compile::index::At;
+use crate::compile::scope::Scope;
 use crate::model::{ClusterId, ConditionReason, PassReason, WeightedDestination};
 
 /// Compiles the destinations of a rule. A reference that leads nowhere keeps its share, answers
 /// 500 for it, and is named; a malformed one fails the rule.
-pub(super) fn compile<'a>(
-    at: &At<'a, HttpRoute>,
+pub(super) fn compile(
+    at: &At<'_, HttpRoute>,
     field: &str,
     references: &[HttpRouteRulesBackendRefs],
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
     findings: &mut Findings,
 ) -> Result<Vec<WeightedDestination>, Fault> {
     let mut destinations = Vec::new();
@@ -38,7 +39,7 @@ pub(super) fn compile<'a>(
             findings.unresolved(why, &format!("{place}.{below}"), &reason);
             (below, reason)
         });
-        let destination = destination(resolved, &place, at.located, scope.problems);
+        let destination = destination(resolved, &place, at.located, &mut scope.problems);
         destinations.push(WeightedDestination {
             weight,
             destination,
@@ -55,7 +56,7 @@ pub(super) type Unresolved = (ConditionReason, &'static str, String);
 pub(super) fn resolve(
     at: &At<'_, HttpRoute>,
     reference: &HttpRouteRulesBackendRefs,
-    scope: &mut Scope<'_, '_>,
+    scope: &Scope<'_>,
 ) -> Result<ClusterId, Unresolved> {
     use ConditionReason::{BackendNotFound, InvalidKind, RefNotPermitted};
     let (group, kind) = (
@@ -72,14 +73,14 @@ pub(super) fn resolve(
     let own = &*at.located.id.namespace;
     let namespace = reference.namespace.as_deref().unwrap_or(own);
     let service = (namespace, reference.name.as_str());
-    let permitted = || grant::allows(scope.grants, &at.located.id.kind, own, service);
-    if namespace != own && !permitted() {
+    let kind = &at.located.id.kind;
+    if namespace != own && !grant::allows(scope.grants(namespace), kind, own, service.1) {
         let reason = format!(
             "no ReferenceGrant in namespace `{namespace}` allows this from namespace `{own}`"
         );
         return Err((RefNotPermitted, "namespace", reason));
     }
-    if scope.ports.get(service).is_none() {
+    if scope.service(service).is_none() {
         let reason = format!("no Service {namespace}/{}", reference.name);
         return Err((BackendNotFound, "name", reason));
     }
@@ -88,9 +89,9 @@ pub(super) fn resolve(
         return Err((BackendNotFound, "port", reason));
     };
     let port = u16::try_from(number).ok();
-    let port = port.and_then(|number| tcp_port(scope.ports, service, number));
+    let port = port.and_then(|number| scope.tcp_port(service, number));
     let Some(port) = port else {
-        let reason = no_such_port(service, number.into(), scope.ports);
+        let reason = scope.no_such_port(service, number.into());
         return Err((BackendNotFound, "port", reason));
     };
     if port.pass == Some(PassReason::ExternalName) {
@@ -100,5 +101,5 @@ pub(super) fn resolve(
             "is an ExternalName Service, which has no endpoints".to_owned(),
         ));
     }
-    Ok(scope.ids.id(&port.cluster))
+    Ok(port.id)
 }

@@ -12,9 +12,10 @@ use gateway_api::apis::experimental::httproutes::{
 use http::HeaderValue;
 
 use super::findings::Findings;
-use super::{Fault, Scope, destination};
+use super::{Fault, destination};
 use crate::compile::duration::gep2257;
 use crate::compile::index::At;
+use crate::compile::scope::Scope;
 use crate::compile::text::{exact_match, header_name, header_value, wildcard_match};
 use crate::model::{
     Backoff, Cors, Destination, Listed, Mirror, Retry, RetryOn, Session, SessionCarrier, Share,
@@ -114,11 +115,11 @@ pub(super) fn session(
 
 /// Compiles the filters `RequestMirror` of a rule, each with its place among the filters. One that
 /// leads nowhere is named and sends nothing.
-pub(super) fn mirrors<'a>(
-    at: &At<'a, HttpRoute>,
+pub(super) fn mirrors(
+    at: &At<'_, HttpRoute>,
     field: &str,
     from: &[(usize, &HttpRouteRulesFiltersRequestMirror)],
-    scope: &mut Scope<'a, '_>,
+    scope: &mut Scope<'_>,
     findings: &mut Findings,
 ) -> Result<Vec<Mirror>, Fault> {
     let mut mirrors = Vec::new();

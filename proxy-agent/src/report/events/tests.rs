@@ -18,7 +18,7 @@ fn snapshot(capture: CaptureDecision) -> Snapshot {
         ips: Vec::new(),
         capture,
     };
-    snapshot.pods.insert("u".into(), Arc::new(pod));
+    Arc::make_mut(&mut snapshot.pods).insert("u".into(), Arc::new(pod));
     snapshot
 }
 

@@ -8,7 +8,7 @@ const NAMESPACES: usize = 0;
 const OTHER_PODS: usize = 2;
 const SERVICES: usize = 3;
 const ROUTES: usize = 5;
-const LINKERD_SERVICES: usize = 8;
+const LINKERD_SERVICES: usize = 9;
 
 fn service(name: &str, port: i32) -> Value {
     json!({"apiVersion": "v1", "kind": "Service",
@@ -193,6 +193,16 @@ fn fields_that_only_a_newer_server_knows_are_no_problem_of_its_own_kinds() {
         "an unknown condition of a route is no route"
     );
     assert_eq!(set.problems.len(), 1);
+}
+
+#[test]
+fn a_route_stands_whatever_others_write_into_its_status() {
+    let mut store = synced();
+    let mut odd = route("r", json!([]));
+    odd["status"] = json!({"parents": "none"});
+    list(&mut store, ROUTES, &[odd]);
+    let set = store.set();
+    assert_eq!((set.objects.len(), set.problems.len()), (1, 0));
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! What routes are compiled against: Services and grants, with a note of each that is asked for.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
+
+use super::by_key::{Key, Name};
+use super::index::{At, Index};
+use super::problems::Problems;
+use super::service::{Port, Ports};
+use crate::model::ObjectId;
+use crate::objects::istio::VirtualService;
+
+/// Something that a route was compiled by: when it changes, so may the route.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Asked {
+    /// The ports of a Service, or that there is none.
+    Service(Name),
+    /// The ReferenceGrants of a namespace.
+    Grants(Arc<str>),
+    /// Which of Istio's Gateways there are.
+    Gateways,
+    /// Which Services there are.
+    Services,
+    /// A VirtualService, or that there is none.
+    VirtualService(Name),
+    /// Which VirtualServices others delegate to.
+    Delegates,
+}
+
+/// Everything that routes may ask for.
+#[derive(Debug)]
+pub(super) struct Scope<'s> {
+    ports: &'s Ports,
+    index: &'s Index,
+    asked: RefCell<BTreeSet<Asked>>,
+    /// What is wrong with the route.
+    pub problems: Problems,
+}
+
+impl<'s> Scope<'s> {
+    /// For one route.
+    pub(super) fn new(ports: &'s Ports, index: &'s Index) -> Self {
+        Self {
+            ports,
+            index,
+            asked: RefCell::default(),
+            problems: Problems::default(),
+        }
+    }
+
+    /// A Service and its ports.
+    pub(super) fn service(&self, key: Key<'_>) -> Option<(Name, &'s [Port])> {
+        let found = self.ports.entry(key);
+        let name = match &found {
+            Some((name, _)) => name.clone(),
+            None => key.into(),
+        };
+        self.asked.borrow_mut().insert(Asked::Service(name));
+        found.map(|(name, ports)| (name, ports.as_slice()))
+    }
+
+    /// A TCP port of a Service by number.
+    pub(super) fn tcp_port(&self, service: Key<'_>, number: u16) -> Option<&'s Port> {
+        let (_, ports) = self.service(service)?;
+        ports.iter().find(|port| port.number == number && port.tcp)
+    }
+
+    /// What to say of a Service that lacks a port.
+    pub(super) fn no_such_port(&self, service: Key<'_>, number: i64) -> String {
+        let ports = self.service(service).map(|(_, ports)| ports);
+        let tcp = ports.into_iter().flatten().filter(|port| port.tcp);
+        let numbers: Vec<_> = tcp.map(|port| port.number.to_string()).collect();
+        let (namespace, service) = service;
+        format!(
+            "Service {namespace}/{service} has no TCP port {number}; it has: {}",
+            numbers.join(", ")
+        )
+    }
+
+    /// The Services whose full name ends with `suffix`.
+    pub(super) fn services_that_end(&self, suffix: &str) -> Vec<Name> {
+        self.asked.borrow_mut().insert(Asked::Services);
+        let full = |(namespace, name): Key<'_>| format!("{name}.{namespace}.svc.cluster.local");
+        let ports = self.ports.iter().map(|(key, _)| key);
+        let matching = ports.filter(|key| full(*key).ends_with(suffix));
+        matching.map(Name::from).collect()
+    }
+
+    /// A VirtualService.
+    pub(super) fn virtual_service(&self, key: Key<'_>) -> Option<At<'s, VirtualService>> {
+        let asked = Asked::VirtualService(key.into());
+        self.asked.borrow_mut().insert(asked);
+        self.index.get(key)
+    }
+
+    /// Every VirtualService.
+    pub(super) fn virtual_services(&self) -> impl Iterator<Item = At<'s, VirtualService>> {
+        self.asked.borrow_mut().insert(Asked::Delegates);
+        self.index.all()
+    }
+
+    /// The ReferenceGrants of a namespace.
+    pub(super) fn grants(
+        &self,
+        namespace: &'s str,
+    ) -> impl Iterator<Item = At<'s, ReferenceGrant>> {
+        let asked = Asked::Grants(namespace.into());
+        self.asked.borrow_mut().insert(asked);
+        self.index.of_namespace(namespace)
+    }
+
+    /// Whether there is an Istio Gateway of a name. One without a namespace is of `default`.
+    pub(super) fn has_gateway(&self, (namespace, name): Key<'_>) -> bool {
+        self.asked.borrow_mut().insert(Asked::Gateways);
+        let id = |namespace: &str| ObjectId {
+            group: ISTIO.into(),
+            kind: "Gateway".into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        self.index.unread(&id(namespace)) || namespace == "default" && self.index.unread(&id(""))
+    }
+
+    /// What was asked for, and what is wrong.
+    pub(super) fn into_parts(self) -> (BTreeSet<Asked>, Problems) {
+        (self.asked.into_inner(), self.problems)
+    }
+}
+
+/// Group of Istio's Gateways.
+const ISTIO: &str = "networking.istio.io";
+
+/// Whether an object is one of Istio's Gateways.
+pub(super) fn is_gateway(id: &ObjectId) -> bool {
+    &*id.kind == "Gateway" && &*id.group == ISTIO
+}
