@@ -12,7 +12,7 @@ use proxy_e2e::cluster::Cluster;
 use serde_json::{Value, json};
 
 /// A container starts and is looked at by kubectl exec; the cluster has a core or two.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const NAMESPACE: &str = "proxy-agent";
 
 const SHOP: &str = r#"
