@@ -3,10 +3,8 @@
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use crate::objects::grpc::GrpcRoute;
-use crate::objects::{Object, istio, linkerd};
+use crate::objects::{Object, Slice, grpc, istio, linkerd};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -19,6 +17,7 @@ pub(super) enum Kind {
     GrpcRoute,
     ReferenceGrant,
     VirtualService,
+    DestinationRule,
     LinkerdService,
     LinkerdRoute,
 }
@@ -35,6 +34,7 @@ impl Kind {
             Object::GrpcRoute(_) => Self::GrpcRoute,
             Object::ReferenceGrant(_) => Self::ReferenceGrant,
             Object::VirtualService(_) => Self::VirtualService,
+            Object::DestinationRule(_) => Self::DestinationRule,
             Object::LinkerdService(_) => Self::LinkerdService,
             Object::LinkerdRoute(_) => Self::LinkerdRoute,
             Object::Unknown => return None,
@@ -70,11 +70,12 @@ typed! {
     Namespace: Namespace,
     Pod: Pod,
     Service: Service,
-    EndpointSlice: EndpointSlice,
+    EndpointSlice: Slice,
     HttpRoute: HttpRoute,
-    GrpcRoute: GrpcRoute,
+    GrpcRoute: grpc::GrpcRoute,
     ReferenceGrant: ReferenceGrant,
     VirtualService: istio::VirtualService,
+    DestinationRule: istio::DestinationRule,
     LinkerdService: linkerd::Service,
     LinkerdRoute: linkerd::Route,
 }

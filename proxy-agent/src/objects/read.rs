@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::accepted::{self, Step};
 use super::document::{Document, split};
-use super::{Located, Object};
+use super::{Located, Object, Slice};
 use crate::model::{ObjectId, Place, Problem, Severity};
 
 /// Objects in one `List` and below at most; deeper nesting than this is no manifest.
@@ -149,7 +149,10 @@ impl Reader<'_> {
             ("", "Pod", "v1") => self.typed(id, value, prefix, Warn, Object::Pod),
             ("", "Service", "v1") => self.typed(id, value, prefix, Warn, Object::Service),
             ("discovery.k8s.io", "EndpointSlice", "v1") => {
-                self.typed(id, value, prefix, Warn, Object::EndpointSlice);
+                let namespace = Arc::clone(&id.namespace);
+                let cut_down =
+                    |slice: Box<_>| Object::EndpointSlice(Box::new(Slice::new(*slice, &namespace)));
+                self.typed(id, value, prefix, Warn, cut_down);
             }
             ("gateway.networking.k8s.io", "HTTPRoute", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::HttpRoute);
@@ -162,6 +165,9 @@ impl Reader<'_> {
             }
             ("networking.istio.io", "VirtualService", "v1" | "v1beta1" | "v1alpha3") => {
                 self.typed(id, value, prefix, Reject, Object::VirtualService);
+            }
+            ("networking.istio.io", "DestinationRule", "v1" | "v1beta1" | "v1alpha3") => {
+                self.typed(id, value, prefix, Reject, Object::DestinationRule);
             }
             ("linkerd.io", "Service", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::LinkerdService);
@@ -297,7 +303,9 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
         ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
-        ("networking.istio.io", "VirtualService") => Some("v1, v1beta1, v1alpha3"),
+        ("networking.istio.io", "VirtualService" | "DestinationRule") => {
+            Some("v1, v1beta1, v1alpha3")
+        }
         ("linkerd.io", "Service" | "Route") | ("gateway.networking.k8s.io", "GRPCRoute") => {
             Some("v1")
         }
