@@ -5,11 +5,13 @@ mod gateway_api;
 mod grpc;
 mod incremental;
 mod istio;
+mod istio_policies;
 mod linkerd;
 mod policies;
 mod route_parents;
 mod service;
 mod stable;
+mod subsets;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

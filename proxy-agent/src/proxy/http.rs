@@ -310,7 +310,9 @@ impl Exchange<'_> {
             preferred: plan.preferred.as_ref(),
         };
         let timeouts = plan.rule.timeouts;
-        if let Some(retry) = plan.policies().and_then(|of| of.retry.as_ref()) {
+        let retry = plan.policies().and_then(|of| of.retry.as_ref());
+        // The client's side of a switch is taken for one response.
+        if let Some(retry) = retry.filter(|_| !upgrade::is_asked(&request)) {
             let each = retry.per_try.or(timeouts.backend_request);
             let sending = Box::pin(retrying::send(&forward, retry, each, request, ticket));
             return match timeouts.request {
