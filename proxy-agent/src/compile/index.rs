@@ -1,19 +1,26 @@
 //! Objects of all sources, by kind and by name, kept from one compilation to the next.
 
+mod age;
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::by_key::{ByKey, Key, Name};
 use super::difference::difference;
-use super::istio;
 use super::kind::{Kind, Typed};
 use super::labels::Labelled;
 use super::problems::{Found, Part, Problems};
 use crate::model::{ObjectId, Place};
-use crate::objects::istio::DestinationRule;
-use crate::objects::{Located, ObjectSet, Origin, SERVICE_NAME, Slice};
+use crate::objects::{Located, ObjectSet, Origin};
+
+pub(super) use age::created;
+
+/// Label of an EndpointSlice that names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// An object with where it stands.
 #[derive(Debug)]
@@ -175,40 +182,13 @@ impl Index {
     pub(super) fn slices<'s>(
         &'s self,
         service: Key<'s>,
-    ) -> Option<impl Iterator<Item = At<'s, Slice>>> {
+    ) -> Option<impl Iterator<Item = At<'s, EndpointSlice>>> {
         let names = self.slices.get(service)?;
         Some(
             names
                 .iter()
                 .filter_map(move |name| self.get((service.0, name))),
         )
-    }
-
-    /// The DestinationRules of a Service, the oldest first.
-    pub(super) fn rules(&self, service: Key<'_>) -> Vec<At<'_, DestinationRule>> {
-        let names = self.rules.get(service).into_iter().flatten();
-        let mut rules: Vec<_> = names.filter_map(|name| self.get(name.key())).collect();
-        rules.sort_by_cached_key(|at: &At<'_, DestinationRule>| {
-            (created(at.located), at.located.id.clone())
-        });
-        rules
-    }
-
-    /// Names of the DestinationRules of a Service.
-    pub(super) fn rules_of(&self, service: Key<'_>) -> impl Iterator<Item = &Name> {
-        self.rules.get(service).into_iter().flatten()
-    }
-
-    /// Names of the Services of a namespace that a DestinationRule is for.
-    pub(super) fn ruled<'s>(
-        &'s self,
-        namespace: &'s Arc<str>,
-    ) -> impl Iterator<Item = Name> + use<'s> {
-        let services = self.rules.of_namespace(namespace);
-        services.map(|(name, _)| Name {
-            namespace: Arc::clone(namespace),
-            name: Arc::clone(name),
-        })
     }
 
     /// The pods of a namespace that carry every label of `selector`, by name; none for an empty
@@ -315,9 +295,9 @@ impl Index {
                 problems.error(&held.located, "", reason);
             }
         }
-        let (kind, id) = slot;
+        let id = &slot.1;
         let name = Name {
-            namespace: format!("{} {} {} {kind:?}", id.namespace, id.kind, id.group).into(),
+            namespace: format!("{} {} {}", id.namespace, id.kind, id.group).into(),
             name: Arc::clone(&id.name),
         };
         found.set(Part::Twice, &name, problems);
@@ -332,22 +312,8 @@ impl Index {
         if let Some((name, at)) = change.present.as_ref().and_then(pod) {
             self.labelled.add(&name, at.object.metadata.labels.as_ref());
         }
-        for (held, there) in [(&change.former, false), (&change.present, true)] {
-            if let Some(held) = held
-                && let Some(service) = held.at().and_then(|at| istio::service_of(&at))
-            {
-                let rules = self.rules.or_default(&service);
-                if there {
-                    rules.insert(held.name());
-                } else {
-                    rules.remove(&held.name());
-                }
-                if rules.is_empty() {
-                    self.rules.remove(service.key());
-                }
-            }
-        }
-        if let Some(at) = change.former.as_ref().and_then(Held::at::<Slice>) {
+        self.relate_rules(change);
+        if let Some(at) = change.former.as_ref().and_then(Held::at::<EndpointSlice>) {
             let name = Name::from(at.key());
             found.set(Part::Slice, &name, Problems::default());
             if let Some(service) = service_of(&at) {
@@ -359,7 +325,7 @@ impl Index {
             }
         }
         if let Some(held) = &change.present
-            && let Some(at) = held.at::<Slice>()
+            && let Some(at) = held.at::<EndpointSlice>()
         {
             let name = held.name();
             let mut problems = Problems::default();
@@ -385,18 +351,10 @@ fn pod(held: &Held) -> Option<(Name, At<'_, Pod>)> {
 }
 
 /// The Service that a slice belongs to.
-pub(super) fn service_of(at: &At<'_, Slice>) -> Option<Name> {
+pub(super) fn service_of(at: &At<'_, EndpointSlice>) -> Option<Name> {
+    let service = at.object.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     Some(Name {
         namespace: Arc::clone(&at.located.id.namespace),
-        name: Arc::clone(at.object.service.as_ref()?),
+        name: service.as_str().into(),
     })
-}
-
-/// Creation time in nanoseconds since 1970; objects without one count as the youngest.
-pub(super) fn created(located: &Located) -> i128 {
-    located
-        .object
-        .metadata()
-        .and_then(|metadata| metadata.creation_timestamp.as_ref())
-        .map_or(i128::MAX, |time| time.0.as_nanosecond())
 }

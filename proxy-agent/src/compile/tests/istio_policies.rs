@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
-use super::{ask, compile, listener, only_problem, problems, service};
+use super::{
+    Client, RequestView, ask, compile, listener, only_problem, problems, rewrite_path, service,
+};
 use crate::model::{AbortWith, Action, Listed, Policies, Rule, Share, Snapshot, StringMatch};
-use crate::route::{Client, RequestView, rewrite_path};
 
 const TO_B: &str = "route: [{destination: {host: b}}]";
 const TO_WEB: &str = "route: [{destination: {host: web}}]";
