@@ -139,11 +139,6 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn start() -> Self {
-        Self::inheriting(&Inherited::default())
-    }
-
-    /// Takes over from another agent.
-    pub(crate) fn inheriting(inherited: &Inherited) -> Self {
         let root = Tree::new();
         let recorder = Arc::new(Recorder {
             events: watch::Sender::new(Vec::new()),
@@ -162,7 +157,7 @@ impl Fixture {
             enrol: Arc::clone(&recorder) as Arc<dyn Enrol>,
             serve: Arc::clone(&recorder) as Arc<dyn Serve>,
             status: status.clone(),
-            inherited: inherited.clone(),
+            inherited: Inherited::default(),
         };
         let running = tokio::spawn(capture.run(receiver, shutdown.clone()));
         Self {
