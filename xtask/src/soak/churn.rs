@@ -94,17 +94,17 @@ async fn route(client: &Client, number: u64) -> Result<()> {
     merge(&routes, "steady", &json!({"spec": {"rules": [rule]}})).await
 }
 
-/// By turns: more, one deleted, fewer, one deleted; every fifth time one is killed.
+/// By turns: more, one deleted, fewer, one deleted; every fifth time one is killed. None is ended
+/// while others are still starting: a slow machine would soon have none that serves.
 async fn pods(client: &Client, number: u64, mut changes: Changes) -> Result<Changes> {
     let name = ["steady-a", "steady-b"][usize::try_from(number / 4 % 2)?];
     match (number % 5, number % 4) {
         (4, _) => {
-            end(client, "frail", &DeleteParams::default().grace_period(0)).await?;
-            changes.kills += 1;
+            let at_once = DeleteParams::default().grace_period(0);
+            changes.kills += end(client, "frail", &at_once).await?;
         }
         (_, 1 | 3) => {
-            end(client, name, &DeleteParams::default()).await?;
-            changes.deletions += 1;
+            changes.deletions += end(client, name, &DeleteParams::default()).await?;
         }
         (_, turn) => {
             let replicas = REPLICAS[usize::from(turn == 0)];
@@ -120,16 +120,22 @@ async fn scale(client: &Client, name: &str, replicas: u32) -> Result<()> {
     merge(&deployments, name, &json!({"spec": {"replicas": replicas}})).await
 }
 
-/// Deletes the oldest pod that is not on its way out.
-async fn end(client: &Client, app: &str, how: &DeleteParams) -> Result<()> {
+/// Deletes the oldest pod of a Deployment, if it has enough that are ready; how many that were.
+async fn end(client: &Client, name: &str, how: &DeleteParams) -> Result<u64> {
+    let deployment = objects(client, DEPLOYMENT, NAMESPACE).get(name).await;
+    let deployment = deployment.with_context(|| format!("read {name}"))?;
+    let ready = deployment.data["status"]["readyReplicas"].as_u64();
+    if ready.unwrap_or_default() < u64::from(REPLICAS[0]) {
+        return Ok(0);
+    }
     let pods = objects(client, POD, NAMESPACE);
-    let selected = ListParams::default().labels(&format!("app={app}"));
+    let selected = ListParams::default().labels(&format!("app={name}"));
     let mut list = pods.list(&selected).await.context("list pods")?.items;
     list.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     list.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
-    // A deployment that was just scaled down may have none to spare: the others do not get there.
     let oldest = list.first().and_then(|pod| pod.metadata.name.clone());
-    let name = oldest.with_context(|| format!("no pod of {app}"))?;
-    let deleted = pods.delete(&name, how).await;
-    deleted.map(drop).with_context(|| format!("delete {name}"))
+    let oldest = oldest.with_context(|| format!("no pod of {name}"))?;
+    let deleted = pods.delete(&oldest, how).await;
+    deleted.with_context(|| format!("delete {oldest}"))?;
+    Ok(1)
 }
