@@ -87,6 +87,7 @@ impl Compiler {
             dirty.note(change, kept);
         }
         kept.services(&mut dirty, &mut self.allocator, &mut self.ids, &mut free);
+        kept.rules(&dirty);
         kept.endpoints(&dirty);
         kept.routes(&mut dirty);
         kept.linkerd(&mut dirty, &mut self.ids, &mut free);

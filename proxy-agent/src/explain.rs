@@ -9,15 +9,17 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use http::uri::InvalidUri;
 use http::{HeaderMap, Method, Uri, header};
 
 use self::resolve::Resolved;
 use crate::model::{
-    Action, CaptureDecision, Destination, Listener, ListenerProtocol, ListenerVerdict, RouteTable,
-    Rule, Snapshot, WeightedDestination,
+    Action, CaptureDecision, Destination, Listener, ListenerProtocol, ListenerVerdict, Pod,
+    RouteTable, Rule, Snapshot, WeightedDestination,
 };
-use crate::route::{RequestView, location, virtual_host};
+use crate::route::{Client, RequestView, location, virtual_host};
 use crate::status::{ExplainedCluster, Explanation};
 
 pub use describe::describe;
@@ -76,15 +78,22 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
         .headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
+    let mut pods = snapshot.pods.values();
+    let pod = pods.find(|pod| *pod.namespace == *query.namespace && *pod.name == *query.pod);
     let request = RequestView {
         method: &query.method,
         path: uri.path(),
         query: uri.query(),
         authority: sent.unwrap_or(host),
         headers: &query.headers,
+        client: Some(Client {
+            namespace: &query.namespace,
+            uid: pod.map_or("", |pod| &pod.uid),
+            labels: &snapshot.pod_labels,
+        }),
     };
     let mut answer = Explanation {
-        from: from(snapshot, query),
+        from: from(pod, query),
         ..Explanation::default()
     };
     let virtual_host = virtual_host(snapshot, &query.namespace, request.authority);
@@ -127,9 +136,7 @@ fn parse(url: &str) -> Result<Uri, Error> {
     })
 }
 
-fn from(snapshot: &Snapshot, query: &Query) -> String {
-    let mut pods = snapshot.pods.values();
-    let pod = pods.find(|pod| *pod.namespace == *query.namespace && *pod.name == *query.pod);
+fn from(pod: Option<&Arc<Pod>>, query: &Query) -> String {
     let state = match pod.map(|pod| pod.capture) {
         None => "not known: no source names such a pod with a uid".to_owned(),
         Some(CaptureDecision::Capture { .. }) => "captured".to_owned(),

@@ -24,7 +24,8 @@ pub use policy::{
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
     Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
-    QueryMatch, Redirect, RouteTable, Rule, StringMatch, Timeouts, WeightedDestination,
+    QueryMatch, Redirect, RouteTable, Rule, SourceMatch, StringMatch, Timeouts,
+    WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
 pub use snapshot::{Hosts, Snapshot};

@@ -56,6 +56,8 @@ pub enum Object {
     ReferenceGrant(Box<ReferenceGrant>),
     /// `networking.istio.io VirtualService`, v1, v1beta1 or v1alpha3.
     VirtualService(Box<istio::VirtualService>),
+    /// `networking.istio.io DestinationRule`, v1, v1beta1 or v1alpha3.
+    DestinationRule(Box<istio::DestinationRule>),
     /// `linkerd.io/v1 Service`.
     LinkerdService(Box<linkerd::Service>),
     /// `linkerd.io/v1 Route`.
@@ -75,6 +77,7 @@ impl Object {
             Self::GrpcRoute(route) => Some(&route.shared.metadata),
             Self::ReferenceGrant(grant) => Some(&grant.metadata),
             Self::VirtualService(service) => Some(&service.metadata),
+            Self::DestinationRule(rule) => Some(&rule.metadata),
             Self::LinkerdService(service) => Some(&service.metadata),
             Self::LinkerdRoute(route) => Some(&route.metadata),
             Self::EndpointSlice(_) | Self::Unknown => None,

@@ -9,11 +9,14 @@ mod query;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use crate::model::{Match, RouteTable, Rule, Snapshot, StringMatch, WeightedDestination};
+use crate::model::{
+    Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
+};
 
 pub use edit::{location, rewrite_path};
 pub use query::strip_port;
@@ -31,6 +34,19 @@ pub struct RequestView<'a> {
     pub authority: &'a str,
     /// The headers.
     pub headers: &'a HeaderMap,
+    /// Whose request it is; `None` where that is not known, or no rule is looked for.
+    pub client: Option<Client<'a>>,
+}
+
+/// The pod that a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// Labels of this node's pods, by uid: looked up only for a rule that asks.
+    pub labels: &'a HashMap<Arc<str>, BTreeMap<String, String>>,
 }
 
 /// The condition of a rule that a request does not meet.
@@ -46,6 +62,10 @@ pub enum Unmet {
     Header(usize),
     /// On the query parameter at this index of [`Match::query`].
     Query(usize),
+    /// On the header at this index of [`Match::without_headers`].
+    WithoutHeader(usize),
+    /// On the client.
+    Source,
 }
 
 impl RouteTable {
@@ -89,7 +109,32 @@ impl Match {
             return Some(Unmet::Header(index));
         }
         let query = |condition| !query::holds(condition, request.query);
-        self.query.iter().position(query).map(Unmet::Query)
+        if let Some(index) = self.query.iter().position(query) {
+            return Some(Unmet::Query(index));
+        }
+        let without = |condition| header::holds(condition, request.headers);
+        if let Some(index) = self.without_headers.iter().position(without) {
+            return Some(Unmet::WithoutHeader(index));
+        }
+        let source = self.source.as_ref();
+        source
+            .is_some_and(|source| !request.client.is_some_and(|client| source.holds(&client)))
+            .then_some(Unmet::Source)
+    }
+}
+
+impl SourceMatch {
+    /// Whether the condition holds for a client. Labels of a pod that is not known are none.
+    pub fn holds(&self, client: &Client<'_>) -> bool {
+        let namespace = self.namespace.as_deref();
+        if namespace.is_some_and(|expected| expected != client.namespace) {
+            return false;
+        }
+        let found = |(label, value): (&String, &String)| {
+            let labels = client.labels.get(client.uid);
+            labels.and_then(|labels| labels.get(label)) == Some(value)
+        };
+        self.labels.iter().all(found)
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Attachment {
     pub port: Option<u16>,
     /// The one namespace whose clients see it; `None` for all.
     pub clients: Option<Arc<str>>,
+    /// How exactly it names the Service: a wildcard does less than a name.
+    pub exactness: usize,
     /// Its rules in their own order.
     pub rules: Arc<[PortRule]>,
 }
@@ -93,9 +95,13 @@ pub(super) fn sort_by_precedence(rules: &mut [Rule]) {
 
 fn rank(conditions: &Match) -> (u8, usize, bool, usize, usize) {
     let (kind, length) = match &conditions.path {
-        Some(PathMatch::Exact(path)) => (3, path.len()),
+        Some(PathMatch::Exact(path) | PathMatch::ExactAnyCase(path)) => (3, path.len()),
         Some(PathMatch::Regex(_)) => (2, 0),
-        Some(PathMatch::ElementPrefix(path) | PathMatch::StringPrefix(path)) => (1, path.len()),
+        Some(
+            PathMatch::ElementPrefix(path)
+            | PathMatch::StringPrefix(path)
+            | PathMatch::StringPrefixAnyCase(path),
+        ) => (1, path.len()),
         None => (1, 0),
     };
     (
@@ -202,6 +208,7 @@ mod tests {
                 query: None,
                 authority: "",
                 headers: &headers,
+                client: None,
             };
             let matching = table.rules.iter().filter(|rule| rule.conditions.holds(&request));
             let best = matching.map(|rule| rank(&rule.conditions)).max();

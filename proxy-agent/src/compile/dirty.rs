@@ -12,7 +12,7 @@ use super::kept::Kept;
 use super::kind::Kind;
 use super::routes::RouteKey;
 use super::scope::{Asked, is_gateway};
-use super::{endpoints, linkerd};
+use super::{endpoints, istio, linkerd};
 use crate::objects::Slice;
 
 /// Parts to be compiled again.
@@ -25,6 +25,8 @@ pub(super) struct Dirty {
     /// Services whose endpoints may be others.
     pub endpoints: BTreeSet<Name>,
     pub routes: BTreeSet<RouteKey>,
+    /// DestinationRules to be judged again.
+    pub rules: BTreeSet<Name>,
     /// Services whose listeners may be others.
     pub tables: BTreeSet<Name>,
     pub linkerd: bool,
@@ -51,6 +53,7 @@ impl Dirty {
                 for held in held {
                     self.note_selecting(held, kept);
                 }
+                self.endpoints.extend(kept.index().ruled(&name.namespace));
                 self.linkerd |= linkerd::is_used(kept.index());
                 self.pods.insert(name);
             }
@@ -69,7 +72,17 @@ impl Dirty {
             }
             Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
             Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
-            Some(Kind::VirtualService) => self.note_route(Dialect::VirtualService, name),
+            Some(Kind::VirtualService) => {
+                self.note_asked(&Asked::VirtualService(name.clone()), kept);
+                self.note_asked(&Asked::Delegates, kept);
+                self.note_route(Dialect::VirtualService, name);
+            }
+            Some(Kind::DestinationRule) => {
+                let rules = held.iter().filter_map(|held| held.at());
+                let services = rules.filter_map(|at| istio::service_of(&at));
+                self.services.extend(services);
+                self.rules.insert(name);
+            }
             Some(Kind::ReferenceGrant) => self.note_asked(&Asked::Grants(name.namespace), kept),
             Some(Kind::LinkerdService | Kind::LinkerdRoute) => self.linkerd = true,
             None => {
@@ -85,6 +98,9 @@ impl Dirty {
     pub(super) fn note_ports(&mut self, service: &Name, kept: &Kept) {
         self.tables.insert(service.clone());
         self.note_asked(&Asked::Service(service.clone()), kept);
+        self.note_asked(&Asked::Services, kept);
+        self.rules
+            .extend(kept.index().rules_of(service.key()).cloned());
         self.linkerd |= linkerd::is_used(kept.index());
     }
 

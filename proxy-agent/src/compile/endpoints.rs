@@ -1,15 +1,16 @@
 //! Which addresses serve a Service port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 
+use super::by_key::Name;
 use super::index::{At, Index};
 use super::pod;
 use super::problems::Problems;
-use super::service::{Port, Target};
+use super::service::{Port, PortSubset, Target};
 use crate::model::Endpoint;
 use crate::objects::{Located, Origin, Slice, SliceAddress, SliceState};
 
@@ -55,6 +56,23 @@ pub(super) fn of_pods(
     let selected = index.selected(namespace, selector);
     let ready = selected.filter(|at| is_ready(at.object));
     sorted(ready.filter_map(|at| of_pod(at.located, at.object, port(at.object)?)))
+}
+
+/// Those of `endpoints` whose pods carry the labels of a subset of `service`.
+pub(super) fn of_subset(
+    endpoints: &[Endpoint],
+    subset: &PortSubset,
+    service: &Name,
+    index: &Index,
+) -> Vec<Endpoint> {
+    let pods = index.selected(&service.namespace, &subset.labels);
+    let pods: HashSet<String> = pods
+        .map(|at| format!("{}/{}", at.located.id.namespace, at.located.id.name))
+        .collect();
+    let is_part = |one: &&Endpoint| {
+        subset.labels.is_empty() || one.pod.as_ref().is_some_and(|pod| pods.contains(&**pod))
+    };
+    endpoints.iter().filter(is_part).cloned().collect()
 }
 
 /// The number of the pod's port that `spec.ports[].targetPort` means.

@@ -32,12 +32,12 @@ use crate::objects::grpc::GrpcRoute;
 
 /// Compiles an HTTPRoute if it has a Service as its parent: its rules for each Service, and what
 /// became of it there.
-pub(super) fn http(at: &At<'_, HttpRoute>, scope: &mut Scope<'_>) -> Compiled {
+pub(super) fn compile(at: &At<'_, HttpRoute>, scope: &mut Scope<'_>) -> Compiled {
     route(at, Matches::Http, scope)
 }
 
-/// The same of a GRPCRoute.
-pub(super) fn grpc(at: &At<'_, GrpcRoute>, scope: &mut Scope<'_>) -> Compiled {
+/// Compiles a GRPCRoute likewise.
+pub(super) fn compile_grpc(at: &At<'_, GrpcRoute>, scope: &mut Scope<'_>) -> Compiled {
     let shared = At {
         located: at.located,
         object: &at.object.shared,
@@ -55,15 +55,6 @@ enum Matches<'a> {
     Grpc(&'a [Vec<GrpcRouteRulesMatches>]),
 }
 
-impl Matches<'_> {
-    const fn dialect(self) -> Dialect {
-        match self {
-            Self::Http => Dialect::HttpRoute,
-            Self::Grpc(_) => Dialect::GrpcRoute,
-        }
-    }
-}
-
 fn route(at: &At<'_, HttpRoute>, matches: Matches<'_>, scope: &mut Scope<'_>) -> Compiled {
     let mut compiled = Compiled::default();
     let parents = parents(at, scope);
@@ -77,6 +68,10 @@ fn route(at: &At<'_, HttpRoute>, matches: Matches<'_>, scope: &mut Scope<'_>) ->
     }
     let mut findings = Findings::default();
     let rules = rules(at, matches, scope, &mut findings);
+    let dialect = match matches {
+        Matches::Http => Dialect::HttpRoute,
+        Matches::Grpc(_) => Dialect::GrpcRoute,
+    };
     let mut taken = Vec::new();
     for (parent, attached) in parents {
         let refused = match attached {
@@ -85,7 +80,7 @@ fn route(at: &At<'_, HttpRoute>, matches: Matches<'_>, scope: &mut Scope<'_>) ->
                     taken.push(to.clone());
                     compiled
                         .attachments
-                        .push(attachment(at, matches.dialect(), to, &rules));
+                        .push(attachment(at, dialect, to, &rules));
                 }
                 None
             }
@@ -112,6 +107,7 @@ fn attachment(
         service,
         port,
         clients: consumer.then(|| Arc::clone(own)),
+        exactness: usize::MAX,
         rules: Arc::clone(rules),
     }
 }

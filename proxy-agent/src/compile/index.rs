@@ -7,10 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::by_key::{ByKey, Key, Name};
 use super::difference::difference;
+use super::istio;
 use super::kind::{Kind, Typed};
 use super::labels::Labelled;
 use super::problems::{Found, Part, Problems};
 use crate::model::{ObjectId, Place};
+use crate::objects::istio::DestinationRule;
 use crate::objects::{Located, ObjectSet, Origin, SERVICE_NAME, Slice};
 
 /// An object with where it stands.
@@ -86,6 +88,8 @@ pub(super) struct Index {
     labelled: Labelled,
     /// Names of EndpointSlices by the Service that they belong to.
     slices: ByKey<BTreeSet<Arc<str>>>,
+    /// DestinationRules by the Service that they are for.
+    rules: ByKey<BTreeSet<Name>>,
 }
 
 impl Index {
@@ -178,6 +182,33 @@ impl Index {
                 .iter()
                 .filter_map(move |name| self.get((service.0, name))),
         )
+    }
+
+    /// The DestinationRules of a Service, the oldest first.
+    pub(super) fn rules(&self, service: Key<'_>) -> Vec<At<'_, DestinationRule>> {
+        let names = self.rules.get(service).into_iter().flatten();
+        let mut rules: Vec<_> = names.filter_map(|name| self.get(name.key())).collect();
+        rules.sort_by_cached_key(|at: &At<'_, DestinationRule>| {
+            (created(at.located), at.located.id.clone())
+        });
+        rules
+    }
+
+    /// Names of the DestinationRules of a Service.
+    pub(super) fn rules_of(&self, service: Key<'_>) -> impl Iterator<Item = &Name> {
+        self.rules.get(service).into_iter().flatten()
+    }
+
+    /// Names of the Services of a namespace that a DestinationRule is for.
+    pub(super) fn ruled<'s>(
+        &'s self,
+        namespace: &'s Arc<str>,
+    ) -> impl Iterator<Item = Name> + use<'s> {
+        let services = self.rules.of_namespace(namespace);
+        services.map(|(name, _)| Name {
+            namespace: Arc::clone(namespace),
+            name: Arc::clone(name),
+        })
     }
 
     /// The pods of a namespace that carry every label of `selector`, by name; none for an empty
@@ -294,6 +325,21 @@ impl Index {
         }
         if let Some((name, at)) = change.present.as_ref().and_then(pod) {
             self.labelled.add(&name, at.object.metadata.labels.as_ref());
+        }
+        for (held, there) in [(&change.former, false), (&change.present, true)] {
+            if let Some(held) = held
+                && let Some(service) = held.at().and_then(|at| istio::service_of(&at))
+            {
+                let rules = self.rules.or_default(&service);
+                if there {
+                    rules.insert(held.name());
+                } else {
+                    rules.remove(&held.name());
+                }
+                if rules.is_empty() {
+                    self.rules.remove(service.key());
+                }
+            }
         }
         if let Some(at) = change.former.as_ref().and_then(Held::at::<Slice>) {
             let name = Name::from(at.key());

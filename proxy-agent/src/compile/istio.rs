@@ -1,18 +1,23 @@
-//! Istio's VirtualService on the mesh.
+//! Istio's VirtualService and DestinationRule on the mesh.
 
 mod action;
+mod delegate;
+mod destination_rule;
 mod host;
 mod matches;
+mod policy;
 
 use std::sync::Arc;
 
 use super::attach::{Attachment, Dialect, INVALID_ROUTE, Named, PortRule, respond, shared_id};
-use super::by_key::Name;
+use super::by_key::{Key, Name};
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
 use crate::model::{Action, Rule, Timeouts};
-use crate::objects::istio::{HttpRoute, VirtualService};
+use crate::objects::istio::{Delegate, HttpRoute, VirtualService};
+
+pub(super) use destination_rule::{apply, judge, service_of};
 
 /// The gateway that stands for every sidecar, here for every captured pod.
 const MESH: &str = "mesh";
@@ -23,7 +28,7 @@ type Fault = (String, String);
 /// Compiles a VirtualService if it applies to the mesh.
 pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Compiled {
     let mut compiled = Compiled::default();
-    if !applies_to_mesh(at, scope) {
+    if is_delegate(at, scope) || !applies_to_mesh(at, scope) {
         return compiled;
     }
     for (field, there) in [
@@ -40,7 +45,7 @@ pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Com
         return compiled;
     }
     let rules = rules(at, scope);
-    for service in services {
+    for (service, exactness) in services {
         for clients in clients(at) {
             compiled.attachments.push(Attachment {
                 located: Arc::clone(at.located),
@@ -48,11 +53,31 @@ pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Com
                 service: service.clone(),
                 port: None,
                 clients,
+                exactness,
                 rules: Arc::clone(&rules),
             });
         }
     }
     compiled
+}
+
+/// Whether it is there for others, which delegate to it.
+fn is_delegate(at: &At<'_, VirtualService>, scope: &Scope<'_>) -> bool {
+    let names_it = |one: &At<'_, VirtualService>| {
+        let routes = one.object.spec.http.iter();
+        let mut delegates = routes.filter_map(|route| route.delegate.as_ref());
+        delegates.any(|delegate| delegate_key(one, delegate) == at.key())
+    };
+    at.object.spec.hosts.is_empty() && scope.virtual_services().any(|one| names_it(&one))
+}
+
+fn delegate_key<'a>(at: &'a At<'_, VirtualService>, delegate: &'a Delegate) -> Key<'a> {
+    let namespace = delegate.namespace.as_deref();
+    let namespace = namespace.filter(|namespace| !namespace.is_empty());
+    (
+        namespace.unwrap_or(&at.located.id.namespace),
+        delegate.name.as_str(),
+    )
 }
 
 /// One that names other gateways alone is theirs, unless none of them exists.
@@ -74,8 +99,9 @@ fn applies_to_mesh(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> bool {
     true
 }
 
-fn services(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Vec<Name> {
-    let mut services = Vec::new();
+/// The Services that a VirtualService is for, and how exactly it names each.
+fn services(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Vec<(Name, usize)> {
+    let mut services: Vec<(Name, usize)> = Vec::new();
     if at.object.spec.hosts.is_empty() {
         scope.problems.error(
             at.located,
@@ -84,9 +110,15 @@ fn services(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Vec<Name> {
         );
     }
     for (index, text) in at.object.spec.hosts.iter().enumerate() {
-        match host::service(text, &at.located.id.namespace, scope) {
-            Ok((service, _)) if services.contains(&service) => {}
-            Ok((service, _)) => services.push(service),
+        match host::services(text, &at.located.id.namespace, scope) {
+            Ok((found, exactness)) => {
+                for service in found {
+                    match services.iter_mut().find(|(known, _)| *known == service) {
+                        Some((_, known)) => *known = exactness.max(*known),
+                        None => services.push((service, exactness)),
+                    }
+                }
+            }
             Err(reason) => {
                 let field = format!("spec.hosts[{index}]");
                 scope.problems.error(at.located, field, reason);
@@ -112,51 +144,101 @@ fn clients(at: &At<'_, VirtualService>) -> Vec<Option<Arc<str>>> {
 }
 
 fn rules(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Arc<[PortRule]> {
-    let object = shared_id(at.located);
     let mut compiled = Vec::new();
     for (position, route) in at.object.spec.http.iter().enumerate() {
-        let field: Arc<str> = format!("spec.http[{position}]").into();
-        let found = matches::compile(at, &field, route, &mut scope.problems);
-        let base = base(at, &field, route, scope);
-        for one in found {
-            let outcome = match (&base, one.unsupported) {
-                (Ok(base), false) => base.for_match(&one.conditions),
-                (Ok(_) | Err(()), _) => respond(INVALID_ROUTE),
-            };
-            compiled.push(PortRule {
-                rule: Rule {
-                    object: Some(Arc::clone(&object)),
-                    field: Arc::clone(&field),
-                    conditions: one.conditions,
-                    action: Arc::new(outcome),
-                    timeouts: base
-                        .as_ref()
-                        .map_or_else(|()| Timeouts::default(), |base| base.timeouts),
-                    policies: None,
-                },
-                port: one.port,
-                named: Named::default(),
-            });
+        let field = format!("spec.http[{position}]");
+        match &route.delegate {
+            None => compile_route(at, &field, route, scope, &mut compiled),
+            Some(delegate) => {
+                let key = delegate_key(at, delegate);
+                if let Err(refused) = delegated(at, key, route, scope, &mut compiled) {
+                    let reason = format!("{refused}; the route answers 500");
+                    let below = format!("{field}.delegate");
+                    scope.problems.error(at.located, below, reason);
+                    push(at, &field, route, None, scope, &mut compiled);
+                }
+            }
         }
     }
     compiled.into()
 }
 
-/// The route's action before its matches are looked at; `Err` when it has none, which is named.
-fn base(
+/// Compiles the routes that another VirtualService has in place of `route`.
+fn delegated(
+    at: &At<'_, VirtualService>,
+    key: Key<'_>,
+    route: &HttpRoute,
+    scope: &mut Scope<'_>,
+    compiled: &mut Vec<PortRule>,
+) -> Result<(), String> {
+    if !route.route.is_empty() || route.redirect.is_some() || route.direct_response.is_some() {
+        return Err("accepted: either delegate, or route, redirect or directResponse".to_owned());
+    }
+    let found = scope
+        .virtual_service(key)
+        .filter(|one| one.key() != at.key());
+    let found = found.filter(|one| one.object.spec.hosts.is_empty());
+    let found =
+        found.ok_or_else(|| format!("no VirtualService {}/{} without hosts", key.0, key.1))?;
+    for (position, inner) in found.object.spec.http.iter().enumerate() {
+        if let Some(merged) = delegate::merge(route, inner) {
+            let field = format!("spec.http[{position}]");
+            compile_route(&found, &field, &merged, scope, compiled);
+        }
+    }
+    Ok(())
+}
+
+fn compile_route(
     at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
     scope: &mut Scope<'_>,
-) -> Result<action::Base, ()> {
-    action::compile(at, field, route, scope).map_err(|(inner, reason)| {
-        let field = [field, inner.as_str()].join(".");
-        scope.problems.error(
-            at.located,
-            field,
-            format!("{reason}; the route answers 500"),
-        );
-    })
+    compiled: &mut Vec<PortRule>,
+) {
+    let outcome = if route.delegate.is_some() {
+        let reason = "is of a delegate, which cannot delegate".to_owned();
+        Err(("delegate".to_owned(), reason))
+    } else {
+        action::compile(at, field, route, scope)
+    };
+    let base = outcome.map_err(|(inner, reason)| {
+        let reason = format!("{reason}; the route answers 500");
+        let below = format!("{field}.{inner}");
+        scope.problems.error(at.located, below, reason);
+    });
+    push(at, field, route, base.as_ref().ok(), scope, compiled);
+}
+
+/// Adds a rule for each match of a route; without a base, what it matches is answered 500.
+fn push(
+    at: &At<'_, VirtualService>,
+    field: &str,
+    route: &HttpRoute,
+    base: Option<&action::Base>,
+    scope: &mut Scope<'_>,
+    compiled: &mut Vec<PortRule>,
+) {
+    let object = shared_id(at.located);
+    let shared_field: Arc<str> = field.into();
+    for one in matches::compile(at, field, route, &mut scope.problems) {
+        let action = match base {
+            Some(base) => base.for_match(&one.conditions),
+            None => respond(INVALID_ROUTE),
+        };
+        compiled.push(PortRule {
+            rule: Rule {
+                object: Some(Arc::clone(&object)),
+                field: Arc::clone(&shared_field),
+                conditions: one.conditions,
+                action: Arc::new(action),
+                timeouts: base.map_or_else(Timeouts::default, |base| base.timeouts),
+                policies: base.and_then(|base| base.policies.clone()),
+            },
+            port: one.port,
+            named: Named::default(),
+        });
+    }
 }
 
 impl action::Base {

@@ -46,6 +46,8 @@ pub(super) struct Kept {
     linkerd: linkerd::Compiled,
     listeners: ByKey<Vec<Arc<Listener>>>,
     pods: ByKey<Arc<Pod>>,
+    /// Labels of those, with their uid.
+    pod_labels: ByKey<(Arc<str>, BTreeMap<String, String>)>,
     shared: Shared,
 }
 
@@ -232,6 +234,7 @@ impl Kept {
             pod::compile(&at, namespace.as_ref(), &self.options, &mut problems)
         });
         self.found.set(Part::Pod, name, problems);
+        self.keep_labels(name, compiled.as_ref().map(|pod| &pod.uid));
         let former = self.pods.get(name.key()).map(AsRef::as_ref);
         if former == compiled.as_ref() {
             return;
@@ -241,5 +244,25 @@ impl Kept {
             Some(pod) => self.pods.insert(name, Arc::new(pod)),
             None => self.pods.remove(name.key()),
         };
+    }
+
+    fn keep_labels(&mut self, name: &Name, uid: Option<&Arc<str>>) {
+        let at = self.index.get::<KubePod>(name.key());
+        let labels = at.and_then(|at| at.object.metadata.labels.clone());
+        let present = uid
+            .zip(labels)
+            .map(|(uid, labels)| (Arc::clone(uid), labels));
+        if self.pod_labels.get(name.key()) == present.as_ref() {
+            return;
+        }
+        self.shared.forget_pod_labels();
+        match present {
+            Some(present) => {
+                self.pod_labels.insert(name, present);
+            }
+            None => {
+                self.pod_labels.remove(name.key());
+            }
+        }
     }
 }

@@ -4,8 +4,7 @@ use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 
-use crate::objects::grpc::GrpcRoute;
-use crate::objects::{Object, Slice, istio, linkerd};
+use crate::objects::{Object, Slice, grpc, istio, linkerd};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -18,6 +17,7 @@ pub(super) enum Kind {
     GrpcRoute,
     ReferenceGrant,
     VirtualService,
+    DestinationRule,
     LinkerdService,
     LinkerdRoute,
 }
@@ -34,6 +34,7 @@ impl Kind {
             Object::GrpcRoute(_) => Self::GrpcRoute,
             Object::ReferenceGrant(_) => Self::ReferenceGrant,
             Object::VirtualService(_) => Self::VirtualService,
+            Object::DestinationRule(_) => Self::DestinationRule,
             Object::LinkerdService(_) => Self::LinkerdService,
             Object::LinkerdRoute(_) => Self::LinkerdRoute,
             Object::Unknown => return None,
@@ -71,9 +72,10 @@ typed! {
     Service: Service,
     EndpointSlice: Slice,
     HttpRoute: HttpRoute,
-    GrpcRoute: GrpcRoute,
+    GrpcRoute: grpc::GrpcRoute,
     ReferenceGrant: ReferenceGrant,
     VirtualService: istio::VirtualService,
+    DestinationRule: istio::DestinationRule,
     LinkerdService: linkerd::Service,
     LinkerdRoute: linkerd::Route,
 }

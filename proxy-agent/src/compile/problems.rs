@@ -71,6 +71,7 @@ pub(super) enum Part {
     HttpRoute,
     GrpcRoute,
     VirtualService,
+    DestinationRule,
     /// Everything of `linkerd.io`.
     Linkerd,
     /// Routes that do nothing on a Service.

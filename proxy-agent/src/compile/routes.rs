@@ -1,5 +1,6 @@
 //! Compiled routes, kept until something that they were compiled by changes.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -65,15 +66,15 @@ impl Routes {
         let mut scope = Scope::new(ports, index);
         let name = key.name.key();
         let (part, mut compiled) = match key.dialect {
-            Dialect::HttpRoute => {
-                let at = index.get::<HttpRoute>(name);
-                let compiled = at.map(|at| gateway_api::http(&at, &mut scope));
-                (Part::HttpRoute, compiled.unwrap_or_default())
-            }
             Dialect::GrpcRoute => {
                 let at = index.get::<GrpcRoute>(name);
-                let compiled = at.map(|at| gateway_api::grpc(&at, &mut scope));
+                let compiled = at.map(|at| gateway_api::compile_grpc(&at, &mut scope));
                 (Part::GrpcRoute, compiled.unwrap_or_default())
+            }
+            Dialect::HttpRoute => {
+                let at = index.get::<HttpRoute>(name);
+                let compiled = at.map(|at| gateway_api::compile(&at, &mut scope));
+                (Part::HttpRoute, compiled.unwrap_or_default())
             }
             Dialect::VirtualService => {
                 let at = index.get::<VirtualService>(name);
@@ -129,7 +130,7 @@ impl Routes {
         Some(compiled)
     }
 
-    /// What is attached to a Service: by dialect, then by age and name.
+    /// What is attached to a Service: by dialect, then by how exactly it is named, age and name.
     pub(super) fn attached(&self, service: &Name) -> Vec<&Attachment> {
         let keys = self.attached.get(service.key()).into_iter().flatten();
         let kept = keys.filter_map(|key| self.kept.get(key));
@@ -137,7 +138,8 @@ impl Routes {
         let mut here: Vec<_> = attachments.filter(|one| one.service == *service).collect();
         here.sort_by_cached_key(|one| {
             let located = &one.located;
-            (one.dialect, created(located), located.id.clone())
+            let exactness = Reverse(one.exactness);
+            (one.dialect, exactness, created(located), located.id.clone())
         });
         here
     }

@@ -11,6 +11,7 @@ use super::index::{At, Index};
 use super::problems::Problems;
 use super::service::{Port, Ports};
 use crate::model::ObjectId;
+use crate::objects::istio::VirtualService;
 
 /// Something that a route was compiled by: when it changes, so may the route.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -21,6 +22,12 @@ pub(super) enum Asked {
     Grants(Arc<str>),
     /// Which of Istio's Gateways there are.
     Gateways,
+    /// Which Services there are.
+    Services,
+    /// A VirtualService, or that there is none.
+    VirtualService(Name),
+    /// Which VirtualServices others delegate to.
+    Delegates,
 }
 
 /// Everything that routes may ask for.
@@ -71,6 +78,28 @@ impl<'s> Scope<'s> {
             "Service {namespace}/{service} has no TCP port {number}; it has: {}",
             numbers.join(", ")
         )
+    }
+
+    /// The Services whose full name ends with `suffix`.
+    pub(super) fn services_that_end(&self, suffix: &str) -> Vec<Name> {
+        self.asked.borrow_mut().insert(Asked::Services);
+        let full = |(namespace, name): Key<'_>| format!("{name}.{namespace}.svc.cluster.local");
+        let ports = self.ports.iter().map(|(key, _)| key);
+        let matching = ports.filter(|key| full(*key).ends_with(suffix));
+        matching.map(Name::from).collect()
+    }
+
+    /// A VirtualService.
+    pub(super) fn virtual_service(&self, key: Key<'_>) -> Option<At<'s, VirtualService>> {
+        let asked = Asked::VirtualService(key.into());
+        self.asked.borrow_mut().insert(asked);
+        self.index.get(key)
+    }
+
+    /// Every VirtualService.
+    pub(super) fn virtual_services(&self) -> impl Iterator<Item = At<'s, VirtualService>> {
+        self.asked.borrow_mut().insert(Asked::Delegates);
+        self.index.all()
     }
 
     /// The ReferenceGrants of a namespace.

@@ -1,5 +1,6 @@
 //! Kubernetes Services: addresses, what a port speaks, what always passes.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -60,6 +61,27 @@ pub(super) struct Port {
     pub pass: Option<PassReason>,
     /// What it speaks.
     pub declared: Declared,
+    /// How its endpoints are chosen from.
+    pub balance: BalancePolicy,
+    /// Name of its cluster.
+    pub cluster: Arc<str>,
+    /// Id of its cluster.
+    pub id: ClusterId,
+    /// Parts of its endpoints.
+    pub subsets: Vec<PortSubset>,
+}
+
+/// A part of a port's endpoints: those whose pods carry the labels.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct PortSubset {
+    /// What routes call it.
+    pub name: Arc<str>,
+    /// Namespace of the DestinationRule that says so.
+    pub namespace: Arc<str>,
+    /// Namespaces whose routes may name it; `None` for all.
+    pub clients: Option<Vec<Arc<str>>>,
+    /// None stands for every endpoint.
+    pub labels: BTreeMap<String, String>,
     /// How its endpoints are chosen from.
     pub balance: BalancePolicy,
     /// Name of its cluster.
@@ -201,6 +223,7 @@ pub(super) fn ports(
             balance,
             id: ids.id(&cluster),
             cluster,
+            subsets: Vec::new(),
         });
     }
     ports.sort_by(|one, other| (one.number, &one.cluster).cmp(&(other.number, &other.cluster)));

@@ -5,11 +5,13 @@ mod gateway_api;
 mod grpc;
 mod incremental;
 mod istio;
+mod istio_policies;
 mod linkerd;
 mod policies;
 mod route_parents;
 mod service;
 mod stable;
+mod subsets;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -109,6 +111,7 @@ fn ask(table: &RouteTable, snapshot: &Snapshot, line: &str) -> String {
         query,
         authority,
         headers: &headers,
+        client: None,
     };
     match table.find(&request) {
         None => "404".to_owned(),

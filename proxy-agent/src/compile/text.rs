@@ -25,11 +25,54 @@ pub(super) fn full_regex(text: &str) -> Result<Regex, String> {
     // Alone first: `a)(b` would be well-formed inside the group.
     build(text)
         .and_then(|_| build(&format!("^(?:{text})$")))
-        .map_err(|error| {
-            let last = error.to_string();
-            let last = last.lines().last().unwrap_or_default().to_owned();
-            format!("found `{text}`, which is no regular expression: {last}")
-        })
+        .map_err(|error| not_regular(text, &error))
+}
+
+fn not_regular(text: &str, error: &regex::Error) -> String {
+    let last = error.to_string();
+    let last = last.lines().last().unwrap_or_default();
+    format!("found `{text}`, which is no regular expression: {last}")
+}
+
+/// Compiles an expression that matches parts of a text.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn regex_part(text: &str) -> Result<Regex, String> {
+    let build = RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
+    build.map_err(|error| not_regular(text, &error))
+}
+
+/// Translates a replacement as RE2 writes it (`\1` is the first of `groups`) into this library's.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn substitution(text: &str, groups: usize) -> Result<Arc<str>, String> {
+    let mut translated = String::new();
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (character, characters.as_str().chars().next()) {
+            ('$', _) => translated.push_str("$$"),
+            ('\\', Some('\\')) => {
+                characters.next();
+                translated.push('\\');
+            }
+            ('\\', next) => {
+                let group = next.and_then(|digit| digit.to_digit(10));
+                let group =
+                    group.filter(|group| usize::try_from(*group).is_ok_and(|n| n <= groups));
+                let Some(group) = group else {
+                    return Err(format!(
+                        "found `{text}`, in which \\ may be followed by \\ or 0 to {groups}"
+                    ));
+                };
+                characters.next();
+                translated.push_str(&format!("${{{group}}}"));
+            }
+            (other, _) => translated.push(other),
+        }
+    }
+    Ok(translated.into())
 }
 
 /// Compiles an expression as a condition on a text.
@@ -163,6 +206,22 @@ mod tests {
                 let (_, reason) = refused.expect_err(name);
                 assert!(reason.contains(name), "{reason}");
             }
+        }
+    }
+
+    #[test]
+    fn replacements_of_re2_are_translated() {
+        for (text, expected) in [
+            ("/a", Some("/a")),
+            (r"/\1/\2", Some("/${1}/${2}")),
+            (r"/\0x", Some("/${0}x")),
+            ("/$1", Some("/$$1")),
+            (r"/\\1", Some(r"/\1")),
+            (r"/\3", None),
+            (r"/\x", None),
+            ("/\\", None),
+        ] {
+            assert_eq!(substitution(text, 2).ok().as_deref(), expected, "{text}");
         }
     }
 

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::policies;
 use crate::model::{
-    Action, Destination, Filters, HeaderEdits, Match, PathMatch, Rule, Snapshot, StringMatch,
-    WeightedDestination,
+    Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, Rule, Snapshot,
+    SourceMatch, StringMatch, WeightedDestination,
 };
 use crate::route::{RequestView, Unmet, rewrite_path, strip_port};
 
@@ -59,6 +59,12 @@ fn conditions(of: &Match) -> String {
             .iter()
             .map(|one| format!("query {} {}", one.name, text(&one.value))),
     );
+    words.extend(
+        of.without_headers
+            .iter()
+            .map(|one| format!("not header {} {}", one.name, text(&one.value))),
+    );
+    words.extend(of.source.as_deref().map(source));
     if words.is_empty() {
         "everything".to_owned()
     } else {
@@ -66,11 +72,24 @@ fn conditions(of: &Match) -> String {
     }
 }
 
+fn source(of: &SourceMatch) -> String {
+    let namespace = of.namespace.iter();
+    let words = namespace.map(|name| format!("namespace {name}"));
+    let labels = of
+        .labels
+        .iter()
+        .map(|(label, value)| format!("{label}={value}"));
+    let words: Vec<_> = words.chain(labels).collect();
+    format!("client {}", words.join(", "))
+}
+
 fn path(of: &PathMatch) -> String {
     match of {
         PathMatch::Exact(path) => format!("= {path}"),
         PathMatch::ElementPrefix(prefix) => format!("{prefix}/*"),
         PathMatch::StringPrefix(prefix) => format!("{prefix}*"),
+        PathMatch::ExactAnyCase(path) => format!("= {path} in any case"),
+        PathMatch::StringPrefixAnyCase(prefix) => format!("{prefix}* in any case"),
         PathMatch::Regex(regex) => format!("~ {regex}"),
     }
 }
@@ -102,19 +121,19 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
             let query = of.query.get(index);
             query.map(|one| format!("query {} {}", one.name, text(&one.value)))
         }
+        Unmet::WithoutHeader(index) => {
+            let header = of.without_headers.get(index);
+            header.map(|one| format!("no header {} {}", one.name, text(&one.value)))
+        }
+        Unmet::Source => of.source.as_deref().map(source),
     };
     let found = match unmet {
         Unmet::Path => request.path.to_owned(),
         Unmet::Method => request.method.to_string(),
         Unmet::Authority => strip_port(request.authority).to_owned(),
-        Unmet::Header(index) => of
-            .headers
-            .get(index)
-            .and_then(|one| request.headers.get(&one.name))
-            .map_or_else(
-                || "none".to_owned(),
-                |value| String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            ),
+        Unmet::Header(index) => sent(of.headers.get(index), request),
+        Unmet::WithoutHeader(index) => sent(of.without_headers.get(index), request),
+        Unmet::Source => "another client".to_owned(),
         Unmet::Query(_) => request.query.unwrap_or("none").to_owned(),
     };
     let mut line = String::new();
@@ -125,6 +144,14 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
     format!(
         "{line}needs {}, found {found}",
         expected.unwrap_or_default()
+    )
+}
+
+fn sent(header: Option<&HeaderMatch>, request: &RequestView<'_>) -> String {
+    let value = header.and_then(|one| request.headers.get(&one.name));
+    value.map_or_else(
+        || "none".to_owned(),
+        |value| String::from_utf8_lossy(value.as_bytes()).into_owned(),
     )
 }
 

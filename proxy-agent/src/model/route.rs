@@ -1,5 +1,6 @@
 //! Routes as plain data. `route.rs` finds in them, `compile/` makes them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,19 @@ pub struct Match {
     pub query: Vec<QueryMatch>,
     /// Condition on the authority, port stripped, lower case.
     pub authority: Option<StringMatch>,
+    /// Conditions on headers, none of which may hold.
+    pub without_headers: Vec<HeaderMatch>,
+    /// Condition on the client; most rules have none.
+    pub source: Option<Box<SourceMatch>>,
+}
+
+/// A condition on the client pod.
+#[derive(Clone, Debug, Default)]
+pub struct SourceMatch {
+    /// Its namespace.
+    pub namespace: Option<Arc<str>>,
+    /// Labels that it must carry.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A condition on a path.
@@ -60,6 +74,10 @@ pub enum PathMatch {
     ElementPrefix(Arc<str>),
     /// As plain text (Istio).
     StringPrefix(Arc<str>),
+    /// The whole path, whatever the case of ASCII letters (Istio).
+    ExactAnyCase(Arc<str>),
+    /// As plain text, whatever the case of ASCII letters (Istio).
+    StringPrefixAnyCase(Arc<str>),
     /// A regular expression that matches the whole path.
     Regex(Regex),
 }
@@ -183,6 +201,13 @@ pub enum PathRewrite {
     Prefix(Arc<str>),
     /// The prefix that the rule matched, as plain text (Istio).
     StringPrefix(Arc<str>),
+    /// Every occurrence of an expression.
+    Regex {
+        /// What is replaced.
+        pattern: Regex,
+        /// What with; `${1}` is the first group.
+        replacement: Arc<str>,
+    },
 }
 
 /// A redirect's parts; what is absent is taken from the request.

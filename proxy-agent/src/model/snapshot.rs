@@ -1,6 +1,6 @@
 //! Everything that the agent serves by, at one instant.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub virtual_hosts: Arc<HashMap<Arc<str>, Hosts>>,
     /// Pods by uid.
     pub pods: Arc<HashMap<Arc<str>, Arc<Pod>>>,
+    /// Their labels by uid, for the rules that ask for them.
+    pub pod_labels: Arc<HashMap<Arc<str>, BTreeMap<String, String>>>,
     /// Number of objects of kinds that the agent reads.
     pub objects: usize,
     /// Objects of kinds that the agent does not read.
@@ -52,6 +54,7 @@ impl Snapshot {
             unserved: Arc::default(),
             virtual_hosts: Arc::default(),
             pods: Arc::default(),
+            pod_labels: Arc::default(),
             objects: 0,
             unknown_kinds: Arc::default(),
             route_parents: Arc::default(),

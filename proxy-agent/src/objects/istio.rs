@@ -1,14 +1,24 @@
-//! Istio's `VirtualService`, the fields that the API has.
+//! Istio's `VirtualService` and `DestinationRule`, the fields that the API has.
 //!
 //! Fields whose meaning the agent does not implement are kept as [`Value`], so that `compile` can
 //! name them instead of a reader that silently drops them. Shape: istio/api
 //! `networking/v1alpha3/virtual_service.proto`, in its JSON form; v1, v1beta1 and v1alpha3 agree.
+
+mod destination_rule;
+mod policy;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
+
+pub use destination_rule::{
+    DestinationRule, DestinationRuleSpec, LoadBalancer, PortPolicy, Subset, TrafficPolicy,
+};
+pub use policy::{
+    Abort, Cors, Delay, DirectResponse, Fault, Mirror, Percent, RegexRewrite, ResponseBody, Retries,
+};
 
 /// `networking.istio.io VirtualService`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -68,24 +78,33 @@ pub struct HttpRoute {
     pub timeout: Option<String>,
     /// Header edits whatever the destination.
     pub headers: Option<Headers>,
-    /// Not implemented.
-    pub direct_response: Option<Value>,
-    /// Not implemented.
-    pub delegate: Option<Value>,
-    /// Not implemented.
-    pub retries: Option<Value>,
-    /// Not implemented.
-    pub fault: Option<Value>,
-    /// Not implemented.
-    pub mirror: Option<Value>,
-    /// Not implemented.
-    pub mirrors: Option<Value>,
-    /// Not implemented.
-    pub mirror_percent: Option<Value>,
-    /// Not implemented.
-    pub mirror_percentage: Option<Value>,
-    /// Not implemented.
-    pub cors_policy: Option<Value>,
+    /// Answered instead of `route`.
+    pub direct_response: Option<DirectResponse>,
+    /// Routes of another VirtualService instead of `route`.
+    pub delegate: Option<Delegate>,
+    /// When a request is sent again; absent stands for Istio's default.
+    pub retries: Option<Retries>,
+    /// Failures made on purpose.
+    pub fault: Option<Fault>,
+    /// Who gets a copy.
+    pub mirror: Option<HostDestination>,
+    /// Who get a copy.
+    pub mirrors: Option<Vec<Mirror>>,
+    /// Share of `mirror`, in whole percents; older than `mirrorPercentage`.
+    pub mirror_percent: Option<u32>,
+    /// Share of `mirror`.
+    pub mirror_percentage: Option<Percent>,
+    /// What scripts of other origins may do.
+    pub cors_policy: Option<Cors>,
+}
+
+/// `delegate`: a VirtualService without hosts.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct Delegate {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; the VirtualService's own if absent.
+    pub namespace: Option<String>,
 }
 
 /// `spec.http[].match[]`.
@@ -111,18 +130,20 @@ pub struct HttpMatch {
     /// Gateways that the match is for.
     #[serde(default)]
     pub gateways: Vec<String>,
-    /// Not implemented.
-    pub scheme: Option<Value>,
-    /// Not implemented.
-    pub without_headers: Option<Value>,
-    /// Not implemented unless `false`.
+    /// On the scheme; captured requests have `http`.
+    pub scheme: Option<StringMatch>,
+    /// On headers that must not match.
+    #[serde(default)]
+    pub without_headers: BTreeMap<String, StringMatch>,
+    /// Whether exact paths and prefixes are compared without regard to letter case.
     pub ignore_uri_case: Option<bool>,
-    /// Not implemented.
-    pub source_labels: Option<Value>,
-    /// Not implemented.
-    pub source_namespace: Option<Value>,
-    /// Not implemented.
-    pub stat_prefix: Option<Value>,
+    /// On the client pod's labels.
+    #[serde(default)]
+    pub source_labels: BTreeMap<String, String>,
+    /// On the client pod's namespace.
+    pub source_namespace: Option<String>,
+    /// A name for metrics; of no effect.
+    pub stat_prefix: Option<String>,
 }
 
 /// One of three conditions; none of them means that the value is there at all.
@@ -152,7 +173,7 @@ pub struct RouteDestination {
 pub struct HostDestination {
     /// Short names are of the VirtualService's own namespace.
     pub host: String,
-    /// A subset of a DestinationRule; not implemented.
+    /// A subset of a DestinationRule.
     pub subset: Option<String>,
     /// Needed when the Service has several ports.
     pub port: Option<PortSelector>,
@@ -175,8 +196,8 @@ pub struct Redirect {
     pub authority: Option<String>,
     /// New port.
     pub port: Option<u16>,
-    /// Not implemented.
-    pub derive_port: Option<Value>,
+    /// Where the port comes from when it is not named.
+    pub derive_port: Option<String>,
     /// New scheme.
     pub scheme: Option<String>,
     /// 301 if absent.
@@ -191,8 +212,8 @@ pub struct Rewrite {
     pub uri: Option<String>,
     /// New authority.
     pub authority: Option<String>,
-    /// Not implemented.
-    pub uri_regex_rewrite: Option<Value>,
+    /// New path by a regular expression.
+    pub uri_regex_rewrite: Option<RegexRewrite>,
 }
 
 /// Header edits both ways.
@@ -216,4 +237,32 @@ pub struct HeaderOperations {
     /// Removes every value.
     #[serde(default)]
     pub remove: Vec<String>,
+}
+
+impl Headers {
+    /// These edits, and those of `roots` for the headers that these leave alone.
+    #[must_use]
+    pub fn over(self, roots: Self) -> Self {
+        let both = |own: Option<HeaderOperations>, root: Option<HeaderOperations>| match (own, root)
+        {
+            (Some(own), Some(root)) => Some(own.over(root)),
+            (own, root) => own.or(root),
+        };
+        Self {
+            request: both(self.request, roots.request),
+            response: both(self.response, roots.response),
+        }
+    }
+}
+
+impl HeaderOperations {
+    fn over(mut self, root: Self) -> Self {
+        for (own, root) in [(&mut self.set, root.set), (&mut self.add, root.add)] {
+            for (name, value) in root {
+                own.entry(name).or_insert(value);
+            }
+        }
+        self.remove.extend(root.remove);
+        self
+    }
 }

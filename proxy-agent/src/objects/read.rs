@@ -166,6 +166,9 @@ impl Reader<'_> {
             ("networking.istio.io", "VirtualService", "v1" | "v1beta1" | "v1alpha3") => {
                 self.typed(id, value, prefix, Reject, Object::VirtualService);
             }
+            ("networking.istio.io", "DestinationRule", "v1" | "v1beta1" | "v1alpha3") => {
+                self.typed(id, value, prefix, Reject, Object::DestinationRule);
+            }
             ("linkerd.io", "Service", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::LinkerdService);
             }
@@ -300,7 +303,9 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
         ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
-        ("networking.istio.io", "VirtualService") => Some("v1, v1beta1, v1alpha3"),
+        ("networking.istio.io", "VirtualService" | "DestinationRule") => {
+            Some("v1, v1beta1, v1alpha3")
+        }
         ("linkerd.io", "Service" | "Route") | ("gateway.networking.k8s.io", "GRPCRoute") => {
             Some("v1")
         }

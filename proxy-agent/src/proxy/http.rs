@@ -14,7 +14,7 @@ use crate::model::{
     Action, ClusterId, Destination, Filters, Listener, Policies, Redirect, Rule, Share, Snapshot,
     UpstreamProtocol, WeightedDestination,
 };
-use crate::route::{self, RequestView};
+use crate::route::{self, Client, RequestView};
 
 use super::MAX_HEADERS;
 use super::body::{RequestBody, ResponseBody, UpstreamBody};
@@ -115,7 +115,13 @@ fn find<'a>(
     let namespace = &downstream.open.pod.namespace;
     let table = route::virtual_host(snapshot, namespace, authority)
         .unwrap_or_else(|| listener.routes_for(namespace));
-    table.find(&view(request, authority)).ok_or(Reason::NoRoute)
+    let client = Client {
+        namespace,
+        uid: &downstream.open.pod.uid,
+        labels: &snapshot.pod_labels,
+    };
+    let view = view(request, authority, Some(client));
+    table.find(&view).ok_or(Reason::NoRoute)
 }
 
 /// One request in the making.
@@ -304,7 +310,9 @@ impl Exchange<'_> {
             preferred: plan.preferred.as_ref(),
         };
         let timeouts = plan.rule.timeouts;
-        if let Some(retry) = plan.policies().and_then(|of| of.retry.as_ref()) {
+        let retry = plan.policies().and_then(|of| of.retry.as_ref());
+        // The client's side of a switch is taken for one response.
+        if let Some(retry) = retry.filter(|_| !upgrade::is_asked(&request)) {
             let each = retry.per_try.or(timeouts.backend_request);
             let sending = Box::pin(retrying::send(&forward, retry, each, request, ticket));
             return match timeouts.request {
@@ -352,7 +360,7 @@ fn redirected(
     port: u16,
 ) -> Result<Response<ResponseBody>, Reason> {
     let authority = headers::authority(request).unwrap_or_default();
-    let location = route::location(rule, redirect, &view(request, authority), port);
+    let location = route::location(rule, redirect, &view(request, authority, None), port);
     let location = HeaderValue::try_from(location).map_err(|_invalid| Reason::BadRequest)?;
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = redirect.status;
@@ -363,12 +371,17 @@ fn redirected(
     Ok(response)
 }
 
-fn view<'a>(request: &'a Request<Incoming>, authority: &'a str) -> RequestView<'a> {
+fn view<'a>(
+    request: &'a Request<Incoming>,
+    authority: &'a str,
+    client: Option<Client<'a>>,
+) -> RequestView<'a> {
     RequestView {
         method: request.method(),
         path: request.uri().path(),
         query: request.uri().query(),
         authority,
         headers: request.headers(),
+        client,
     }
 }

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{HOST, UPGRADE};
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::header::HOST;
+use http::{HeaderValue, Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
@@ -17,7 +17,6 @@ use crate::route::strip_port;
 use super::body::RequestBody;
 use super::downstream::Downstream;
 use super::forward::{Forward, Tried};
-use super::headers;
 use super::load::ClusterState;
 use super::pod::PodState;
 use super::reply::Reason;
@@ -25,6 +24,7 @@ use super::tee::Teed;
 use super::traffic::Ticket;
 use super::upstream::Protocol;
 use super::worker::Worker;
+use super::{headers, upgrade};
 
 /// Copies under way at one worker: with the bound on what each may queue, 8 MiB of bodies.
 const MAX_MIRRORS: u32 = 128;
@@ -65,7 +65,7 @@ pub(super) fn copy(
     mirrors: &[Mirror],
     request: Request<RequestBody>,
 ) -> Request<RequestBody> {
-    if request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE) {
+    if upgrade::is_asked(&request) {
         return request;
     }
     let worker = &downstream.open.worker;

@@ -15,6 +15,7 @@ use super::load::PodIndex;
 pub(super) struct PodState {
     /// Number on this worker, never used twice.
     pub(super) index: PodIndex,
+    pub(super) uid: Arc<str>,
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) netns: Arc<Netns>,
@@ -28,6 +29,7 @@ impl PodState {
     pub(super) fn new(index: PodIndex, pod: &super::ServedPod, recorder: Arc<PodRecorder>) -> Self {
         Self {
             index,
+            uid: Arc::clone(&pod.uid),
             namespace: Arc::clone(&pod.namespace),
             name: Arc::clone(&pod.name),
             netns: Arc::clone(&pod.netns),

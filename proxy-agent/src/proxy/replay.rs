@@ -165,3 +165,85 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tee::{Feed, next};
+    use super::*;
+
+    fn data(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn the_next_try_begins_with_what_the_one_before_has_read() {
+        let (feed, body) = Feed::new();
+        let original = Original::new(body);
+        let mut first = original.first();
+        feed.push(data("one "));
+        assert_eq!(next(&mut first), "one ");
+        feed.push(data("two "));
+        assert_eq!(next(&mut first), "two ");
+        let mut second = original.again().expect("another try");
+        assert_eq!(next(&mut second), "one two ");
+        assert_eq!(next(&mut second), "…");
+        feed.push(data("three"));
+        feed.push(Frame::trailers(HeaderMap::new()));
+        feed.end();
+        assert_eq!(next(&mut second), "three");
+        assert_eq!(next(&mut second), "TRAILERS");
+        let mut third = original.again().expect("another try");
+        assert_eq!(next(&mut third), "one two three");
+        assert!(!third.is_end_stream());
+        assert_eq!(next(&mut third), "TRAILERS");
+        assert_eq!(next(&mut third), "END");
+        assert!(third.is_end_stream());
+    }
+
+    #[test]
+    fn a_try_that_is_over_takes_nothing_from_the_next_one() {
+        let (feed, body) = Feed::new();
+        let original = Original::new(body);
+        let mut first = original.first();
+        assert_eq!(next(&mut first), "…");
+        let mut second = original.again().expect("another try");
+        feed.push(data("one"));
+        assert_eq!(next(&mut first), "ERROR");
+        assert_eq!(next(&mut second), "one");
+    }
+
+    #[test]
+    fn what_was_not_kept_is_not_sent_again() {
+        let (feed, body) = Feed::new();
+        let original = Original::new(body);
+        let mut first = original.first();
+        let half = Bytes::from(vec![b'x'; MAX_KEPT_BYTES / 2 + 1]);
+        feed.push(Frame::data(half.clone()));
+        assert_eq!(next(&mut first).len(), half.len());
+        assert!(original.again().is_some());
+        let mut second = original.again().expect("another try");
+        assert_eq!(next(&mut second).len(), half.len());
+        feed.push(Frame::data(half.clone()));
+        assert_eq!(next(&mut second).len(), half.len(), "the try goes on");
+        assert!(original.again().is_none());
+    }
+
+    #[test]
+    fn no_body_is_sent_again_as_none() {
+        let original = Original::new(RequestBody::Empty);
+        assert!(matches!(original.first(), RequestBody::Empty));
+        assert!(matches!(original.again(), Some(RequestBody::Empty)));
+    }
+
+    #[test]
+    fn a_length_that_is_known_stays_known() {
+        let (feed, body) = Feed::new();
+        let original = Original::new(body);
+        let mut first = original.first();
+        feed.push(data("one"));
+        assert_eq!(next(&mut first), "one");
+        let second = original.again().expect("another try");
+        assert_eq!(second.size_hint().lower(), 3);
+        feed.end();
+    }
+}

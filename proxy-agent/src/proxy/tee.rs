@@ -174,3 +174,105 @@ impl Copied {
         queue.frames.is_empty() && queue.end == Some(End::Whole)
     }
 }
+
+/// A body that a test feeds frame by frame.
+#[cfg(test)]
+pub(super) struct Feed(Shared);
+
+#[cfg(test)]
+impl Feed {
+    pub(super) fn new() -> (Self, RequestBody) {
+        let queue = Shared::default();
+        let body = RequestBody::Copied(Copied {
+            queue: Rc::clone(&queue),
+        });
+        (Self(queue), body)
+    }
+
+    pub(super) fn push(&self, frame: Frame<Bytes>) {
+        let mut queue = self.0.borrow_mut();
+        queue.queued_bytes = 0; // a test's client is not bounded
+        queue.push(&frame);
+    }
+
+    pub(super) fn end(&self) {
+        self.0.borrow_mut().end(End::Whole);
+    }
+
+    pub(super) fn break_off(&self) {
+        self.0.borrow_mut().end(End::Cut);
+    }
+}
+
+/// What a body yields now, as text: `…` for nothing yet, `END`, `ERROR`, `TRAILERS`.
+#[cfg(test)]
+pub(super) fn next(body: &mut RequestBody) -> String {
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(body).poll_frame(&mut cx) {
+        Poll::Pending => "…".to_owned(),
+        Poll::Ready(None) => "END".to_owned(),
+        Poll::Ready(Some(Err(_))) => "ERROR".to_owned(),
+        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+            Ok(data) => String::from_utf8_lossy(&data).into_owned(),
+            Err(_trailers) => "TRAILERS".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn teed() -> (Feed, RequestBody, RequestBody) {
+        let (feed, body) = Feed::new();
+        let (teed, mut copies) = Teed::new(body, 1);
+        let copy = copies.remove(0);
+        (feed, RequestBody::Teed(Box::new(teed)), copy)
+    }
+
+    fn data(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_copy_is_what_the_first_has_read() {
+        let (feed, mut first, mut copy) = teed();
+        assert_eq!(next(&mut copy), "…");
+        feed.push(data("one"));
+        assert_eq!(next(&mut copy), "…", "the first has not read it");
+        assert_eq!(next(&mut first), "one");
+        assert_eq!(next(&mut copy), "one");
+        feed.push(Frame::trailers(HeaderMap::new()));
+        feed.end();
+        assert_eq!(next(&mut first), "TRAILERS");
+        assert_eq!(next(&mut copy), "TRAILERS");
+        assert_eq!(next(&mut copy), "END");
+    }
+
+    #[test]
+    fn a_copy_that_lags_behind_is_cut_off_and_the_first_is_not() {
+        let (feed, mut first, mut copy) = teed();
+        let frames = MAX_QUEUED_BYTES / MIN_FRAME_BYTES + 1;
+        for _ in 0..frames {
+            feed.push(data("x"));
+            assert_eq!(next(&mut first), "x");
+        }
+        assert_eq!(next(&mut copy), "ERROR");
+        feed.end();
+        assert_eq!(next(&mut first), "END");
+    }
+
+    #[test]
+    fn a_copy_of_what_breaks_off_or_is_given_up_breaks_off_too() {
+        let (feed, mut first, mut copy) = teed();
+        feed.break_off();
+        assert_eq!(next(&mut first), "ERROR");
+        assert_eq!(next(&mut copy), "ERROR");
+        let (feed, first, mut copy) = teed();
+        feed.push(data("one"));
+        drop(first);
+        assert_eq!(next(&mut copy), "ERROR");
+    }
+}

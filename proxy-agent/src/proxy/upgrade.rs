@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use http::header::UPGRADE;
 use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -16,6 +17,11 @@ use super::upstream::Lease;
 /// Whether a response with `status` turns the connection of a `method` request into a tunnel.
 pub(super) fn switches(method: &Method, status: StatusCode) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS || (*method == Method::CONNECT && status.is_success())
+}
+
+/// Whether a request asks to switch.
+pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
+    request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
 }
 
 /// The client's side of a switch, to be taken before the request is sent on.

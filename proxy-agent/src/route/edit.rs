@@ -6,8 +6,12 @@ use crate::model::{PathMatch, PathRewrite, Redirect, Rule};
 /// The path that a rewrite makes of `path`, which has no query and matched `rule`.
 pub fn rewrite_path(rule: &Rule, rewrite: &PathRewrite, path: &str) -> String {
     let matched = match &rule.conditions.path {
-        Some(PathMatch::ElementPrefix(prefix) | PathMatch::StringPrefix(prefix)) => prefix.len(),
-        Some(PathMatch::Exact(_) | PathMatch::Regex(_)) | None => 0,
+        Some(
+            PathMatch::ElementPrefix(prefix)
+            | PathMatch::StringPrefix(prefix)
+            | PathMatch::StringPrefixAnyCase(prefix),
+        ) => prefix.len(),
+        Some(PathMatch::Exact(_) | PathMatch::ExactAnyCase(_) | PathMatch::Regex(_)) | None => 0,
     };
     let rest = path.get(matched..).unwrap_or_default();
     let rewritten = match rewrite {
@@ -16,6 +20,10 @@ pub fn rewrite_path(rule: &Rule, rewrite: &PathRewrite, path: &str) -> String {
         // of the replacement counts for nothing.
         PathRewrite::Prefix(prefix) => format!("{}{rest}", prefix.trim_end_matches('/')),
         PathRewrite::StringPrefix(prefix) => format!("{prefix}{rest}"),
+        PathRewrite::Regex {
+            pattern,
+            replacement,
+        } => pattern.replace_all(path, &**replacement).into_owned(),
     };
     if rewritten.starts_with('/') {
         return rewritten;

@@ -11,6 +11,10 @@ impl PathMatch {
                 .strip_prefix(&**prefix)
                 .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/')),
             Self::StringPrefix(prefix) => path.starts_with(&**prefix),
+            Self::ExactAnyCase(expected) => path.eq_ignore_ascii_case(expected),
+            Self::StringPrefixAnyCase(prefix) => path
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
             Self::Regex(regex) => regex.is_match(path),
         }
     }
@@ -35,6 +39,15 @@ mod tests {
             (element(""), "*", true),
             (string("/foo"), "/foobar", true),
             (string("/foo/"), "/foo", false),
+            (PathMatch::ExactAnyCase("/Foo".into()), "/fOO", true),
+            (PathMatch::ExactAnyCase("/Foo".into()), "/fOOx", false),
+            (PathMatch::StringPrefixAnyCase("/Foo".into()), "/fOOx", true),
+            (PathMatch::StringPrefixAnyCase("/Foo".into()), "/fO", false),
+            (
+                PathMatch::StringPrefixAnyCase("/a".into()),
+                "/\u{e4}",
+                false,
+            ),
             (PathMatch::Exact("/foo".into()), "/foo", true),
             (PathMatch::Exact("/foo".into()), "/foo/", false),
         ] {

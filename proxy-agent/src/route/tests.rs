@@ -38,6 +38,7 @@ fn get<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestView<'a> {
         query: None,
         authority: "Web:8080",
         headers,
+        client: None,
     }
 }
 

@@ -12,6 +12,7 @@
 mod answers;
 mod faults;
 mod load;
+mod plugin;
 mod removal;
 mod rollout;
 mod routes;
@@ -62,6 +63,14 @@ const TESTS: &[Test] = &[
     (
         "a route created, changed and deleted takes effect",
         routes::a_route_created_changed_and_deleted_takes_effect,
+    ),
+    (
+        "the plugin asks the agent of the pod's node",
+        plugin::the_plugin_asks_the_agent_of_the_pods_node,
+    ),
+    (
+        "the plugin says what is wrong and ends with a code",
+        plugin::the_plugin_says_what_is_wrong_and_ends_with_a_code,
     ),
     (
         "a killed agent leaves the ordinary way and comes back",

@@ -22,6 +22,11 @@ pub(crate) fn a_rollout_under_load_fails_no_request(scene: &Scene) -> Result<()>
         "not every agent is a new one: {after:?}"
     );
     scene.wait_captured()?;
+    for pod in &after {
+        let log = scene.cluster.kubectl(["logs", "-n", "proxy-agent", pod])?;
+        let handed_over = log.contains("took the node over");
+        ensure!(handed_over, "{pod} came without a handover: {log}");
+    }
     let toll = Toll::since(scene, &LOADS, begun)?;
     println!("     {toll}");
     toll.ensure_flawless()?;

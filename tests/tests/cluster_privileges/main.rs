@@ -12,7 +12,7 @@ use proxy_e2e::cluster::Cluster;
 use serde_json::{Value, json};
 
 /// A container starts and is looked at by kubectl exec; the cluster has a core or two.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const NAMESPACE: &str = "proxy-agent";
 
 const SHOP: &str = r#"
@@ -42,7 +42,8 @@ spec: {selector: {app: web}, ports: [{name: http, port: 80}]}
 #[test]
 #[ignore = "needs a cluster and the agent's image: cargo xtask privileges"]
 fn each_grant_of_the_chart_is_needed_and_nothing_else_is() {
-    let folder = std::env::temp_dir().join("proxy-agent-privileges");
+    let name = format!("proxy-agent-test-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
     let cluster = Cluster::up(&folder, 1).unwrap();
     let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/proxy-agent.tar");
     cluster.load(Path::new(image)).unwrap();

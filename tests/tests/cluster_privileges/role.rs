@@ -9,9 +9,16 @@ use serde_json::{Value, json};
 use super::pod::{container, drop_capability};
 use super::{NAMESPACE, PATIENCE, bare, daemonset, replace};
 
-const ROUTE: &str = r#"
+const ROUTES: &str = r#"
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
 metadata: {name: web, namespace: shop}
 spec:
   parentRefs: [{group: "", kind: Service, name: web}]
@@ -20,6 +27,8 @@ spec:
 
 /// What the agent logs when it may not do what is not reading: resource, verb, words.
 const WRITES: &[(&str, &str, &str)] = &[
+    ("grpcroutes", "get", "the state of GRPCRoute"),
+    ("grpcroutes/status", "patch", "the state of GRPCRoute"),
     ("httproutes", "get", "the state of HTTPRoute"),
     ("httproutes/status", "patch", "the state of HTTPRoute"),
     ("leases", "get", "the Lease cannot be looked at"),
@@ -27,6 +36,9 @@ const WRITES: &[(&str, &str, &str)] = &[
     ("leases", "update", "the Lease cannot be looked at"),
     ("events", "create", "an event is not written"),
 ];
+
+/// How the agent signs what it writes.
+const CONTROLLER: &str = "proxy-agent.io/mesh";
 
 /// Its definitions are its authors', in the kit; those of other groups are made up.
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
@@ -37,7 +49,7 @@ const READS: [&str; 2] = ["list", "watch"];
 /// Tries every rule of both roles.
 pub(crate) fn each_rule(cluster: &Cluster) -> Result<()> {
     serve_every_kind(cluster)?;
-    cluster.apply(ROUTE)?;
+    cluster.apply(ROUTES)?;
     give_occasion_to_write(cluster)?;
     await_forbidden(cluster, |_| false).context("as the chart has it")?;
     await_written(cluster)?;
@@ -60,10 +72,18 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
     let rule = &granted["rules"][number];
     let group = texts(&rule["apiGroups"]).next().unwrap_or_default();
     for verb in texts(&rule["verbs"]) {
-        set_role(cluster, &without(granted, number, resource, verb))?;
-        if verb == "create" && resource == "leases" {
+        cluster.apply(&bare(&without(granted, number, resource, verb)).to_string())?;
+        // What is written already is not written again.
+        if group == GATEWAY_API && !READS.contains(&verb) {
+            let delete = ["delete", "httproute,grpcroute", "web", "--namespace"];
+            cluster.kubectl(delete.iter().chain(&["shop"]))?;
+            cluster.apply(ROUTES)?;
+        }
+        if resource == "leases" && verb == "create" {
             delete(cluster, "lease")?;
         }
+        // Who follows a kind already is not asked again whether it may.
+        delete(cluster, "pods")?;
         let outcome = if READS.contains(&verb) {
             await_forbidden(cluster, |kind| kind.is(group, resource))
         } else {
@@ -152,10 +172,7 @@ fn serve_every_kind(cluster: &Cluster) -> Result<()> {
         let definition = json!({
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
-            "metadata": {
-                "name": format!("{plural}.{group}"),
-
-            },
+            "metadata": {"name": format!("{plural}.{group}")},
             "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [{
                 "name": version, "served": true, "storage": true,
                 "schema": {"openAPIV3Schema": schema},
@@ -193,25 +210,21 @@ fn give_occasion_to_write(cluster: &Cluster) -> Result<()> {
 /// With all rules, everything is written: the controls of what is not without one.
 fn await_written(cluster: &Cluster) -> Result<()> {
     until_some_within(PATIENCE, "state, Lease and event are written", || {
-        let route = ["get", "httproute", "web", "--namespace", "shop"];
-        let route = cluster.kubectl_json(route)?;
-        let controller = &route["status"]["parents"][0]["controllerName"];
-        ensure!(controller == "proxy-agent.io/mesh", "{}", route["status"]);
+        for kind in ["grpcroute", "httproute"] {
+            let route = ["get", kind, "web", "--namespace", "shop"];
+            let route = cluster.kubectl_json(route)?;
+            let controller = &route["status"]["parents"][0]["controllerName"];
+            ensure!(controller == CONTROLLER, "{kind}: {}", route["status"]);
+        }
         let lease = ["get", "lease", NAMESPACE, "--namespace", NAMESPACE];
         let holder = &cluster.kubectl_json(lease)?["spec"]["holderIdentity"];
         ensure!(holder.as_str().is_some_and(|name| !name.is_empty()));
         let events = cluster.kubectl_json(["get", "events", "--namespace", "shop"])?;
         let events = events["items"].as_array().context("events")?.iter();
-        let mut ours = events.filter(|event| &event["reportingComponent"] == controller);
+        let mut ours = events.filter(|event| event["reportingComponent"] == CONTROLLER);
         ensure!(ours.any(|event| event["involvedObject"]["name"] == "web"));
         Ok(Some(()))
     })
-}
-
-/// Puts the role in force, and a new agent in place of the one that watches already.
-fn set_role(cluster: &Cluster, role: &Value) -> Result<()> {
-    cluster.apply(&bare(role).to_string())?;
-    delete(cluster, "pods")
 }
 
 fn delete(cluster: &Cluster, what: &str) -> Result<()> {

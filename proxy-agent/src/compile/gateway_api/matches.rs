@@ -81,7 +81,7 @@ fn conditions(from: &HttpRouteRulesMatches) -> Result<Match, Fault> {
         method: from.method.as_ref().map(method),
         headers: headers(from)?,
         query: query(from)?,
-        authority: None,
+        ..Match::default()
     })
 }
 

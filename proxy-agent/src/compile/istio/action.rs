@@ -1,15 +1,20 @@
 //! What a route of a VirtualService does.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::StatusCode;
 
-use super::{Fault, host};
+use super::{Fault, destination_rule, host, policy};
 use crate::compile::attach::{NO_DESTINATION, destination, respond};
-use crate::compile::duration::go;
 use crate::compile::index::At;
 use crate::compile::scope::Scope;
-use crate::compile::text::{header_edits, header_value, host_as_authority};
+use crate::compile::text::{
+    header_edits, header_value, host_as_authority, regex_part, substitution,
+};
 use crate::model::{
-    Action, ClusterId, Filters, HeaderEdits, PathRewrite, Redirect, Timeouts, WeightedDestination,
+    Action, ClusterId, Destination, Filters, HeaderEdits, Mirror, PathRewrite, Policies, Redirect,
+    Timeouts, WeightedDestination,
 };
 use crate::objects::istio::{
     self, HeaderOperations, Headers, HostDestination, HttpRoute, VirtualService,
@@ -22,101 +27,160 @@ pub(super) struct Base {
     /// `rewrite.uri`, whose meaning depends on the match.
     pub rewrite_uri: Option<String>,
     pub timeouts: Timeouts,
+    pub policies: Option<Arc<Policies>>,
 }
 
-/// Compiles the action of a route.
+/// Compiles what a route does.
 pub(super) fn compile(
     at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
     scope: &mut Scope<'_>,
 ) -> Result<Base, Fault> {
-    refuse_unsupported(route)?;
-    let mut filters = filters(route.headers.as_ref())?;
-    let timeouts = Timeouts {
-        request: timeout(route)?,
-        backend_request: None,
-    };
-    if let Some(from) = &route.redirect {
-        if !route.route.is_empty() {
-            let reason = "found both redirect and route, accepted: one of them".to_owned();
-            return Err(("redirect".to_owned(), reason));
-        }
-        let redirect = redirect(from)?;
-        return Ok(Base {
-            action: Action::Redirect { filters, redirect },
-            rewrite_uri: None,
-            timeouts,
-        });
-    }
+    refuse_two_answers(route)?;
+    let policies = policies(at, field, route, scope)?;
+    let action = action(at, field, route, scope)?;
     let rewrite = route.rewrite.as_ref();
-    if let Some(authority) = rewrite.and_then(|rewrite| rewrite.authority.as_ref()) {
+    Ok(Base {
+        action,
+        rewrite_uri: rewrite.and_then(|rewrite| rewrite.uri.clone()),
+        timeouts: Timeouts {
+            request: timeout(route)?,
+            backend_request: None,
+        },
+        policies: (!policies.is_empty()).then(|| Arc::new(policies)),
+    })
+}
+
+fn refuse_two_answers(route: &HttpRoute) -> Result<(), Fault> {
+    let answers = [
+        ("route", !route.route.is_empty()),
+        ("redirect", route.redirect.is_some()),
+        ("directResponse", route.direct_response.is_some()),
+    ];
+    let mut named = answers.iter().filter(|(_, there)| *there);
+    match (named.next(), named.next()) {
+        (Some((first, _)), Some((second, _))) => {
+            let reason = format!("found both {first} and {second}, accepted: one of them");
+            Err(((*second).to_owned(), reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn policies(
+    at: &At<'_, VirtualService>,
+    field: &str,
+    route: &HttpRoute,
+    scope: &mut Scope<'_>,
+) -> Result<Policies, Fault> {
+    let faults = route.fault.as_ref().map(policy::faults).transpose()?;
+    let (delay, abort) = faults.unwrap_or_default();
+    let mut mirrors = Vec::new();
+    for (inner, to, share) in policy::mirrors(route)? {
+        match resolve(at, to, scope) {
+            Ok(cluster) => mirrors.push(Mirror {
+                to: Destination::Cluster(cluster),
+                share,
+                shadow_host: true,
+            }),
+            Err((below, reason)) => {
+                let reason = format!("{reason}; nothing is mirrored there");
+                let place = format!("{field}.{inner}.{below}");
+                scope.problems.error(at.located, place, reason);
+            }
+        }
+    }
+    let forwards = !route.route.is_empty();
+    let retry = policy::retry(route.retries.as_ref())?;
+    Ok(Policies {
+        retry: retry.filter(|_| forwards),
+        mirrors,
+        delay,
+        abort,
+        cors: route.cors_policy.as_ref().map(policy::cors).transpose()?,
+        session: None,
+    })
+}
+
+fn action(
+    at: &At<'_, VirtualService>,
+    field: &str,
+    route: &HttpRoute,
+    scope: &mut Scope<'_>,
+) -> Result<Action, Fault> {
+    let mut filters = filters(route.headers.as_ref())?;
+    if let Some(from) = &route.redirect {
+        let redirect = redirect(from)?;
+        return Ok(Action::Redirect { filters, redirect });
+    }
+    if let Some(from) = &route.direct_response {
+        return direct(from, filters);
+    }
+    if let Some(rewrite) = &route.rewrite {
+        set_rewrite(rewrite, &mut filters)?;
+    }
+    let destinations = destinations(at, field, route, scope)?;
+    if destinations.iter().all(|one| one.weight == 0) {
+        let reason = "no destination with a weight; every request is answered 500";
+        let problems = &mut scope.problems;
+        problems.error(at.located, format!("{field}.route"), reason);
+        return Ok(respond(NO_DESTINATION));
+    }
+    Ok(Action::Forward {
+        filters,
+        destinations,
+    })
+}
+
+fn direct(from: &istio::DirectResponse, filters: Filters) -> Result<Action, Fault> {
+    let fault = |name: &str, reason| (format!("directResponse.{name}"), reason);
+    let body = from.body.as_ref();
+    if body.is_some_and(|body| body.bytes.is_some()) {
+        let reason = "is not supported by this version, accepted: string".to_owned();
+        return Err(fault("body.bytes", reason));
+    }
+    let status = policy::status_of(from.status).map_err(|reason| fault("status", reason))?;
+    let text = body.and_then(|body| body.string.clone());
+    Ok(Action::Direct {
+        filters,
+        status,
+        body: Bytes::from(text.unwrap_or_default()),
+    })
+}
+
+/// What of a rewrite does not depend on the match.
+fn set_rewrite(from: &istio::Rewrite, filters: &mut Filters) -> Result<(), Fault> {
+    if let Some(authority) = &from.authority {
         let value = header_value(authority);
         let value = value.map_err(|reason| ("rewrite.authority".to_owned(), reason))?;
         filters.rewrite_authority = Some(value);
     }
-    let destinations = destinations(at, field, route, scope)?;
-    let action = if destinations.iter().all(|one| one.weight == 0) {
-        let reason = "no destination with a weight; every request is answered 500";
-        scope
-            .problems
-            .error(at.located, format!("{field}.route"), reason);
-        respond(NO_DESTINATION)
-    } else {
-        Action::Forward {
-            filters,
-            destinations,
-        }
+    let Some(regex) = &from.uri_regex_rewrite else {
+        return Ok(());
     };
-    Ok(Base {
-        action,
-        rewrite_uri: rewrite.and_then(|rewrite| rewrite.uri.clone()),
-        timeouts,
-    })
-}
-
-fn refuse_unsupported(route: &HttpRoute) -> Result<(), Fault> {
-    let rewrite = route.rewrite.as_ref();
-    let redirect = route.redirect.as_ref();
-    let fields = [
-        ("directResponse", route.direct_response.is_some()),
-        ("delegate", route.delegate.is_some()),
-        ("retries", route.retries.is_some()),
-        ("fault", route.fault.is_some()),
-        ("mirror", route.mirror.is_some()),
-        ("mirrors", route.mirrors.is_some()),
-        ("mirrorPercent", route.mirror_percent.is_some()),
-        ("mirrorPercentage", route.mirror_percentage.is_some()),
-        ("corsPolicy", route.cors_policy.is_some()),
-        (
-            "rewrite.uriRegexRewrite",
-            rewrite.is_some_and(|from| from.uri_regex_rewrite.is_some()),
-        ),
-        (
-            "redirect.derivePort",
-            redirect.is_some_and(|from| from.derive_port.is_some()),
-        ),
-    ];
-    match fields.into_iter().find(|(_, there)| *there) {
-        Some((name, _)) => Err((
-            name.to_owned(),
-            "is not supported by this version".to_owned(),
-        )),
-        None => Ok(()),
+    let fault = |name: &str, reason| (format!("rewrite.{name}"), reason);
+    if from.uri.is_some() {
+        let reason = "found both uri and uriRegexRewrite, accepted: one of them".to_owned();
+        return Err(fault("uriRegexRewrite", reason));
     }
+    let pattern =
+        regex_part(&regex.pattern).map_err(|reason| fault("uriRegexRewrite.match", reason))?;
+    let groups = pattern.captures_len() - 1;
+    let replacement = substitution(&regex.rewrite, groups)
+        .map_err(|reason| fault("uriRegexRewrite.rewrite", reason))?;
+    filters.rewrite_path = Some(PathRewrite::Regex {
+        pattern,
+        replacement,
+    });
+    Ok(())
 }
 
 fn timeout(route: &HttpRoute) -> Result<Option<std::time::Duration>, Fault> {
-    let Some(text) = &route.timeout else {
-        return Ok(None);
-    };
-    match go(text) {
-        Some(duration) => Ok(Some(duration).filter(|duration| !duration.is_zero())),
-        None => {
-            let reason = format!("found `{text}`, expected a duration as in 5s or 1m30s");
-            Err(("timeout".to_owned(), reason))
-        }
-    }
+    let parsed = route.timeout.as_deref().map(policy::duration).transpose();
+    parsed
+        .map(|limit| limit.filter(|limit| !limit.is_zero()))
+        .map_err(|reason| ("timeout".to_owned(), reason))
 }
 
 fn filters(headers: Option<&Headers>) -> Result<Filters, Fault> {
@@ -166,10 +230,22 @@ fn redirect(from: &istio::Redirect) -> Result<Redirect, Fault> {
         let reason = format!("found `{other}`, accepted: http, https");
         return Err(fault("scheme", reason));
     }
+    let derived = match from.derive_port.as_deref() {
+        None => None,
+        Some("FROM_PROTOCOL_DEFAULT") => Some(if scheme == Some("https") { 443 } else { 80 }),
+        // What a redirect without a scheme does anyway.
+        Some("FROM_REQUEST_PORT") if scheme.is_none() => None,
+        Some(other) => {
+            let reason = format!(
+                "found `{other}`, accepted: FROM_PROTOCOL_DEFAULT, or FROM_REQUEST_PORT without scheme"
+            );
+            return Err(fault("derivePort", reason));
+        }
+    };
     Ok(Redirect {
         scheme: scheme.map(Into::into),
         hostname: hostname.map(Into::into),
-        port: from.port.or(port),
+        port: from.port.or(port).or(derived),
         path: from.uri.as_deref().map(|uri| PathRewrite::Full(uri.into())),
         status,
     })
@@ -192,7 +268,8 @@ fn destinations(
             .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
         let resolved = resolve(at, &from.destination, scope);
         let place = format!("{field}.{inner}.destination");
-        let destination = destination(resolved, &place, at.located, &mut scope.problems);
+        let problems = &mut scope.problems;
+        let destination = destination(resolved, &place, at.located, problems);
         destinations.push(WeightedDestination {
             weight,
             destination,
@@ -207,11 +284,9 @@ fn resolve(
     from: &HostDestination,
     scope: &Scope<'_>,
 ) -> Result<ClusterId, (&'static str, String)> {
-    if from.subset.is_some() {
-        return Err(("subset", "is not supported by this version".to_owned()));
-    }
-    let (service, ports) = host::service(&from.host, &at.located.id.namespace, scope)
-        .map_err(|reason| ("host", reason))?;
+    let namespace = &at.located.id.namespace;
+    let (service, ports) =
+        host::service(&from.host, namespace, scope).map_err(|reason| ("host", reason))?;
     let port = match &from.port {
         Some(port) => scope.tcp_port(service.key(), port.number).ok_or_else(|| {
             let reason = scope.no_such_port(service.key(), port.number.into());
@@ -229,5 +304,13 @@ fn resolve(
             }
         }
     };
-    Ok(port.id)
+    let Some(name) = &from.subset else {
+        return Ok(port.id);
+    };
+    let found = destination_rule::subset(port, name, namespace);
+    found.map(|subset| subset.id).ok_or_else(|| {
+        let (of, service) = service.key();
+        let reason = format!("no DestinationRule of Service {of}/{service} has a subset `{name}`");
+        ("subset", reason)
+    })
 }

@@ -1,12 +1,22 @@
 //! Host names of Services, as Istio writes them.
 
-use crate::compile::by_key::Name;
+use crate::compile::by_key::{Key, Name};
 use crate::compile::scope::Scope;
 use crate::compile::service::Port;
 use crate::model::{Match, PathMatch, PathRewrite};
 
-/// The Service that a host stands for, with its ports: a short name is of `namespace`;
-/// `name.namespace`, `….svc` and `….svc.cluster.local` name their own.
+/// Namespace and name that a host stands for: a short name is of `namespace`; `name.namespace`,
+/// `….svc` and `….svc.cluster.local` name their own. `None` if it is no name of a Service.
+pub(super) fn parse<'h>(host: &'h str, namespace: &'h str) -> Option<Key<'h>> {
+    let mut labels = host.trim_end_matches('.').split('.');
+    let name = labels.next().unwrap_or_default();
+    let of = labels.next().unwrap_or(namespace);
+    let rest: Vec<_> = labels.collect();
+    let known = matches!(rest[..], [] | ["svc"] | ["svc", "cluster", "local"]);
+    known.then_some((of, name))
+}
+
+/// The Service that a host stands for, with its ports.
 ///
 /// # Errors
 /// A reason for the user.
@@ -15,26 +25,45 @@ pub(super) fn service<'s>(
     namespace: &str,
     scope: &Scope<'s>,
 ) -> Result<(Name, &'s [Port]), String> {
-    if host.contains('*') {
-        return Err(format!(
-            "found `{host}`: wildcards are not supported by this version"
-        ));
-    }
-    let mut labels = host.trim_end_matches('.').split('.');
-    let name = labels.next().unwrap_or_default();
-    let of = labels.next().unwrap_or(namespace);
-    let rest: Vec<_> = labels.collect();
-    let known = matches!(rest[..], [] | ["svc"] | ["svc", "cluster", "local"]);
-    let found = known.then(|| scope.service((of, name))).flatten();
+    let found = parse(host, namespace).and_then(|key| scope.service(key));
     found.ok_or_else(|| format!("found `{host}`, which is no Service that is known"))
+}
+
+/// The Services that a host of a VirtualService stands for, and how exactly: `*` and `*.suffix`
+/// stand for every Service whose full name ends so.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn services(
+    host: &str,
+    namespace: &str,
+    scope: &Scope<'_>,
+) -> Result<(Vec<Name>, usize), String> {
+    let Some(suffix) = host.strip_prefix('*') else {
+        return service(host, namespace, scope).map(|(service, _)| (vec![service], usize::MAX));
+    };
+    if suffix.contains('*') || !(suffix.is_empty() || suffix.starts_with('.')) {
+        return Err(format!("found `{host}`, accepted: *, or *. and a suffix"));
+    }
+    let found = scope.services_that_end(suffix);
+    if found.is_empty() {
+        return Err(format!("found `{host}`, which no Service matches"));
+    }
+    Ok((found, suffix.len()))
 }
 
 /// `rewrite.uri`: replaces the prefix where the match is one, else the whole path.
 pub(super) fn rewrite(uri: &str, conditions: &Match) -> PathRewrite {
     match conditions.path {
-        Some(PathMatch::StringPrefix(_)) => PathRewrite::StringPrefix(uri.into()),
-        Some(PathMatch::Exact(_) | PathMatch::ElementPrefix(_) | PathMatch::Regex(_)) | None => {
-            PathRewrite::Full(uri.into())
+        Some(PathMatch::StringPrefix(_) | PathMatch::StringPrefixAnyCase(_)) => {
+            PathRewrite::StringPrefix(uri.into())
         }
+        Some(
+            PathMatch::Exact(_)
+            | PathMatch::ExactAnyCase(_)
+            | PathMatch::ElementPrefix(_)
+            | PathMatch::Regex(_),
+        )
+        | None => PathRewrite::Full(uri.into()),
     }
 }

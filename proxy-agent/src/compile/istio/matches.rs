@@ -9,7 +9,7 @@ use super::{Fault, MESH};
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
-use crate::model::{HeaderMatch, Match, PathMatch, QueryMatch, StringMatch};
+use crate::model::{HeaderMatch, Match, PathMatch, QueryMatch, SourceMatch, StringMatch};
 use crate::objects::istio::{self, HttpMatch, HttpRoute, VirtualService};
 
 /// One alternative of a route.
@@ -18,8 +18,6 @@ pub(super) struct Alternative {
     pub conditions: Match,
     /// The one port that it is for.
     pub port: Option<u16>,
-    /// It has conditions beside these that cannot be tested: what it matches is answered 500.
-    pub unsupported: bool,
 }
 
 /// The alternatives of a route. One that cannot be compiled is left out and named.
@@ -33,7 +31,6 @@ pub(super) fn compile(
         return vec![Alternative {
             conditions: Match::default(),
             port: None,
-            unsupported: false,
         }];
     }
     let mut compiled = Vec::new();
@@ -42,18 +39,13 @@ pub(super) fn compile(
         if is_for_gateways_alone(one, at) {
             continue;
         }
-        let unsupported = unsupported(one);
-        if let Some(name) = unsupported {
-            let reason = "is not supported by this version; what the match's other conditions \
-                          match is answered 500";
-            problems.error(at.located, format!("{field}.{name}"), reason);
-        }
         match conditions(one) {
-            Ok(conditions) => compiled.push(Alternative {
+            Ok(Some(conditions)) => compiled.push(Alternative {
                 conditions,
                 port: one.port,
-                unsupported: unsupported.is_some(),
             }),
+            // For a scheme that captured requests never have.
+            Ok(None) => {}
             Err((inner, reason)) => {
                 let reason = format!("{reason}; the match is left out");
                 problems.error(at.located, format!("{field}.{inner}"), reason);
@@ -70,35 +62,43 @@ fn is_for_gateways_alone(one: &HttpMatch, at: &At<'_, VirtualService>) -> bool {
     !mesh(&one.gateways) && mesh(&at.object.spec.gateways)
 }
 
-fn unsupported(one: &HttpMatch) -> Option<&'static str> {
-    let fields = [
-        ("scheme", one.scheme.is_some()),
-        ("withoutHeaders", one.without_headers.is_some()),
-        ("ignoreUriCase", one.ignore_uri_case == Some(true)),
-        ("sourceLabels", one.source_labels.is_some()),
-        ("sourceNamespace", one.source_namespace.is_some()),
-    ];
-    fields
-        .into_iter()
-        .find_map(|(name, there)| there.then_some(name))
-}
+/// The scheme of what is captured as HTTP.
+const SCHEME: &str = "http";
 
-fn conditions(one: &HttpMatch) -> Result<Match, Fault> {
-    Ok(Match {
-        path: one.uri.as_ref().map(path).transpose()?.flatten(),
+fn conditions(one: &HttpMatch) -> Result<Option<Match>, Fault> {
+    if let Some(scheme) = &one.scheme
+        && !text(scheme, "scheme")?.holds(SCHEME)
+    {
+        return Ok(None);
+    }
+    let any_case = one.ignore_uri_case == Some(true);
+    let path = one.uri.as_ref().map(|from| path(from, any_case));
+    let authority = one.authority.as_ref();
+    let authority = authority.map(|from| text(from, "authority"));
+    Ok(Some(Match {
+        path: path.transpose()?.flatten(),
         method: one.method.as_ref().map(method).transpose()?,
-        headers: headers(&one.headers)?,
+        headers: headers("headers", &one.headers)?,
         query: query(&one.query_params)?,
-        authority: one
-            .authority
-            .as_ref()
-            .map(|from| text(from, "authority"))
-            .transpose()?,
-    })
+        authority: authority.transpose()?,
+        without_headers: headers("withoutHeaders", &one.without_headers)?,
+        source: source(one),
+    }))
 }
 
-fn path(from: &istio::StringMatch) -> Result<Option<PathMatch>, Fault> {
+fn source(one: &HttpMatch) -> Option<Box<SourceMatch>> {
+    let source = SourceMatch {
+        namespace: one.source_namespace.as_deref().map(Arc::from),
+        labels: one.source_labels.clone(),
+    };
+    (source.namespace.is_some() || !source.labels.is_empty()).then(|| Box::new(source))
+}
+
+/// Letter case is ignored in texts alone, not in expressions.
+fn path(from: &istio::StringMatch, any_case: bool) -> Result<Option<PathMatch>, Fault> {
     Ok(match only(from, "uri")? {
+        Kind::Exact(text) if any_case => Some(PathMatch::ExactAnyCase(text.into())),
+        Kind::Prefix(text) if any_case => Some(PathMatch::StringPrefixAnyCase(text.into())),
         Kind::Exact(text) => Some(PathMatch::Exact(text.into())),
         Kind::Prefix(text) => Some(PathMatch::StringPrefix(text.into())),
         Kind::Regex(text) => {
@@ -117,9 +117,12 @@ fn method(from: &istio::StringMatch) -> Result<Method, Fault> {
     Method::from_bytes(text.as_bytes()).map_err(|error| fault(error.to_string()))
 }
 
-fn headers(from: &BTreeMap<String, istio::StringMatch>) -> Result<Vec<HeaderMatch>, Fault> {
+fn headers(
+    list: &str,
+    from: &BTreeMap<String, istio::StringMatch>,
+) -> Result<Vec<HeaderMatch>, Fault> {
     let one = |(name, value): (&String, &istio::StringMatch)| {
-        let field = format!("headers[{name}]");
+        let field = format!("{list}[{name}]");
         Ok(HeaderMatch {
             value: text(value, &field)?,
             name: header_name(name).map_err(|reason| (field, reason))?,
@@ -138,7 +141,8 @@ fn query(from: &BTreeMap<String, istio::StringMatch>) -> Result<Vec<QueryMatch>,
     from.iter().map(one).collect()
 }
 
-fn text(from: &istio::StringMatch, field: &str) -> Result<StringMatch, Fault> {
+/// Compiles a condition on a text.
+pub(super) fn text(from: &istio::StringMatch, field: &str) -> Result<StringMatch, Fault> {
     Ok(match only(from, field)? {
         Kind::Exact(text) => exact_match(text),
         Kind::Prefix(text) => StringMatch::Prefix(text.into()),

@@ -11,10 +11,12 @@ use crate::compile::address::Allocator;
 use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::dirty::Dirty;
+use crate::compile::index::Index;
 use crate::compile::problems::{Part, Problems};
 use crate::compile::service::{self, Addresses, Declared, Port};
-use crate::compile::{endpoints, switches};
-use crate::model::{Cluster, UpstreamProtocol};
+use crate::compile::{endpoints, istio, switches};
+use crate::model::{Cluster, Endpoint, UpstreamProtocol};
+use crate::objects::istio::DestinationRule;
 
 impl Kept {
     /// Reads Services anew. Names of clusters that are gone for it go to `free`.
@@ -34,13 +36,13 @@ impl Kept {
         }
         for name in &dirty.services {
             let former = self.ports.get(name.key()).into_iter().flatten();
-            free.extend(former.map(|port| Arc::clone(&port.cluster)));
+            free.extend(former.flat_map(names_of_clusters));
         }
         for name in &dirty.services.clone() {
             dirty.endpoints.insert(name.clone());
             let ports = self.read_ports(name, ids);
-            for port in ports.iter().flatten() {
-                free.remove(&port.cluster);
+            for cluster in ports.iter().flatten().flat_map(names_of_clusters) {
+                free.remove(&cluster);
             }
             if self.ports.get(name.key()) == ports.as_ref() {
                 continue;
@@ -104,10 +106,27 @@ impl Kept {
                     format!("no clusterIP, and no address is left in {cidr} (--service-cidr)");
                 problems.error(at.located, "spec.clusterIP", reason);
             }
-            service::ports(&at, addresses, given.copied(), ids, &mut problems)
+            let given = given.copied();
+            let mut ports = service::ports(&at, addresses, given, ids, &mut problems);
+            istio::apply(&self.index.rules(name.key()), &mut ports, ids);
+            ports
         });
         self.found.set(Part::Service, name, problems);
         ports
+    }
+
+    /// Judges DestinationRules anew.
+    pub(in crate::compile) fn rules(&mut self, dirty: &Dirty) {
+        for name in &dirty.rules {
+            let mut problems = Problems::default();
+            if let Some(at) = self.index.get::<DestinationRule>(name.key()) {
+                let service = istio::service_of(&at);
+                let is_service = service.is_some_and(|one| self.ports.get(one.key()).is_some());
+                switches::name_what_is_without_effect(at.located, &mut problems);
+                istio::judge(&at, is_service, &mut problems);
+            }
+            self.found.set(Part::DestinationRule, name, problems);
+        }
     }
 
     /// Finds the endpoints of Services anew.
@@ -117,11 +136,11 @@ impl Kept {
             let at = self.index.get::<Service>(name.key());
             let ports = self.ports.get(name.key());
             let clusters = at.zip(ports).map(|(at, ports)| {
-                let cluster = |port| {
+                let of_port = |port| {
                     let endpoints = endpoints::of_port(&self.index, &at, port, &mut problems);
-                    Arc::new(cluster(port, endpoints))
+                    clusters(port, endpoints, &self.index)
                 };
-                ports.iter().map(cluster).collect::<Vec<_>>()
+                ports.iter().flat_map(of_port).collect::<Vec<_>>()
             });
             let proxied = ports
                 .into_iter()
@@ -189,7 +208,28 @@ fn text(name: &Name) -> String {
     format!("{}/{}", name.namespace, name.name)
 }
 
-fn cluster(port: &Port, endpoints: Vec<crate::model::Endpoint>) -> Cluster {
+/// Names of the clusters of a port: its own and those of its subsets.
+fn names_of_clusters(port: &Port) -> impl Iterator<Item = Arc<str>> {
+    let subsets = port.subsets.iter().map(|subset| &subset.cluster);
+    subsets.chain([&port.cluster]).cloned()
+}
+
+/// The clusters of a port.
+fn clusters(port: &Port, endpoints: Vec<Endpoint>, index: &Index) -> Vec<Arc<Cluster>> {
+    let whole = cluster(port, endpoints);
+    let subsets = port.subsets.iter().map(|subset| Cluster {
+        id: subset.id,
+        name: Arc::clone(&subset.cluster),
+        balance: subset.balance,
+        endpoints: endpoints::of_subset(&whole.endpoints, subset, &port.service, index),
+        ..whole.clone()
+    });
+    let mut all: Vec<_> = subsets.map(Arc::new).collect();
+    all.push(Arc::new(whole));
+    all
+}
+
+fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
     Cluster {
         id: port.id,
         name: Arc::clone(&port.cluster),

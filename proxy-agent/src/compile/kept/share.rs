@@ -13,6 +13,9 @@ use crate::compile::dirty::Dirty;
 use crate::compile::problems::{Part, Problems};
 use crate::model::{Cluster, Listener, ListenerVerdict, ObjectId, Place, Pod, Snapshot};
 
+/// Labels of pods by uid.
+type PodLabels = HashMap<Arc<str>, BTreeMap<String, String>>;
+
 /// Made when first asked for after a change.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -21,6 +24,7 @@ pub(super) struct Shared {
     clusters: Option<Arc<[Option<Arc<Cluster>>]>>,
     unserved: Option<Arc<[Arc<str>]>>,
     pods: Option<Arc<HashMap<Arc<str>, Arc<Pod>>>>,
+    pod_labels: Option<Arc<PodLabels>>,
     unread: Option<Arc<[(ObjectId, Place)]>>,
 }
 
@@ -35,6 +39,10 @@ impl Shared {
 
     pub(super) fn forget_unserved(&mut self) {
         self.unserved = None;
+    }
+
+    pub(super) fn forget_pod_labels(&mut self) {
+        self.pod_labels = None;
     }
 
     pub(super) fn forget_pods(&mut self) {
@@ -72,6 +80,9 @@ impl Kept {
             unserved: once(&mut shared.unserved, || unserved.iter().cloned().collect()),
             virtual_hosts: Arc::clone(&self.linkerd.virtual_hosts),
             pods: once(&mut shared.pods, pods),
+            pod_labels: once(&mut shared.pod_labels, || {
+                Arc::new(self.pod_labels.values().cloned().collect())
+            }),
             objects: index.len(),
             unknown_kinds: once(&mut shared.unread, || index.all_unread()),
             route_parents: self.routes.parents(),

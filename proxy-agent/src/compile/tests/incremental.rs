@@ -77,6 +77,27 @@ const OBJECTS: &[&[&str]] = &[
     &[
         "networking.istio.io/v1 VirtualService {metadata: {name: w, namespace: ns}, spec: {hosts: [web], http: [{route: [{destination: {host: web, port: {number: 81}}}]}]}}",
     ],
+    &[
+        "networking.istio.io/v1 VirtualService {metadata: {name: x, namespace: ns}, spec: {hosts: ['*'], http: [{route: [{destination: {host: b, subset: v1, port: {number: 80}}}]}]}}",
+        "networking.istio.io/v1 VirtualService {metadata: {name: x, namespace: ns}, spec: {hosts: [web], http: [{delegate: {name: y}}, {mirror: {host: d.other}, route: [{destination: {host: web, subset: v1, port: {number: 80}}}]}]}}",
+    ],
+    &[
+        "networking.istio.io/v1 VirtualService {metadata: {name: y, namespace: ns}, spec: {http: [{route: [{destination: {host: b, subset: v1, port: {number: 80}}}]}]}}",
+        "networking.istio.io/v1 VirtualService {metadata: {name: y, namespace: ns}, spec: {hosts: [b], http: [{directResponse: {status: 200}}]}}",
+    ],
+    &[
+        "networking.istio.io/v1 DestinationRule {metadata: {name: e, namespace: ns}, spec: {host: b, subsets: [{name: v1, labels: {v: v1}}, {name: all}]}}",
+        "networking.istio.io/v1 DestinationRule {metadata: {name: e, namespace: ns}, spec: {host: b, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}, subsets: [{name: v1, labels: {app: b}}]}}",
+        "networking.istio.io/v1 DestinationRule {metadata: {name: e, namespace: ns}, spec: {host: web, exportTo: [other], subsets: [{name: v1, labels: {app: web}}]}}",
+        "networking.istio.io/v1 DestinationRule {metadata: {name: e, namespace: ns}, spec: {host: d.other, trafficPolicy: {outlierDetection: {}}}}",
+    ],
+    &[
+        "networking.istio.io/v1 DestinationRule {metadata: {name: f, namespace: other}, spec: {host: b.ns, subsets: [{name: v1}, {name: v1, labels: {app: b}}]}}",
+        "networking.istio.io/v1 DestinationRule {metadata: {name: f, namespace: other}, spec: {host: web.ns, subsets: [{name: v1, labels: {app: web}}]}}",
+    ],
+    &[
+        "gateway.networking.k8s.io/v1 GRPCRoute {metadata: {name: r, namespace: ns}, spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{matches: [{method: {service: s}}], backendRefs: [{name: b, port: 80}]}]}}",
+    ],
     &["networking.istio.io/v1 Gateway {metadata: {name: gw, namespace: ns}}"],
     &[
         "linkerd.io/v1 Service {metadata: {name: web, namespace: ns}, spec: {port: 80, host: h, label: app=b}}",
@@ -151,6 +172,8 @@ fn described(snapshot: &Snapshot) -> Vec<String> {
         "{:?}",
         snapshot.pods.iter().collect::<BTreeMap<_, _>>()
     ));
+    let labels: BTreeMap<_, _> = snapshot.pod_labels.iter().collect();
+    lines.push(format!("{labels:?}"));
     lines.push(format!("{} {:?}", snapshot.objects, snapshot.unserved));
     lines.push(format!("{:?}", snapshot.unknown_kinds));
     lines.extend(snapshot.route_parents.iter().map(|one| format!("{one:?}")));

@@ -87,7 +87,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 11] = [
+pub(super) const KINDS: [Kind; 12] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -156,6 +156,14 @@ pub(super) const KINDS: [Kind; 11] = [
     },
     Kind {
         group: "networking.istio.io",
+        kind: "DestinationRule",
+        plural: "destinationrules",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "networking.istio.io",
         kind: "VirtualService",
         plural: "virtualservices",
         versions: &["v1", "v1beta1", "v1alpha3"],
@@ -166,7 +174,11 @@ pub(super) const KINDS: [Kind; 11] = [
 
 /// Whether objects of this kind select pods wherever they run.
 pub(super) fn selects_pods(kind: &Kind) -> bool {
-    (kind.group, kind.kind) == ("linkerd.io", "Service")
+    let selecting = [
+        ("linkerd.io", "Service"),
+        ("networking.istio.io", "DestinationRule"),
+    ];
+    selecting.contains(&(kind.group, kind.kind))
 }
 
 #[cfg(test)]

@@ -60,6 +60,10 @@ pub(super) fn trim(object: &mut Object) {
             service.metadata = route_metadata(std::mem::take(&mut service.metadata));
             service.status = None;
         }
+        Object::DestinationRule(rule) => {
+            rule.metadata = route_metadata(std::mem::take(&mut rule.metadata));
+            rule.status = None;
+        }
         Object::ReferenceGrant(grant) => {
             grant.metadata = route_metadata(std::mem::take(&mut grant.metadata));
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use kube::Client;
 use proxy_e2e::cluster::Cluster;
+use proxy_e2e::now_us;
 use serde_json::{Value, json};
 
 use super::NAMESPACE;
@@ -92,7 +93,8 @@ impl Many {
         per_second: f64,
         stop: &Stop,
     ) -> Result<f64> {
-        let begun = Instant::now();
+        // What a window writes differs from what the one before it wrote: else nothing changes.
+        let (begun, salt) = (Instant::now(), now_us() / 1_000);
         let count = with_client(cluster, async |client| match change {
             Change::Nothing => {
                 while !stop.told() {
@@ -102,13 +104,13 @@ impl Many {
             }
             Change::Unread => {
                 pace(per_second, AT_ONCE, stop, async |n| {
-                    self.change_unread(&client, n).await
+                    self.change_unread(&client, n, salt).await
                 })
                 .await
             }
             Change::Endpoints => {
                 pace(per_second, AT_ONCE, stop, async |n| {
-                    self.change_endpoints(&client, n).await
+                    self.change_endpoints(&client, n, salt).await
                 })
                 .await
             }
@@ -116,16 +118,16 @@ impl Many {
         Ok(count as f64 / begun.elapsed().as_secs_f64())
     }
 
-    async fn change_endpoints(&self, client: &Client, number: u64) -> Result<()> {
+    async fn change_endpoints(&self, client: &Client, number: u64, salt: u64) -> Result<()> {
         let name = format!("many-{}", number % u64::from(self.services));
-        let patch = json!({"endpoints": self.addresses(number, number + 1)});
+        let patch = json!({"endpoints": self.addresses(number, salt + number)});
         merge(&objects(client, ENDPOINT_SLICE, NAMESPACE), &name, &patch).await
     }
 
     /// As many bytes as an EndpointSlice, to as many watchers but the agent.
-    async fn change_unread(&self, client: &Client, number: u64) -> Result<()> {
+    async fn change_unread(&self, client: &Client, number: u64, salt: u64) -> Result<()> {
         let name = format!("many-{}", number % UNREAD);
-        let data = Value::from(self.addresses(number, number + 1)).to_string();
+        let data = Value::from(self.addresses(number, salt + number)).to_string();
         let patch = json!({"data": {"endpoints": data}});
         merge(&objects(client, CONFIG_MAP, NAMESPACE), &name, &patch).await
     }
@@ -157,8 +159,8 @@ impl Many {
     fn addresses(&self, number: u64, changed: u64) -> Vec<Value> {
         let addresses = (0..u64::from(self.endpoints)).map(|of| {
             let shift = if of == 0 { changed } else { 0 };
-            let [_, a, b, c] = (number * u64::from(self.endpoints) + of + shift % 7 * 1_000_000)
-                .to_be_bytes()[4..]
+            let [_, a, b, c] =
+                (number * u64::from(self.endpoints) + of + shift % 97 * 100_003).to_be_bytes()[4..]
             else {
                 return Value::Null;
             };

@@ -1,0 +1,8 @@
+//! What rules do to requests beside routing them, by traffic.
+
+mod browser;
+mod grpc;
+mod istio;
+mod mirror;
+mod retry;
+mod scene;
