@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use k8s_openapi::api::core::v1::Service;
+
 use super::Kept;
 use crate::compile::by_key::Name;
 use crate::compile::dirty::Dirty;
@@ -106,9 +108,9 @@ impl Kept {
                     let owner = format!("{}/{}", owner.namespace, owner.service);
                     let reason =
                         format!("address {address} is Service {owner}'s already, which keeps it");
-                    if let Some(located) = self.index.service(key) {
+                    if let Some(at) = self.index.get::<Service>(key) {
                         let problems = lost.entry(key.into()).or_default();
-                        problems.error(located, "spec", reason);
+                        problems.error(at.located, "spec", reason);
                     }
                 }
             }
