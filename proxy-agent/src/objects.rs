@@ -7,6 +7,7 @@ mod accepted;
 mod document;
 mod read;
 mod set;
+mod slice;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +18,13 @@ pub mod linkerd;
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::model::{ObjectId, Place};
 
 pub use read::{Format, Parsed, parse, read_served};
 pub use set::{KindPhase, KindState, ObjectSet, Origin};
+pub use slice::{SERVICE_NAME, Slice, SliceAddress, SliceEndpoint, SlicePort, SliceState};
 
 /// An object, which one it is, and where it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +47,7 @@ pub enum Object {
     /// `v1 Service`.
     Service(Box<Service>),
     /// `discovery.k8s.io/v1 EndpointSlice`.
-    EndpointSlice(Box<EndpointSlice>),
+    EndpointSlice(Box<Slice>),
     /// `gateway.networking.k8s.io HTTPRoute`, v1 or v1beta1.
     HttpRoute(Box<HttpRoute>),
     /// `gateway.networking.k8s.io/v1 GRPCRoute`.
@@ -66,13 +67,12 @@ pub enum Object {
 }
 
 impl Object {
-    /// Its metadata; `None` for kinds that are not read.
+    /// Its metadata; `None` for kinds of which it is not kept, or that are not read.
     pub fn metadata(&self) -> Option<&ObjectMeta> {
         match self {
             Self::Namespace(namespace) => Some(&namespace.metadata),
             Self::Pod(pod) => Some(&pod.metadata),
             Self::Service(service) => Some(&service.metadata),
-            Self::EndpointSlice(slice) => Some(&slice.metadata),
             Self::HttpRoute(route) => Some(&route.metadata),
             Self::GrpcRoute(route) => Some(&route.shared.metadata),
             Self::ReferenceGrant(grant) => Some(&grant.metadata),
@@ -80,7 +80,7 @@ impl Object {
             Self::DestinationRule(rule) => Some(&rule.metadata),
             Self::LinkerdService(service) => Some(&service.metadata),
             Self::LinkerdRoute(route) => Some(&route.metadata),
-            Self::Unknown => None,
+            Self::EndpointSlice(_) | Self::Unknown => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -106,9 +107,10 @@ impl Report {
             while elected.wait_for(|elected| *elected).await.is_ok() {
                 tracing::info!("elected: this agent writes the state of routes");
                 let mut lost = elected.clone();
+                let kinds = routes::KINDS.map(|kind| routes::run(self.clone(), kind));
                 tokio::select! {
-                    () = routes::run(self.clone(), routes::KINDS[0]) => {}
-                    () = routes::run(self.clone(), routes::KINDS[1]) => {}
+                    // They end with everything that they read.
+                    _all = join_all(kinds) => return,
                     _lost = lost.wait_for(|elected| !*elected) => {}
                 }
             }

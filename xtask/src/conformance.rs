@@ -23,10 +23,10 @@ use log::Log;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The suite's profiles.
-    #[arg(long, value_delimiter = ',', default_value = "MESH-HTTP")]
+    #[arg(long, value_delimiter = ',', default_value = "MESH-HTTP,MESH-GRPC")]
     profile: Vec<String>,
-    /// Features beyond the core that are claimed, and so tested: `MeshHTTPRouteRewritePath` …
-    #[arg(long, value_delimiter = ',')]
+    /// Features beyond the profiles' core that are claimed, and so tested.
+    #[arg(long, value_delimiter = ',', default_values = FEATURES)]
     features: Vec<String>,
     /// Only this test of the suite; no report is written.
     #[arg(long)]
@@ -34,10 +34,31 @@ pub(crate) struct Args {
     /// The debug build of the agent: quicker to make.
     #[arg(long)]
     debug_build: bool,
+    /// This image archive of the agent, instead of building one.
+    #[arg(long, conflicts_with = "debug_build")]
+    image: Option<PathBuf>,
     /// Without an agent: what the suite says of a cluster that has no mesh. No report is written.
     #[arg(long)]
     without_agent: bool,
 }
+
+/// What the suite has tests of in a mesh, beyond the core. Not claimed: MeshConsumerRoute, whose
+/// route names a Service of another namespace without a ReferenceGrant, which is refused here.
+const FEATURES: &[&str] = &[
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteParentRefPort",
+    "HTTPRouteResponseHeaderModification",
+    "MeshClusterIPMatching",
+    "MeshHTTPRouteBackendRequestHeaderModification",
+    "MeshHTTPRouteNamedRouteRule",
+    "MeshHTTPRouteQueryParamMatching",
+    "MeshHTTPRouteRedirectPath",
+    "MeshHTTPRouteRedirectPort",
+    "MeshHTTPRouteRewritePath",
+    "MeshHTTPRouteSchemeRedirect",
+];
 
 /// Everything must be in effect this soon, and the suite gives up.
 const PATIENCE_S: u32 = 5;
@@ -51,15 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::cluster()?;
     let folder =
         std::env::temp_dir().join(format!("proxy-agent-conformance-{}", std::process::id()));
-    let archive = if args.without_agent {
-        None
-    } else {
-        Some(image::build(if args.debug_build {
-            Profile::Debug
-        } else {
-            Profile::Release
-        })?)
-    };
+    let archive = image(args)?;
     println!("conformance: starting a cluster of two nodes");
     let cluster = Cluster::up(&folder, 2)?;
     cluster.apply_gateway_api("experimental")?;
@@ -72,6 +85,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(log.failed.is_empty(), "{} tests failed", log.failed.len());
     ensure!(log.passed > 0, "no test ran: see target/conformance.log");
     Ok(())
+}
+
+/// The agent's image; none if there shall be no agent.
+fn image(args: &Args) -> Result<Option<PathBuf>> {
+    if args.without_agent {
+        return Ok(None);
+    }
+    if let Some(image) = &args.image {
+        return Ok(Some(image.clone()));
+    }
+    let profile = if args.debug_build {
+        Profile::Debug
+    } else {
+        Profile::Release
+    };
+    image::build(profile).map(Some)
 }
 
 /// Runs the suite and reads what it says.

@@ -1,7 +1,10 @@
 //! `cargo xtask demo`: a small node, captured traffic on it, and what the agent says of it.
 //!
 //! The node is made of network namespaces and removed in the end; the agent runs on
-//! `examples/demo` as it stands, with Pods that stand for what a cluster would have.
+//! `examples/demo` as it stands, with Pods that stand for what a cluster would have. With
+//! `--cluster` the node is a real one.
+
+mod cluster;
 
 use std::net::SocketAddr;
 
@@ -17,14 +20,23 @@ const COUNTER: &str = "10.111.0.12:80";
 
 /// `cargo xtask demo`
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// On a real Kubernetes of two nodes, installed by the chart.
+    #[arg(long)]
+    cluster: bool,
+}
 
 /// Runs the verb.
-pub(crate) fn run(_: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(missing) = missing_privilege() {
         bail!("the demo makes network namespaces and loads programs: this machine lacks {missing}");
     }
     setup::run(&setup::Args::default())?;
+    if args.cluster {
+        let shown = cluster::show();
+        println!("\nThe cluster is removed.");
+        return shown;
+    }
     build_ebpf::build()?;
     println!("demo: building the agent (a minute or two the first time)");
     run_command(cargo().args(["build", "--quiet", "-p", "proxy-agent", "-p", "proxy-e2e"]))?;

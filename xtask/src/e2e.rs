@@ -97,7 +97,17 @@ pub(crate) fn tests(args: &Args) -> Result<Outcome> {
 /// Tests of the agent's own modules that need root.
 fn privileged_unit_tests(args: &Args) -> Command {
     let mut command = cargo();
-    command.args(["test", "--package", "proxy-agent"]);
+    command.args(["test", "--package", "proxy-agent", "--lib"]);
+    command.args(["--test", "capture", "--test", "kernel"]);
+    harness_arguments(&mut command, args).arg("--ignored");
+    command
+}
+
+/// Tests of the agent's own modules that need an API server, and nothing else of a cluster.
+fn api_server_tests(args: &Args) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--package", "proxy-agent", "--test", "kubernetes"]);
+    command.env("RUST_BACKTRACE", "0");
     harness_arguments(&mut command, args).arg("--ignored");
     command
 }
@@ -140,6 +150,7 @@ fn test_files() -> Result<Vec<String>> {
 
 fn cluster_tests(args: &Args) -> Result<Outcome> {
     setup::cluster()?;
+    run_command(&mut api_server_tests(args))?;
     let image = image::build(Profile::Debug)?;
     let mut command = cargo();
     command.args(["test", "--package", "proxy-e2e", "--test", "cluster", "--"]);

@@ -1,6 +1,7 @@
 //! `cargo xtask measure`: figures that need a real cluster.
 
 mod enrolment;
+mod scale;
 
 use anyhow::Result;
 
@@ -15,11 +16,14 @@ pub(crate) struct Args {
 enum What {
     /// Whether the first connection of a pod's first container is captured, over many pods.
     Enrolment(enrolment::Args),
+    /// What a large configuration that changes costs the agent, and its requests.
+    Scale(scale::Args),
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Enrolment(args) => enrolment::run(args),
+        What::Scale(args) => scale::run(args),
     }
 }

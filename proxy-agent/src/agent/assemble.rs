@@ -27,6 +27,9 @@ use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
 use super::phase::{Phase, State};
 
+/// Problems in `status` at most; `overview` counts them all.
+const MAX_PROBLEMS: usize = 1_000;
+
 /// Everything that the views read. Shared with the running agent.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -52,7 +55,9 @@ pub(super) fn views(parts: &Arc<Parts>) -> Views {
     Views {
         status: Box::new(move || status.status()),
         explain: Box::new(move |query| explain.explain(query)),
-        metrics: Box::new(move || metrics::encode(&metrics.traffic, &metrics.status())),
+        metrics: Box::new(move || {
+            metrics::encode(&metrics.traffic, &metrics.brief(&metrics.snapshot()))
+        }),
         ready: Box::new(move || ready.not_ready(&ready.kernel.attached())),
     }
 }
@@ -64,23 +69,29 @@ impl Parts {
 
     fn status(&self) -> Status {
         let snapshot = self.snapshot();
-        let bpf = self.bpf();
-        let pods = self.pods(&snapshot, &bpf.programs);
         Status {
-            overview: self.overview(&snapshot, &pods, &bpf),
-            pods,
             services: services(&snapshot, &self.traffic),
             routes: routes(&snapshot),
             endpoints: endpoints(&snapshot, &self.traffic),
+            ..self.brief(&snapshot)
+        }
+    }
+
+    /// Without the lists that grow with the cluster: metrics are asked for often.
+    fn brief(&self, snapshot: &Snapshot) -> Status {
+        let bpf = self.bpf();
+        let pods = self.pods(snapshot, &bpf.programs);
+        let problems = snapshot.problems.iter().take(MAX_PROBLEMS);
+        let unknown_kinds = snapshot.unknown_kinds.iter();
+        Status {
+            overview: self.overview(snapshot, &pods, &bpf),
+            pods,
+            services: Vec::new(),
+            routes: Vec::new(),
+            endpoints: Vec::new(),
             bpf,
-            problems: snapshot
-                .problems
-                .iter()
-                .map(|one| Problem::clone(one))
-                .collect(),
-            unknown_kinds: snapshot
-                .unknown_kinds
-                .iter()
+            problems: problems.map(|one| Problem::clone(one)).collect(),
+            unknown_kinds: unknown_kinds
                 .map(|(id, place): &(_, Place)| format!("{id} ({place})"))
                 .collect(),
         }

@@ -32,6 +32,10 @@ pub(super) fn text(status: &Status) -> String {
     for problem in findings::sorted(&status.problems) {
         line(&mut text, "", &findings::line(problem));
     }
+    let left_out = (overview.errors + overview.warnings).saturating_sub(status.problems.len());
+    if left_out > 0 {
+        line(&mut text, "", &format!("and {left_out} more"));
+    }
     unknown_kinds(&mut text, &status.unknown_kinds);
     text
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::attach::Dialect;
 use super::by_key::Name;
@@ -14,6 +13,7 @@ use super::kind::Kind;
 use super::routes::RouteKey;
 use super::scope::{Asked, is_gateway};
 use super::{endpoints, istio, linkerd};
+use crate::objects::Slice;
 
 /// Parts to be compiled again.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Dirty {
                 self.services.insert(name);
             }
             Some(Kind::EndpointSlice) => {
-                let slices = held.iter().filter_map(|held| held.at::<EndpointSlice>());
+                let slices = held.iter().filter_map(|held| held.at::<Slice>());
                 self.endpoints
                     .extend(slices.filter_map(|at| service_of(&at)));
             }

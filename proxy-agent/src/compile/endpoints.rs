@@ -1,11 +1,10 @@
 //! Which addresses serve a Service port.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::discovery::v1::{Endpoint as KubeEndpoint, EndpointSlice};
 
 use super::by_key::Name;
 use super::index::{At, Index};
@@ -13,7 +12,7 @@ use super::pod;
 use super::problems::Problems;
 use super::service::{Port, PortSubset, Target};
 use crate::model::Endpoint;
-use crate::objects::{Located, Origin};
+use crate::objects::{Located, Origin, Slice, SliceAddress, SliceState};
 
 /// The usable endpoints of a Service's port: sorted by address, each once.
 pub(super) fn of_port(
@@ -121,73 +120,43 @@ fn of_pod(located: &Located, pod: &Pod, port: u16) -> Option<Endpoint> {
 }
 
 fn of_slices<'a>(
-    slices: impl Iterator<Item = At<'a, EndpointSlice>>,
+    slices: impl Iterator<Item = At<'a, Slice>>,
     port_name: &str,
     unready_too: bool,
     problems: &mut Problems,
 ) -> Vec<Endpoint> {
     let (mut ready, mut leaving) = (Vec::new(), Vec::new());
-    for at in slices.filter(|at| at.object.address_type != "FQDN") {
-        let Some(number) = slice_port(at.object, port_name) else {
+    for at in slices {
+        // By name, both being empty where there is one port.
+        let mut ports = at.object.ports.iter();
+        let Some(port) = ports.find(|port| *port.name == *port_name) else {
             continue;
         };
-        for (place, endpoint) in at.object.endpoints.iter().enumerate() {
-            let Some(address) = endpoint.addresses.first() else {
-                continue;
+        for endpoint in &at.object.endpoints {
+            let ip = match &endpoint.address {
+                SliceAddress::Ip(ip) => *ip,
+                SliceAddress::Bad { found, place } => {
+                    let field = format!("endpoints[{place}].addresses[0]");
+                    let reason = format!("found `{found}`, expected an IP address");
+                    problems.once(at.located, field, reason);
+                    continue;
+                }
             };
-            let Ok(ip) = address.parse::<IpAddr>() else {
-                let field = format!("endpoints[{place}].addresses[0]");
-                problems.once(
-                    at.located,
-                    field,
-                    format!("found `{address}`, expected an IP address"),
-                );
-                continue;
+            let model = Endpoint {
+                address: SocketAddr::new(ip, port.number),
+                pod: endpoint.pod.clone(),
+                node: endpoint.node.clone(),
+                zone: endpoint.zone.clone(),
             };
-            let conditions = endpoint.conditions.as_ref();
-            let holds = |value: fn(&_) -> Option<bool>, default: bool| {
-                conditions.and_then(value).unwrap_or(default)
-            };
-            type Conditions = k8s_openapi::api::discovery::v1::EndpointConditions;
-            let model = of_slice(
-                at.located,
-                endpoint,
-                SocketAddr::new(ip.to_canonical(), number),
-            );
-            if unready_too || holds(|c: &Conditions| c.ready, true) {
-                ready.push(model);
-            } else if holds(|c| c.serving, true) && holds(|c| c.terminating, false) {
-                leaving.push(model);
+            match endpoint.state {
+                SliceState::Ready => ready.push(model),
+                SliceState::Leaving | SliceState::Unready if unready_too => ready.push(model),
+                SliceState::Leaving => leaving.push(model),
+                SliceState::Unready => {}
             }
         }
     }
     sorted(if ready.is_empty() { leaving } else { ready })
-}
-
-/// The slice's number for a Service port: by name, both being empty where there is one port.
-fn slice_port(slice: &EndpointSlice, name: &str) -> Option<u16> {
-    let found = slice.ports.iter().flatten().find(|candidate| {
-        candidate.name.as_deref().unwrap_or_default() == name
-            && candidate.protocol.as_deref().unwrap_or("TCP") == "TCP"
-    })?;
-    u16::try_from(found.port?).ok()
-}
-
-fn of_slice(located: &Located, endpoint: &KubeEndpoint, address: SocketAddr) -> Endpoint {
-    let pod = endpoint
-        .target_ref
-        .as_ref()
-        .filter(|target| target.kind.as_deref() == Some("Pod"));
-    let pod = pod.and_then(|target| {
-        let namespace = target.namespace.as_deref().unwrap_or(&located.id.namespace);
-        Some(format!("{namespace}/{}", target.name.as_deref()?))
-    });
-    Endpoint {
-        address,
-        pod: pod.map(Arc::from),
-        node: endpoint.node_name.as_deref().map(Arc::from),
-        zone: endpoint.zone.as_deref().map(Arc::from),
-    }
 }
 
 /// Each address once. An endpoint stands in two slices while it moves between them.

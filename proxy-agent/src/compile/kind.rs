@@ -3,9 +3,8 @@
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use crate::objects::{Object, grpc, istio, linkerd};
+use crate::objects::{Object, Slice, grpc, istio, linkerd};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -71,7 +70,7 @@ typed! {
     Namespace: Namespace,
     Pod: Pod,
     Service: Service,
-    EndpointSlice: EndpointSlice,
+    EndpointSlice: Slice,
     HttpRoute: HttpRoute,
     GrpcRoute: grpc::GrpcRoute,
     ReferenceGrant: ReferenceGrant,

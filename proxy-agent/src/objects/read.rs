@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::accepted::{self, Step};
 use super::document::{Document, split};
-use super::{Located, Object};
+use super::{Located, Object, Slice};
 use crate::model::{ObjectId, Place, Problem, Severity};
 
 /// Objects in one `List` and below at most; deeper nesting than this is no manifest.
@@ -149,7 +149,10 @@ impl Reader<'_> {
             ("", "Pod", "v1") => self.typed(id, value, prefix, Warn, Object::Pod),
             ("", "Service", "v1") => self.typed(id, value, prefix, Warn, Object::Service),
             ("discovery.k8s.io", "EndpointSlice", "v1") => {
-                self.typed(id, value, prefix, Warn, Object::EndpointSlice);
+                let namespace = Arc::clone(&id.namespace);
+                let cut_down =
+                    |slice: Box<_>| Object::EndpointSlice(Box::new(Slice::new(*slice, &namespace)));
+                self.typed(id, value, prefix, Warn, cut_down);
             }
             ("gateway.networking.k8s.io", "HTTPRoute", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::HttpRoute);

@@ -1,4 +1,4 @@
-//! Keeps `status.parents` of the cluster's HTTPRoutes and GRPCRoutes as compilation sees them.
+//! Keeps `status.parents` of the cluster's routes as compilation sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::parents::{has_ours, merged};
 use super::{PACE, Report};
 use crate::model::{RouteParent, Snapshot};
-use crate::objects::{Object, ObjectSet};
+use crate::objects::ObjectSet;
 
 const GROUP: &str = "gateway.networking.k8s.io";
-/// The kinds that have one.
+/// The kinds of routes whose state is written.
 pub(super) const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
 /// Changes are gathered for this long: a route and its Services often come together.
 const GATHER: Duration = Duration::from_millis(50);
@@ -35,11 +35,11 @@ const ATTEMPTS: usize = 5;
 /// Namespace and name.
 type Key = (Arc<str>, Arc<str>);
 
-/// Writes those of one kind until it is cancelled.
+/// Writes the state of one kind of routes until it is cancelled.
 pub(super) async fn run(mut report: Report, kind: &'static str) {
     let mut writer = Writer {
-        kind,
         report: report.clone(),
+        kind,
         written: BTreeMap::new(),
         stale: BTreeSet::new(),
         in_line: Arc::default(),
@@ -81,8 +81,8 @@ fn version(set: &ObjectSet, kind: &str) -> Option<&'static str> {
 }
 
 struct Writer {
-    kind: &'static str,
     report: Report,
+    kind: &'static str,
     /// What is known to be written.
     written: BTreeMap<Key, Vec<Arc<RouteParent>>>,
     /// Routes with entries of ours that were found on the server.
@@ -216,15 +216,16 @@ fn parents(route: &Value) -> &[Value] {
     parents.map_or(&[], Vec::as_slice)
 }
 
-/// What the routes of a kind of this API server should say; those of other sources are left out.
+/// What the routes of this API server should say; those of other sources are left out.
 fn wanted(
     snapshot: &Snapshot,
     set: &ObjectSet,
     kind: &str,
 ) -> BTreeMap<Key, Vec<Arc<RouteParent>>> {
-    let read = |object: &Object| matches!(object, Object::HttpRoute(_) | Object::GrpcRoute(_));
-    let objects = set.objects.iter().filter(|one| read(&one.object));
-    let routes = objects.filter(|one| &*one.id.kind == kind);
+    let routes = set
+        .objects
+        .iter()
+        .filter(|one| &*one.id.kind == kind && &*one.id.group == GROUP);
     let here: BTreeSet<_> = routes.map(|one| &one.id).collect();
     let mut wanted: BTreeMap<Key, Vec<Arc<RouteParent>>> = BTreeMap::new();
     for parent in snapshot

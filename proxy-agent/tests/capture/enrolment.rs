@@ -2,8 +2,9 @@
 
 use std::net::{SocketAddr, TcpStream};
 
+use proxy_agent::capture::Inherited;
 use proxy_agent::model::{CaptureDecision, NotCaptured};
-use proxy_agent::net::Netns;
+use proxy_agent::net::{Netns, bind_listeners};
 use proxy_ebpf::{PodEntry, PodFlags};
 
 use crate::fixture::{CAPTURE, Event, FAIL_CLOSED, Fixture, Process, alone, remove};
@@ -275,5 +276,33 @@ fn a_pod_with_a_sidecar_gets_a_port_that_the_sidecar_does_not_want() {
         let _process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));
         let row = fixture.captured(UID).await;
         assert_eq!(row.listeners, ["127.0.0.1:15101", "[::1]:15101"]);
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask e2e"]
+fn listeners_of_another_agent_are_used_as_they_are() {
+    alone(async {
+        let inherited = Inherited::default();
+        let fixture = Fixture::inheriting(&inherited);
+        let process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));
+        let netns = process.netns();
+        // Neither the port nor the number that this agent would choose.
+        let listeners = bind_listeners(&netns, &[15103], 3).unwrap();
+        inherited.add(UID.into(), netns.cookie(), listeners);
+
+        fixture.decide(UID, Some(CAPTURE));
+
+        let row = fixture.captured(UID).await;
+        assert_eq!(row.listeners, ["127.0.0.1:15103", "[::1]:15103"]);
+        inherited.settled().await;
+        let events = fixture.recorder.events();
+        assert!(
+            events.contains(&Event::Served(UID.to_owned(), 3, 3)),
+            "{events:?}"
+        );
+        inherited.drop_rest();
+        let to = "127.0.0.1:15103".parse().unwrap();
+        assert!(connects(&netns, to), "they are the proxy's now");
     });
 }

@@ -13,7 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
 
-/// Where kube-apiserver and etcd are, if not where `cargo xtask setup --cluster` puts them.
+/// The folder of kube-apiserver and etcd, if it is not the one that `cargo xtask setup --cluster` fills.
 const BINARIES: &str = "PROXY_AGENT_CLUSTER_BIN";
 /// An API server starts in 5 s on an idle core, in more on a busy one.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -241,20 +241,17 @@ impl Drop for Process {
 }
 
 fn binary(name: &str) -> Command {
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or(home.join(".cache"), PathBuf::from);
-    let given = std::env::var_os(BINARIES).map(PathBuf::from);
-    let directories = given.into_iter().chain([
-        cache.join("proxy-agent/bin"),
-        cache.join("proxy-agent-cluster"),
-    ]);
-    let found = directories
-        .map(|path| path.join(name))
-        .find(|path| path.is_file());
-    let why = "run `cargo xtask setup --cluster`, or name its directory in PROXY_AGENT_CLUSTER_BIN";
-    Command::new(found.unwrap_or_else(|| panic!("there is no {name}: {why}")))
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let usual = workspace.join("target/cluster/bin");
+    let folder = std::env::var_os(BINARIES).map_or(usual, PathBuf::from);
+    let found = folder.join(name);
+    let why = "run `cargo xtask setup --cluster`, or name their folder in";
+    assert!(
+        found.is_file(),
+        "there is no {}: {why} {BINARIES}",
+        found.display()
+    );
+    Command::new(found)
 }
 
 fn free_ports() -> [u16; 3] {

@@ -60,6 +60,11 @@ impl Source {
         Arc::clone(&self.sets.borrow())
     }
 
+    /// What it holds, to be followed.
+    pub(crate) fn sets(&self) -> watch::Receiver<Arc<ObjectSet>> {
+        self.sets.clone()
+    }
+
     /// Waits until what it holds is as `wanted`.
     pub(crate) async fn until(
         &mut self,

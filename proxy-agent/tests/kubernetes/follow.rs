@@ -9,7 +9,7 @@ use super::api_server::{ApiServer, User};
 use super::fixture::{NODE, Source, apply, delete, find, namespace, quick, service};
 
 #[tokio::test]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn objects_are_followed_from_the_first_list_on() {
     let server = ApiServer::shared();
     let admin = server.admin().await;
@@ -44,7 +44,7 @@ async fn objects_are_followed_from_the_first_list_on() {
 }
 
 #[tokio::test]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn a_change_of_what_is_never_read_is_no_change() {
     let server = ApiServer::shared();
     let admin = server.admin().await;
@@ -73,7 +73,7 @@ async fn a_change_of_what_is_never_read_is_no_change() {
 }
 
 #[tokio::test]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn pods_are_this_nodes_until_objects_select_pods_of_all_nodes() {
     let server = ApiServer::start();
     let admin = server.admin().await;

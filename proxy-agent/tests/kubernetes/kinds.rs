@@ -13,7 +13,7 @@ use super::fixture::{
 const ROUTES: &str = "HTTPRoute.gateway.networking.k8s.io";
 
 #[tokio::test]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn a_kind_may_come_and_go() {
     let server = ApiServer::start();
     let admin = server.admin().await;
@@ -48,7 +48,7 @@ async fn a_kind_may_come_and_go() {
 }
 
 #[tokio::test]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn an_older_version_is_read_until_a_newer_one_is_served() {
     let server = ApiServer::start();
     let admin = server.admin().await;
@@ -73,7 +73,7 @@ async fn an_older_version_is_read_until_a_newer_one_is_served() {
 }
 
 #[tokio::test]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn a_kind_that_may_not_be_read_is_told_and_waited_for() {
     let server = ApiServer::start();
     let admin = server.admin().await;
@@ -114,7 +114,7 @@ async fn a_kind_that_may_not_be_read_is_told_and_waited_for() {
 }
 
 #[tokio::test]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn an_object_that_cannot_be_read_keeps_its_last_good_version() {
     let server = ApiServer::start();
     let admin = server.admin().await;

@@ -1,5 +1,5 @@
-//! The Kubernetes source on a real API server with a real etcd. Needs their binaries: each test is
-//! `#[ignore]`d and run by `cargo xtask e2e`.
+//! The Kubernetes source and the reports on a real API server with a real etcd. Needs their binaries: each test is
+//! `#[ignore]`d and run by `cargo xtask e2e --cluster`.
 
 #[cfg(test)]
 mod api_server;
@@ -11,5 +11,7 @@ mod follow;
 mod kinds;
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod report;
 #[cfg(test)]
 mod wire;

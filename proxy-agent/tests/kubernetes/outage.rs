@@ -15,7 +15,7 @@ fn has(name: &'static str) -> impl Fn(&ObjectSet) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn without_the_server_the_last_state_stays_and_the_trouble_is_told() {
     let server = ApiServer::start();
     let admin = server.admin().await;
@@ -53,7 +53,7 @@ async fn without_the_server_the_last_state_stays_and_the_trouble_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn a_server_that_has_forgotten_is_listed_anew() {
     let server = ApiServer::start();
     let admin = server.admin().await;
@@ -97,7 +97,7 @@ async fn a_server_that_has_forgotten_is_listed_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd"]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn a_watch_that_falls_silent_is_begun_anew() {
     let server = ApiServer::shared();
     let admin = server.admin().await;

@@ -12,6 +12,7 @@
 mod answers;
 mod faults;
 mod load;
+mod plugin;
 mod removal;
 mod rollout;
 mod routes;
@@ -52,6 +53,10 @@ const TESTS: &[Test] = &[
         traffic::a_service_without_endpoints_fails_fast,
     ),
     (
+        "the first connection of an init container is captured",
+        traffic::the_first_connection_of_an_init_container_is_captured,
+    ),
+    (
         "probes, logs and port-forward work on captured pods",
         unharmed::probes_logs_and_port_forward_work_on_captured_pods,
     ),
@@ -62,6 +67,18 @@ const TESTS: &[Test] = &[
     (
         "a route created, changed and deleted takes effect",
         routes::a_route_created_changed_and_deleted_takes_effect,
+    ),
+    (
+        "a route shows whether it is accepted and whole",
+        routes::a_route_shows_whether_it_is_accepted_and_whole,
+    ),
+    (
+        "the plugin asks the agent of the pod's node",
+        plugin::the_plugin_asks_the_agent_of_the_pods_node,
+    ),
+    (
+        "the plugin says what is wrong and ends with a code",
+        plugin::the_plugin_says_what_is_wrong_and_ends_with_a_code,
     ),
     (
         "a killed agent leaves the ordinary way and comes back",
@@ -78,6 +95,10 @@ const TESTS: &[Test] = &[
     (
         "a rollout under load fails no request",
         rollout::a_rollout_under_load_fails_no_request,
+    ),
+    (
+        "a successor that cannot start leaves the old one serving",
+        rollout::a_successor_that_cannot_start_leaves_the_old_one_serving,
     ),
     (
         "uninstalling leaves nothing",

@@ -54,6 +54,43 @@ pub(crate) fn a_route_created_changed_and_deleted_takes_effect(scene: &Scene) ->
     Ok(())
 }
 
+pub(crate) fn a_route_shows_whether_it_is_accepted_and_whole(scene: &Scene) -> Result<()> {
+    let shows = |resolved: &str| {
+        scene.until(&format!("the route shows ResolvedRefs={resolved}"), || {
+            let route = ["get", "httproute", "-n", "mesh", "echo"];
+            let route = scene.cluster.kubectl_json(route)?;
+            let parents = route["status"]["parents"]
+                .as_array()
+                .context("no parents")?;
+            ensure!(parents.len() == 1, "parents: {parents:?}");
+            ensure!(
+                parents[0]["controllerName"] == "proxy-agent.io/mesh",
+                "{parents:?}"
+            );
+            let conditions = parents[0]["conditions"]
+                .as_array()
+                .context("no conditions")?;
+            let is = |kind: &str, status: &str| {
+                conditions
+                    .iter()
+                    .any(|condition| condition["type"] == kind && condition["status"] == status)
+            };
+            ensure!(
+                is("Accepted", "True") && is("ResolvedRefs", resolved),
+                "{conditions:?}"
+            );
+            Ok(())
+        })
+    };
+    route_to(scene, "echo-node1")?;
+    let whole = shows("True");
+    route_to(scene, "missing")?;
+    let broken = shows("False");
+    remove_route(scene)?;
+    whole.and(broken)?;
+    scene.wait_captured()
+}
+
 /// Waits until a node's load is answered by this pod alone; returns the time from `since_us` to the
 /// first request that began the unbroken row of them.
 fn wait_only(scene: &Scene, node: u8, pod: &str, since_us: u128) -> Result<Duration> {

@@ -97,3 +97,38 @@ pub(crate) fn a_service_without_endpoints_fails_fast(scene: &Scene) -> Result<()
     ensure!(outsider.is_err(), "the outsider got {outsider:?}");
     Ok(())
 }
+
+/// A pod that asks before its containers start; its first connection carries all of its requests.
+const EARLY: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: early, namespace: @NAMESPACE@}
+spec:
+  nodeSelector: {kubernetes.io/hostname: node2}
+  terminationGracePeriodSeconds: 0
+  initContainers:
+  - {name: first, image: 'local/echo:1', imagePullPolicy: Never, command: [client, '--count=30', 'http://echo.mesh/']}
+  containers:
+  - {name: main, image: 'local/echo:1', imagePullPolicy: Never, args: [--port=8080]}
+";
+
+pub(crate) fn the_first_connection_of_an_init_container_is_captured(scene: &Scene) -> Result<()> {
+    // In a namespace that is not captured, one endpoint answers them all.
+    for (namespace, endpoints) in [("mesh", 2), ("plain", 1)] {
+        let cluster = &scene.cluster;
+        cluster.apply(&EARLY.replace("@NAMESPACE@", namespace))?;
+        let ready = [
+            "wait",
+            "pod",
+            "early",
+            "--for=condition=Ready",
+            "--timeout=60s",
+        ];
+        cluster.kubectl(ready.iter().chain(&["-n", namespace]))?;
+        let said = cluster.kubectl(["logs", "-n", namespace, "early", "-c", "first"])?;
+        cluster.kubectl(["delete", "pod", "-n", namespace, "early"])?;
+        let answers = answers::parse(&said)?;
+        assert_eq!(answers::pods(&answers).len(), endpoints, "{answers:?}");
+    }
+    Ok(())
+}

@@ -50,32 +50,39 @@ impl Verdict {
     }
 }
 
-/// What agents hold now and did not hold before.
+/// What agents hold now and did not hold before: together, as pods may have moved from node to node.
 pub(super) fn leaks(before: &[Footprint], after: &[Footprint]) -> Vec<String> {
     let mut leaks = Vec::new();
-    for (number, (before, after)) in (1..).zip(before.iter().zip(after)) {
-        let mut compare = |what: &str, before: u64, after: u64, spare: u64| {
-            if after > before + spare {
-                leaks.push(format!(
-                    "node{number}: {what} went from {before} to {after}"
-                ));
-            }
-        };
-        compare("descriptors", before.descriptors, after.descriptors, SPARE);
-        compare("namespaces", before.namespaces, after.namespaces, 0);
-        let spare_kib = SPARE_KIB + before.resident_kib / SPARE_SHARE;
-        compare(
-            "KiB of memory",
-            before.resident_kib,
-            after.resident_kib,
-            spare_kib,
-        );
-        for (map, entries) in &after.entries {
-            let earlier = before.entries.get(map).copied().unwrap_or_default();
-            compare(&format!("entries of {map}"), earlier, *entries, SPARE);
+    let mut compare = |what: &str, before: u64, after: u64, spare: u64| {
+        if after > before + spare {
+            leaks.push(format!("{what} went from {before} to {after}"));
         }
+    };
+    for (number, (before, after)) in (1..).zip(before.iter().zip(after)) {
+        let (before, after) = (before.resident_kib, after.resident_kib);
+        let what = format!("memory on node{number}, in KiB,");
+        compare(&what, before, after, SPARE_KIB + before / SPARE_SHARE);
+    }
+    let (before, after) = (together(before), together(after));
+    compare("descriptors", before.descriptors, after.descriptors, SPARE);
+    compare("namespaces", before.namespaces, after.namespaces, 0);
+    for (map, entries) in &after.entries {
+        let earlier = before.entries.get(map).copied().unwrap_or_default();
+        compare(&format!("entries of {map}"), earlier, *entries, SPARE);
     }
     leaks
+}
+
+fn together(agents: &[Footprint]) -> Footprint {
+    let mut sum = Footprint::default();
+    for agent in agents {
+        sum.descriptors += agent.descriptors;
+        sum.namespaces += agent.namespaces;
+        for (map, entries) in &agent.entries {
+            *sum.entries.entry(map.clone()).or_default() += entries;
+        }
+    }
+    sum
 }
 
 impl fmt::Display for Footprint {
@@ -142,13 +149,16 @@ mod tests {
 
     #[test]
     fn what_is_held_on_top_is_a_leak_but_for_a_little() {
-        let before = [footprint(100, 50_000, 10)];
+        let before = [footprint(100, 50_000, 10), footprint(100, 50_000, 10)];
 
-        let leaks_of = |after| leaks(&before, &[after]).len();
+        let leaks_of = |one, other| leaks(&before, &[one, other]).len();
 
-        assert_eq!(leaks_of(footprint(100 + SPARE, 60_000, 10)), 0);
-        assert_eq!(leaks_of(footprint(101 + SPARE, 60_000, 10)), 1);
-        assert_eq!(leaks_of(footprint(100, 64_000, 10)), 1);
-        assert_eq!(leaks_of(footprint(120, 64_000, 40)), 3);
+        let moved = [footprint(60, 50_000, 5), footprint(140, 50_000, 15)];
+        assert_eq!(leaks(&before, &moved).len(), 0);
+        let same = || footprint(100, 50_000, 10);
+        assert_eq!(leaks_of(same(), footprint(100 + SPARE, 60_000, 10)), 0);
+        assert_eq!(leaks_of(same(), footprint(101 + SPARE, 60_000, 10)), 1);
+        assert_eq!(leaks_of(same(), footprint(100, 64_000, 10)), 1);
+        assert_eq!(leaks_of(same(), footprint(120, 64_000, 40)), 3);
     }
 }

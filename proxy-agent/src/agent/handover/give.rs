@@ -23,8 +23,8 @@ use super::wire::{Hello, Message, Offer, PROTOCOL, Peer, PodShare, unexpected};
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 /// Time for the successor to load its programs and to read its sources.
 const READY_LIMIT: Duration = Duration::from_secs(120);
-/// Time for the successor to enrol the pods and to switch the links.
-const SWITCH_LIMIT: Duration = Duration::from_secs(30);
+/// Time for the successor to enrol the pods, which it limits to 10 s, and to switch the links.
+const SWITCH_LIMIT: Duration = Duration::from_secs(15);
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -64,6 +64,10 @@ const OBJECTS: &[&[&str]] = &[
         "gateway.networking.k8s.io/v1alpha2 HTTPRoute {metadata: {name: r, namespace: other}}",
     ],
     &[
+        "gateway.networking.k8s.io/v1 GRPCRoute {metadata: {name: r, namespace: ns, generation: 1}, spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{backendRefs: [{name: b, port: 80}]}]}}",
+        "gateway.networking.k8s.io/v1 GRPCRoute {metadata: {name: r, namespace: ns, generation: 2}, spec: {parentRefs: [{group: '', kind: Service, name: b}, {group: '', kind: Service, name: gone}], rules: [{backendRefs: [{name: d, namespace: other, port: 80}]}]}}",
+    ],
+    &[
         "gateway.networking.k8s.io/v1beta1 ReferenceGrant {metadata: {name: g, namespace: other}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: ns}], to: [{group: '', kind: Service}]}}",
     ],
     &[

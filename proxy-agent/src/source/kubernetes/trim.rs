@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Namespace, ObjectReference, Pod, PodCondition, PodSpec, PodStatus,
-    Service, ServiceSpec, ServiceStatus,
+    Container, ContainerPort, Namespace, Pod, PodCondition, PodSpec, PodStatus, Service,
+    ServiceSpec, ServiceStatus,
 };
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
@@ -22,16 +21,23 @@ const OF_PODS: [&str; 3] = [
     "linkerd.io/proxy-version",
     "sidecar.istio.io/status",
 ];
-/// Labels of Services and EndpointSlices that say whose they are.
-const OF_SERVICES: [&str; 2] = [
-    "kubernetes.io/service-name",
-    "service.kubernetes.io/service-proxy-name",
-];
+/// Label of Services that says whose they are.
+const OF_SERVICES: [&str; 1] = ["service.kubernetes.io/service-proxy-name"];
 
-/// Takes out what is large and never read before an object is read at all.
+/// Kinds whose status is read. That of others is its writers' alone: whatever they write there,
+/// the object stands.
+const WITH_STATUS: [&str; 2] = ["Pod", "Service"];
+
+/// Takes out what is large or others', and never read, before an object is read at all.
 pub(super) fn before_reading(object: &mut Value) {
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         metadata.remove("managedFields");
+    }
+    let kind = object.get("kind").and_then(Value::as_str);
+    if !kind.is_some_and(|kind| WITH_STATUS.contains(&kind))
+        && let Value::Object(fields) = object
+    {
+        fields.remove("status");
     }
 }
 
@@ -41,7 +47,8 @@ pub(super) fn trim(object: &mut Object) {
         Object::Namespace(namespace) => trim_namespace(namespace),
         Object::Pod(pod) => trim_pod(pod),
         Object::Service(service) => trim_service(service),
-        Object::EndpointSlice(slice) => trim_slice(slice),
+        // Slices are cut down as they are read.
+        Object::EndpointSlice(_) => {}
         Object::HttpRoute(route) => {
             route.metadata = route_metadata(std::mem::take(&mut route.metadata));
             route.status = None;
@@ -191,47 +198,6 @@ fn trim_service(service: &mut Service) {
             ..ServiceStatus::default()
         })
     });
-}
-
-fn trim_slice(slice: &mut EndpointSlice) {
-    let metadata = &mut slice.metadata;
-    slice.metadata = ObjectMeta {
-        labels: kept(metadata.labels.take(), &OF_SERVICES),
-        ..identity(metadata)
-    };
-    let namespace = slice.metadata.namespace.clone();
-    let endpoints = std::mem::take(&mut slice.endpoints).into_iter();
-    slice.endpoints = endpoints
-        .map(|endpoint| trim_endpoint(endpoint, namespace.as_ref()))
-        .collect();
-    slice.ports = slice.ports.take().map(|ports| {
-        let port = |port: EndpointPort| EndpointPort {
-            name: port.name,
-            port: port.port,
-            protocol: port.protocol,
-            ..EndpointPort::default()
-        };
-        ports.into_iter().map(port).collect()
-    });
-}
-
-fn trim_endpoint(mut endpoint: Endpoint, namespace: Option<&String>) -> Endpoint {
-    // All addresses of one endpoint lead to it: the first is as good as any.
-    endpoint.addresses.truncate(1);
-    endpoint.addresses.shrink_to_fit();
-    Endpoint {
-        addresses: endpoint.addresses,
-        conditions: endpoint.conditions,
-        node_name: endpoint.node_name,
-        target_ref: endpoint.target_ref.map(|target| ObjectReference {
-            kind: target.kind,
-            name: target.name,
-            namespace: target.namespace.filter(|own| Some(own) != namespace),
-            ..ObjectReference::default()
-        }),
-        zone: endpoint.zone,
-        ..Endpoint::default()
-    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ func serve(arguments []string) error {
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
+	if len(httpPorts)+len(grpcPorts)+len(tcpPorts) == 0 {
+		httpPorts = repeated{"8080"} // as the suite's own server does, whose manifests rely on it
+	}
 	failed := make(chan error)
 	start := func(ports repeated, answer func(net.Listener, string) error) error {
 		for _, port := range ports {

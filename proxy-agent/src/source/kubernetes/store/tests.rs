@@ -196,6 +196,16 @@ fn fields_that_only_a_newer_server_knows_are_no_problem_of_its_own_kinds() {
 }
 
 #[test]
+fn a_route_stands_whatever_others_write_into_its_status() {
+    let mut store = synced();
+    let mut odd = route("r", json!([]));
+    odd["status"] = json!({"parents": "none"});
+    list(&mut store, ROUTES, &[odd]);
+    let set = store.set();
+    assert_eq!((set.objects.len(), set.problems.len()), (1, 0));
+}
+
+#[test]
 fn without_contact_everything_stays_and_the_trouble_says_since_when() {
     let mut store = synced();
     list(&mut store, SERVICES, &[service("a", 80)]);

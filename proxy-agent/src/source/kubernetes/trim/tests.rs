@@ -65,8 +65,9 @@ fn trimmed_objects_compile_to_what_whole_ones_do() {
     for located in &mut trimmed {
         let before = located.object.clone();
         trim(&mut located.object);
-        assert_ne!(
-            before, located.object,
+        let cut_down_as_read = matches!(before, Object::EndpointSlice(_));
+        assert!(
+            cut_down_as_read || before != located.object,
             "{} has something to trim",
             located.id
         );
@@ -102,12 +103,6 @@ fn what_changes_without_meaning_is_not_kept() {
         read("2026-02-02T00:00:00Z", "2"),
     );
     assert_eq!(first, second);
-}
-
-#[test]
-fn an_endpoint_is_small() {
-    // 100,000 of them are kept: 30 MiB without their texts.
-    assert!(size_of::<Endpoint>() <= 512, "{}", size_of::<Endpoint>());
 }
 
 const EVERYTHING: &str = "

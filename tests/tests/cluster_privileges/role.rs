@@ -1,0 +1,264 @@
+//! The roles: each resource and each verb of them is taken away. What can no longer be read is
+//! forbidden in the status, what can no longer be written is a line in the log.
+
+use anyhow::{Context, Result, ensure};
+use proxy_e2e::cluster::Cluster;
+use proxy_e2e::until_some_within;
+use serde_json::{Value, json};
+
+use super::pod::{container, drop_capability};
+use super::{NAMESPACE, PATIENCE, bare, daemonset, replace};
+
+const ROUTES: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
+"#;
+
+/// What the agent logs when it may not do what is not reading: resource, verb, words.
+const WRITES: &[(&str, &str, &str)] = &[
+    ("grpcroutes", "get", "the state of GRPCRoute"),
+    ("grpcroutes/status", "patch", "the state of GRPCRoute"),
+    ("httproutes", "get", "the state of HTTPRoute"),
+    ("httproutes/status", "patch", "the state of HTTPRoute"),
+    ("leases", "get", "the Lease cannot be looked at"),
+    ("leases", "create", "the Lease cannot be looked at"),
+    ("leases", "update", "the Lease cannot be looked at"),
+    ("events", "create", "an event is not written"),
+];
+
+/// How the agent signs what it writes.
+const CONTROLLER: &str = "proxy-agent.io/mesh";
+
+/// Its definitions are its authors', in the kit; those of other groups are made up.
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
+/// The verbs of following a kind.
+const READS: [&str; 2] = ["list", "watch"];
+
+/// Tries every rule of both roles.
+pub(crate) fn each_rule(cluster: &Cluster) -> Result<()> {
+    serve_every_kind(cluster)?;
+    cluster.apply(ROUTES)?;
+    give_occasion_to_write(cluster)?;
+    await_forbidden(cluster, |_| false).context("as the chart has it")?;
+    await_written(cluster)?;
+    for kind in ["clusterrole", "role"] {
+        let get = ["get", kind, NAMESPACE, "--namespace", NAMESPACE];
+        let granted = cluster.kubectl_json(get)?;
+        let rules = granted["rules"].as_array().context("rules")?;
+        for (number, rule) in rules.iter().enumerate() {
+            for resource in texts(&rule["resources"]) {
+                each_verb(cluster, &granted, number, resource)?;
+            }
+        }
+        cluster.apply(&bare(&granted).to_string())?;
+    }
+    Ok(())
+}
+
+/// Takes away what a rule allows with one of its resources.
+fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) -> Result<()> {
+    let rule = &granted["rules"][number];
+    let group = texts(&rule["apiGroups"]).next().unwrap_or_default();
+    for verb in texts(&rule["verbs"]) {
+        cluster.apply(&bare(&without(granted, number, resource, verb)).to_string())?;
+        // What is written already is not written again.
+        if group == GATEWAY_API && !READS.contains(&verb) {
+            let delete = ["delete", "httproute,grpcroute", "web", "--namespace"];
+            cluster.kubectl(delete.iter().chain(&["shop"]))?;
+            cluster.apply(ROUTES)?;
+        }
+        if resource == "leases" && verb == "create" {
+            delete(cluster, "lease")?;
+        }
+        // Who follows a kind already is not asked again whether it may.
+        delete(cluster, "pods")?;
+        let outcome = if READS.contains(&verb) {
+            await_forbidden(cluster, |kind| kind.is(group, resource))
+        } else {
+            let mut known = WRITES.iter();
+            let known = known.find(|(of, to, _)| (*of, *to) == (resource, verb));
+            let (.., words) = known.with_context(|| format!("no proof: {verb} {resource}"))?;
+            await_log(cluster, words)
+        };
+        outcome.with_context(|| format!("without {verb} of {resource}.{group}"))?;
+    }
+    Ok(())
+}
+
+/// The role without one verb of one resource.
+fn without(role: &Value, number: usize, resource: &str, verb: &str) -> Value {
+    let mut role = role.clone();
+    let mut alone = role["rules"][number].clone();
+    alone["resources"] = json!([resource]);
+    retain(&mut alone["verbs"], |other| other != verb);
+    retain(&mut role["rules"][number]["resources"], |other| {
+        other != resource
+    });
+    if let Some(rules) = role["rules"].as_array_mut() {
+        rules.push(alone);
+        rules.retain(|rule| rule["resources"] != json!([]) && rule["verbs"] != json!([]));
+    }
+    role
+}
+
+fn retain(list: &mut Value, keep: impl Fn(&str) -> bool) {
+    if let Some(items) = list.as_array_mut() {
+        items.retain(|item| item.as_str().is_some_and(&keep));
+    }
+}
+
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+}
+
+/// A kind as the status names it.
+struct Kind<'a> {
+    name: &'a str,
+    group: &'a str,
+}
+
+impl<'a> Kind<'a> {
+    /// From `Pod (this node)` or `Route.linkerd.io`.
+    fn parse(text: &'a str) -> Self {
+        let text = text.split(' ').next().unwrap_or(text);
+        let (name, group) = text.split_once('.').unwrap_or((text, ""));
+        Self { name, group }
+    }
+
+    fn plural(&self) -> String {
+        format!("{}s", self.name.to_lowercase())
+    }
+
+    fn is(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.plural() == plural
+    }
+}
+
+/// Kinds that are not installed are not asked for, so nothing could be forbidden about them.
+fn serve_every_kind(cluster: &Cluster) -> Result<()> {
+    let seen = until_some_within(PATIENCE, "the agent has read what there is", || {
+        let status = cluster.agent_status(1)?;
+        let ready = status["overview"]["not_ready"] == json!([]);
+        Ok(ready.then_some(status))
+    })?;
+    for (text, state, detail) in kinds(&seen) {
+        if state != "absent" || !detail.starts_with("not served in ") {
+            continue;
+        }
+        let kind = Kind::parse(text);
+        if kind.group == GATEWAY_API {
+            continue;
+        }
+        let version = detail.trim_start_matches("not served in ");
+        let version = version.split(',').next().unwrap_or(version);
+        let (plural, group) = (kind.plural(), kind.group);
+        let names = json!({"kind": kind.name, "plural": plural});
+        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [{
+                "name": version, "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": schema},
+            }]},
+        });
+        cluster.apply(&definition.to_string())?;
+    }
+    cluster.apply_gateway_api("standard")
+}
+
+/// Kind, state and detail of what the source follows.
+fn kinds(status: &Value) -> impl Iterator<Item = (&str, &str, &str)> {
+    let kinds = status["overview"]["sources"][0]["kinds"].as_array();
+    kinds.into_iter().flatten().filter_map(|kind| {
+        let text = |field: &str| kind[field].as_str();
+        Some((text("kind")?, text("state")?, text("detail")?))
+    })
+}
+
+/// An agent that cannot capture the pod writes an event about it; what it could not write is
+/// logged for those who ask.
+fn give_occasion_to_write(cluster: &Cluster) -> Result<()> {
+    let mut set = daemonset(cluster)?;
+    let pod = &mut set["spec"]["template"]["spec"];
+    drop_capability(pod, "SYS_PTRACE");
+    let environment = container(pod)["env"].as_array_mut().context("env")?;
+    for variable in environment {
+        if variable["name"] == "PROXY_AGENT_LOG" {
+            variable["value"] = json!("info,proxy_agent::report=debug");
+        }
+    }
+    replace(cluster, &set)
+}
+
+/// With all rules, everything is written: the controls of what is not without one.
+fn await_written(cluster: &Cluster) -> Result<()> {
+    until_some_within(PATIENCE, "state, Lease and event are written", || {
+        for kind in ["grpcroute", "httproute"] {
+            let route = ["get", kind, "web", "--namespace", "shop"];
+            let route = cluster.kubectl_json(route)?;
+            let controller = &route["status"]["parents"][0]["controllerName"];
+            ensure!(controller == CONTROLLER, "{kind}: {}", route["status"]);
+        }
+        let lease = ["get", "lease", NAMESPACE, "--namespace", NAMESPACE];
+        let holder = &cluster.kubectl_json(lease)?["spec"]["holderIdentity"];
+        ensure!(holder.as_str().is_some_and(|name| !name.is_empty()));
+        let events = cluster.kubectl_json(["get", "events", "--namespace", "shop"])?;
+        let events = events["items"].as_array().context("events")?.iter();
+        let mut ours = events.filter(|event| event["reportingComponent"] == CONTROLLER);
+        ensure!(ours.any(|event| event["involvedObject"]["name"] == "web"));
+        Ok(Some(()))
+    })
+}
+
+fn delete(cluster: &Cluster, what: &str) -> Result<()> {
+    let delete = ["delete", what, "--all", "--namespace", NAMESPACE];
+    cluster.kubectl(delete).map(drop)
+}
+
+fn await_log(cluster: &Cluster, words: &str) -> Result<()> {
+    until_some_within(PATIENCE, "the log says so", || {
+        let logs = ["logs", "--namespace", NAMESPACE, "daemonset/proxy-agent"];
+        let log = cluster.kubectl(logs)?;
+        ensure!(log.contains(words), "its log: {log}");
+        Ok(Some(()))
+    })
+}
+
+/// Waits until the kinds that `forbidden` names are forbidden and all others are read.
+fn await_forbidden(cluster: &Cluster, forbidden: impl Fn(&Kind<'_>) -> bool) -> Result<()> {
+    until_some_within(PATIENCE, "exactly these kinds are forbidden", || {
+        let status = cluster.agent_status(1)?;
+        let mut seen = 0;
+        for (text, state, detail) in kinds(&status) {
+            // Pods of other nodes are read only if an object selects them.
+            if detail == "no object selects them" {
+                continue;
+            }
+            let wanted = match forbidden(&Kind::parse(text)) {
+                true => "forbidden",
+                false => "synced",
+            };
+            ensure!(state == wanted, "{text} is {state}: {detail}");
+            seen += 1;
+        }
+        ensure!(seen >= 8, "only {seen} kinds in the status");
+        Ok(Some(()))
+    })
+}
