@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::by_key::{ByKey, Key, Name};
 use super::difference::difference;
@@ -15,12 +14,9 @@ use super::kind::{Kind, Typed};
 use super::labels::Labelled;
 use super::problems::{Found, Part, Problems};
 use crate::model::{ObjectId, Place};
-use crate::objects::{Located, ObjectSet, Origin};
+use crate::objects::{Located, ObjectSet, Origin, SERVICE_NAME, Slice};
 
 pub(super) use age::created;
-
-/// Label of an EndpointSlice that names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// An object with where it stands.
 #[derive(Debug)]
@@ -182,7 +178,7 @@ impl Index {
     pub(super) fn slices<'s>(
         &'s self,
         service: Key<'s>,
-    ) -> Option<impl Iterator<Item = At<'s, EndpointSlice>>> {
+    ) -> Option<impl Iterator<Item = At<'s, Slice>>> {
         let names = self.slices.get(service)?;
         Some(
             names
@@ -219,6 +215,12 @@ impl Index {
         let held = self.unknown.iter();
         held.map(|(id, held)| (id.clone(), held.located.place.clone()))
             .collect()
+    }
+
+    /// A Service, whatever is in it.
+    pub(super) fn service(&self, key: Key<'_>) -> Option<&Arc<Located>> {
+        let held = self.kinds.get(&Kind::Service)?.get(key)?;
+        Some(&held.located)
     }
 
     /// Number of objects of kinds that are read.
@@ -289,9 +291,9 @@ impl Index {
                 problems.error(&held.located, "", reason);
             }
         }
-        let id = &slot.1;
+        let (kind, id) = slot;
         let name = Name {
-            namespace: format!("{} {} {}", id.namespace, id.kind, id.group).into(),
+            namespace: format!("{} {} {} {kind:?}", id.namespace, id.kind, id.group).into(),
             name: Arc::clone(&id.name),
         };
         found.set(Part::Twice, &name, problems);
@@ -307,7 +309,7 @@ impl Index {
             self.labelled.add(&name, at.object.metadata.labels.as_ref());
         }
         self.relate_rules(change);
-        if let Some(at) = change.former.as_ref().and_then(Held::at::<EndpointSlice>) {
+        if let Some(at) = change.former.as_ref().and_then(Held::at::<Slice>) {
             let name = Name::from(at.key());
             found.set(Part::Slice, &name, Problems::default());
             if let Some(service) = service_of(&at) {
@@ -319,7 +321,7 @@ impl Index {
             }
         }
         if let Some(held) = &change.present
-            && let Some(at) = held.at::<EndpointSlice>()
+            && let Some(at) = held.at::<Slice>()
         {
             let name = held.name();
             let mut problems = Problems::default();
@@ -345,10 +347,9 @@ fn pod(held: &Held) -> Option<(Name, At<'_, Pod>)> {
 }
 
 /// The Service that a slice belongs to.
-pub(super) fn service_of(at: &At<'_, EndpointSlice>) -> Option<Name> {
-    let service = at.object.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+pub(super) fn service_of(at: &At<'_, Slice>) -> Option<Name> {
     Some(Name {
         namespace: Arc::clone(&at.located.id.namespace),
-        name: service.as_str().into(),
+        name: Arc::clone(at.object.service.as_ref()?),
     })
 }
