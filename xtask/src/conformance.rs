@@ -42,8 +42,7 @@ pub(crate) struct Args {
     without_agent: bool,
 }
 
-/// What the suite has tests of in a mesh, beyond the core. Not claimed: MeshConsumerRoute, whose
-/// route names a Service of another namespace without a ReferenceGrant, which is refused here.
+/// What the suite has tests of in a mesh, beyond the core.
 const FEATURES: &[&str] = &[
     "HTTPRoute303RedirectStatusCode",
     "HTTPRoute307RedirectStatusCode",
@@ -51,6 +50,7 @@ const FEATURES: &[&str] = &[
     "HTTPRouteParentRefPort",
     "HTTPRouteResponseHeaderModification",
     "MeshClusterIPMatching",
+    "MeshConsumerRoute",
     "MeshHTTPRouteBackendRequestHeaderModification",
     "MeshHTTPRouteNamedRouteRule",
     "MeshHTTPRouteQueryParamMatching",

@@ -217,12 +217,6 @@ impl Index {
             .collect()
     }
 
-    /// A Service, whatever is in it.
-    pub(super) fn service(&self, key: Key<'_>) -> Option<&Arc<Located>> {
-        let held = self.kinds.get(&Kind::Service)?.get(key)?;
-        Some(&held.located)
-    }
-
     /// Number of objects of kinds that are read.
     pub(super) fn len(&self) -> usize {
         self.kinds.values().map(ByKey::len).sum()

@@ -5,6 +5,7 @@ use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRulesBacke
 use super::findings::Findings;
 use super::{Fault, filter, grant};
 use crate::compile::attach::destination;
+use crate::compile::by_key::Key;
 use crate::compile::index::At;
 use crate::compile::scope::Scope;
 use crate::model::{ClusterId, ConditionReason, PassReason, WeightedDestination};
@@ -74,7 +75,10 @@ pub(super) fn resolve(
     let namespace = reference.namespace.as_deref().unwrap_or(own);
     let service = (namespace, reference.name.as_str());
     let kind = &at.located.id.kind;
-    if namespace != own && !grant::allows(scope.grants(namespace), kind, own, service.1) {
+    let permitted = namespace == own
+        || is_parent(at, service)
+        || grant::allows(scope.grants(namespace), kind, own, service.1);
+    if !permitted {
         let reason = format!(
             "no ReferenceGrant in namespace `{namespace}` allows this from namespace `{own}`"
         );
@@ -102,4 +106,14 @@ pub(super) fn resolve(
         ));
     }
     Ok(port.id)
+}
+
+/// Whether a Service of another namespace is a parent of the route. A consumer route may send its
+/// own clients where they asked to go (GEP-1426); nothing is opened to them by that.
+fn is_parent(at: &At<'_, HttpRoute>, service: Key<'_>) -> bool {
+    at.object.spec.parent_refs.iter().flatten().any(|parent| {
+        parent.group.as_deref() == Some("")
+            && parent.kind.as_deref() == Some("Service")
+            && (parent.namespace.as_deref(), &*parent.name) == (Some(service.0), service.1)
+    })
 }

@@ -95,9 +95,6 @@ const OBJECTS: &[&[&str]] = &[
         "networking.istio.io/v1 DestinationRule {metadata: {name: f, namespace: other}, spec: {host: b.ns, subsets: [{name: v1}, {name: v1, labels: {app: b}}]}}",
         "networking.istio.io/v1 DestinationRule {metadata: {name: f, namespace: other}, spec: {host: web.ns, subsets: [{name: v1, labels: {app: web}}]}}",
     ],
-    &[
-        "gateway.networking.k8s.io/v1 GRPCRoute {metadata: {name: r, namespace: ns}, spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{matches: [{method: {service: s}}], backendRefs: [{name: b, port: 80}]}]}}",
-    ],
     &["networking.istio.io/v1 Gateway {metadata: {name: gw, namespace: ns}}"],
     &[
         "linkerd.io/v1 Service {metadata: {name: web, namespace: ns}, spec: {port: 80, host: h, label: app=b}}",

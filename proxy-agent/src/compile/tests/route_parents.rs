@@ -180,3 +180,19 @@ fn a_grant_opens_its_namespace_to_the_routes_that_it_names_alone() {
         assert_eq!(problems(&snapshot).is_empty(), allowed, "{grants}");
     }
 }
+
+#[test]
+fn a_consumer_route_needs_no_grant_to_the_service_that_it_is_for() {
+    let parent = "{group: '', kind: Service, name: d, namespace: other}";
+    let from_ns = |snapshot: &Snapshot| {
+        let listener = listener(snapshot, "d", 80);
+        ask(listener.routes_for("ns"), snapshot, "GET /")
+    };
+    let snapshot = with(&route(parent, TO_OTHER));
+    assert_eq!(from_ns(&snapshot), "other/d:80*1");
+    assert_eq!(conditions(&snapshot), [[ACCEPTED, RESOLVED]]);
+    let e = service("e", 80).replace("namespace: ns", "namespace: other");
+    let to_e = TO_OTHER.replace("name: d", "name: e");
+    let snapshot = with(&(route(parent, &to_e) + &e));
+    assert_eq!(from_ns(&snapshot), "invalid*1", "another Service there");
+}
