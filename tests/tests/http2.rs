@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use proxy_e2e::{Agent, Load, Node, Scene, ServiceOptions};
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -148,11 +147,10 @@ fn grpc_calls_of_every_kind_work() -> Result<()> {
 
 /// Runs h2spec against an address and returns the names of the cases that failed.
 fn h2spec(scene: &Scene, host: &str, port: &str) -> Result<(usize, BTreeSet<String>)> {
-    let tool = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/h2spec");
-    ensure!(tool.is_file(), "h2spec is missing: run `cargo xtask e2e`");
+    let tool = std::env::var("PROXY_AGENT_H2SPEC")
+        .context("PROXY_AGENT_H2SPEC is not set: run `cargo xtask e2e`")?;
     let report = scene.node.scratch().join(format!("h2spec-{port}.xml"));
     let report = report.to_str().context("a path in UTF-8")?;
-    let tool = tool.to_str().context("a path in UTF-8")?;
     let arguments = [
         "-h",
         host,
@@ -164,7 +162,7 @@ fn h2spec(scene: &Scene, host: &str, port: &str) -> Result<(usize, BTreeSet<Stri
         report,
     ];
     // It ends with status 1 when a case fails: the report tells which.
-    scene.client.run(tool, &arguments)?;
+    scene.client.run(&tool, &arguments)?;
     let report = fs::read_to_string(report).context("h2spec's report")?;
     let cases: Vec<&str> = report.split("<testcase ").skip(1).collect();
     let failed = cases.iter().filter(|case| case.contains("<failure"));

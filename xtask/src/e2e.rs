@@ -78,7 +78,7 @@ pub(crate) fn tests(args: &Args) -> Result<Outcome> {
         return cluster_tests(args);
     }
     setup::apt(DEBIAN)?;
-    tools::h2spec()?;
+    let h2spec = tools::h2spec()?;
     build_ebpf::build()?;
     run_command(cargo().args([
         "build",
@@ -90,7 +90,7 @@ pub(crate) fn tests(args: &Args) -> Result<Outcome> {
     if args.test.is_none() {
         run_command(&mut privileged_unit_tests(args))?;
     }
-    run_command(&mut node_tests(args)?)?;
+    run_command(node_tests(args)?.env("PROXY_AGENT_H2SPEC", h2spec))?;
     Ok(Outcome::Passed)
 }
 
@@ -133,18 +133,20 @@ fn node_tests(args: &Args) -> Result<Command> {
     Ok(command)
 }
 
-/// The files of tests/tests; what is in a folder of its own there has a node of its own kind.
+/// The tests of tests/tests, files and folders, but for those that need a cluster.
 fn test_files() -> Result<Vec<String>> {
     let folder = root().join("tests/tests");
     let entries = std::fs::read_dir(&folder).context("read tests/tests")?;
     let mut names = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path.file_stem().and_then(|name| name.to_str());
-            names.push(name.context("a name in UTF-8")?.to_owned());
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let name = name.context("a name in UTF-8")?;
+        if !name.starts_with("cluster") {
+            names.push(name.to_owned());
         }
     }
+    names.sort();
     Ok(names)
 }
 
