@@ -6,8 +6,9 @@ use gateway_api::apis::experimental::grpcroutes::{
 };
 
 use super::Fault;
+use super::matches::{Compared, header_matches};
 use crate::compile::attach::Named;
-use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
+use crate::compile::text::full_regex;
 use crate::model::{HeaderMatch, Match, PathMatch};
 
 /// Compiles one alternative of a rule.
@@ -59,24 +60,12 @@ fn path(from: &GrpcRouteRulesMatchesMethod) -> Result<(Option<PathMatch>, Named)
     Ok((path, named))
 }
 
-/// Of entries with the same name the first counts (GRPCHeaderMatch of the v1 reference).
 fn headers(from: &GrpcRouteRulesMatches) -> Result<Vec<HeaderMatch>, Fault> {
-    let mut headers: Vec<HeaderMatch> = Vec::new();
-    for (index, header) in from.headers.iter().flatten().enumerate() {
-        let fault = |name: &str| {
-            let field = format!("headers[{index}].{name}");
-            move |reason| (field, reason)
+    header_matches(from.headers.iter().flatten().map(|header| {
+        let compared = match header.r#type {
+            Some(GrpcRouteRulesMatchesHeadersType::RegularExpression) => Compared::ToExpression,
+            Some(GrpcRouteRulesMatchesHeadersType::Exact) | None => Compared::Exactly,
         };
-        let name = header_name(&header.name).map_err(fault("name"))?;
-        let value = match header.r#type {
-            Some(GrpcRouteRulesMatchesHeadersType::RegularExpression) => {
-                regex_match(&header.value).map_err(fault("value"))?
-            }
-            Some(GrpcRouteRulesMatchesHeadersType::Exact) | None => exact_match(&header.value),
-        };
-        if headers.iter().all(|known| known.name != name) {
-            headers.push(HeaderMatch { name, value });
-        }
-    }
-    Ok(headers)
+        (&*header.name, &*header.value, compared)
+    }))
 }

@@ -117,20 +117,38 @@ fn method(from: &HttpRouteRulesMatchesMethod) -> Method {
     }
 }
 
-/// Of entries with the same name the first counts (HTTPHeaderMatch of the v1 reference).
 fn headers(from: &HttpRouteRulesMatches) -> Result<Vec<HeaderMatch>, Fault> {
+    header_matches(from.headers.iter().flatten().map(|header| {
+        let compared = match header.r#type {
+            Some(HttpRouteRulesMatchesHeadersType::RegularExpression) => Compared::ToExpression,
+            Some(HttpRouteRulesMatchesHeadersType::Exact) | None => Compared::Exactly,
+        };
+        (&*header.name, &*header.value, compared)
+    }))
+}
+
+/// How the value of a header is compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Compared {
+    Exactly,
+    ToExpression,
+}
+
+/// Compiles `headers` of a match, each by name, value and comparison. Of entries with the same name
+/// the first counts (HTTPHeaderMatch and GRPCHeaderMatch of the v1 reference).
+pub(super) fn header_matches<'h>(
+    from: impl Iterator<Item = (&'h str, &'h str, Compared)>,
+) -> Result<Vec<HeaderMatch>, Fault> {
     let mut headers: Vec<HeaderMatch> = Vec::new();
-    for (index, header) in from.headers.iter().flatten().enumerate() {
+    for (index, (name, value, compared)) in from.enumerate() {
         let fault = |name: &str| {
             let field = format!("headers[{index}].{name}");
             move |reason| (field, reason)
         };
-        let name = header_name(&header.name).map_err(fault("name"))?;
-        let value = match header.r#type {
-            Some(HttpRouteRulesMatchesHeadersType::RegularExpression) => {
-                regex_match(&header.value).map_err(fault("value"))?
-            }
-            Some(HttpRouteRulesMatchesHeadersType::Exact) | None => exact_match(&header.value),
+        let name = header_name(name).map_err(fault("name"))?;
+        let value = match compared {
+            Compared::ToExpression => regex_match(value).map_err(fault("value"))?,
+            Compared::Exactly => exact_match(value),
         };
         if headers.iter().all(|known| known.name != name) {
             headers.push(HeaderMatch { name, value });
