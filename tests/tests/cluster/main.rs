@@ -20,6 +20,7 @@ mod routes;
 mod scene;
 mod traffic;
 mod unharmed;
+mod wrk;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
