@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::bpf::Kernel;
 use crate::capture::cgroup::{RootLock, find_root};
-use crate::capture::{Capture, CaptureStatus};
+use crate::capture::{Capture, CaptureStatus, FirstLook};
 use crate::cli::RunArgs;
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
@@ -184,8 +184,14 @@ impl Agent {
         let stop_rest = CancellationToken::new();
         let stop_capture = CancellationToken::new();
         let reports = build::spawn_reports(sources.cluster(), &parts, &stop_capture);
+        let all_read = sources.all_read();
         tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
         build::spawn_upkeep(&parts, &stop_rest);
+        let first_look = FirstLook::default();
+        let node = surroundings.node().cookie();
+        let refusing =
+            build::refuse_unknown(Arc::clone(&parts), node, all_read, first_look.clone());
+        tokio::spawn(stop_capture.clone().run_until_cancelled_owned(refusing));
         let start_capture = |inherited| {
             let capture = Capture {
                 root: root.clone(),
@@ -195,6 +201,7 @@ impl Agent {
                 serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
                 status: capture_status,
                 inherited,
+                first_look,
             };
             tokio::spawn(capture.run(snapshots, stop_capture.clone()))
         };
