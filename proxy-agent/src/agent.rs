@@ -225,13 +225,21 @@ impl Agent {
     }
 
     /// Leaves without a refusal: the hooks first, then the pods' entries, then the listeners, then
-    /// the connections. Returns whether all of them ended in time.
+    /// the connections. The node is free for another agent before these have ended. Returns
+    /// whether all of them ended in time.
     async fn drain(self, capture: Option<CaptureTask>) -> bool {
         tracing::info!(timeout = ?self.drain_timeout, "draining");
         self.phase.set(State::Draining);
         self.kernel.detach();
         self.end_capture(capture).await;
-        let drained = timeout(self.drain_timeout, self.proxy.drain()).await;
+        let lock = self.lock;
+        let drained = timeout(self.drain_timeout, async {
+            self.proxy.close().await;
+            self.surface.give_socket_up().await;
+            drop(lock);
+            self.proxy.drain().await;
+        });
+        let drained = drained.await;
         self.stop_rest.cancel();
         build::end_reports(self.reports).await;
         self.surface.close().await;
