@@ -242,6 +242,24 @@ async fn what_others_write_at_the_same_time_is_not_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
+async fn a_route_that_is_made_anew_has_its_state_again() {
+    let server = with_routes().await;
+    let admin = server.admin().await;
+    let agent = Agent::start(&server, "agent-1").await;
+    let good = |one: &[Value]| conditions(one) == GOOD;
+    apply(&admin, route("v1", "ns", "r", "s")).await;
+    parents(&admin, "r", "it is accepted", good).await;
+    for round in 1..=5 {
+        // At once: what the agent sees of it is one change.
+        delete(&admin, &route("v1", "ns", "r", "s")).await;
+        apply(&admin, route("v1", "ns", "r", "s")).await;
+        parents(&admin, "r", &format!("accepted again, {round}"), good).await;
+    }
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn one_agent_writes_and_when_it_leaves_another_does() {
     let server = with_routes().await;
     let admin = server.admin().await;
