@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::attach::{NO_DESTINATION, respond, shared_id};
+use super::attach::{self, NO_DESTINATION, respond, shared_id};
 use super::by_key::{Key, Name};
 use super::cluster_ids::ClusterIds;
 use super::endpoints;
@@ -63,7 +63,7 @@ pub(super) fn compile(index: &Index, ports: &Ports, ids: &mut ClusterIds) -> Com
             );
             scope.problems.error(at.located, "spec.host", reason);
         } else {
-            let to = vec![destination(1, Destination::Cluster(cluster.id))];
+            let to = vec![attach::share(1, Destination::Cluster(cluster.id))];
             tables.insert(host, table(&at, to));
         }
         compiled.clusters.push(Arc::new(cluster));
@@ -165,6 +165,7 @@ fn cluster(
             Some(Declared::Http(upstream)) => upstream,
             Some(Declared::Opaque | Declared::Nothing) | None => UpstreamProtocol::AsReceived,
         },
+        failure_accrual: kubernetes.and_then(|port| port.failure_accrual),
         endpoints,
     })
 }
@@ -198,7 +199,7 @@ fn share(
         } else {
             Destination::Invalid
         };
-        return Some(destination(weight, to));
+        return Some(attach::share(weight, to));
     }
     let (service, ports) = scope.service(key).or_else(|| {
         let reason = format!(
@@ -228,15 +229,7 @@ fn share(
             .warning(at.located, "spec.service.name", reason);
     }
     http_ports.insert((service, port.number));
-    Some(destination(weight, Destination::Cluster(port.id)))
-}
-
-fn destination(weight: u32, destination: Destination) -> WeightedDestination {
-    WeightedDestination {
-        weight,
-        destination,
-        filters: Filters::default(),
-    }
+    Some(attach::share(weight, Destination::Cluster(port.id)))
 }
 
 fn table<T>(at: &At<'_, T>, destinations: Vec<WeightedDestination>) -> RouteTable {
