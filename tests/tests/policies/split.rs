@@ -117,7 +117,7 @@ fn linkerds_own_route_sends_by_its_rules_and_shadows_the_split() -> Result<()> {
     );
     scene.put_all(&[split, route])?;
 
-    let tester = scene.head("fail/200/0/a", &["-H", "x-tester: yes"])?;
+    let tester = scene.head("else", &["-H", "x-tester: yes"])?;
     let other = scene.head("fail/200/0/a", &[])?;
 
     assert!(tester.contains("x-endpoint: shadow-0"), "{tester}");
