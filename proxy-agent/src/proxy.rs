@@ -24,6 +24,7 @@ mod reply;
 mod retrying;
 mod session;
 mod share;
+mod stream_limit;
 mod tcp;
 mod tee;
 mod traffic;
