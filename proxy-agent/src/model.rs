@@ -6,16 +6,19 @@
 mod cluster;
 mod endpoint;
 mod listener;
+mod path;
 mod pod;
 mod policy;
 mod problem;
 mod route;
 mod route_parent;
+mod route_table;
 mod snapshot;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
 pub use endpoint::Endpoint;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
+pub use path::{PathError, normalise};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
 pub use policy::{
     Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryOn, Session,
@@ -24,8 +27,8 @@ pub use policy::{
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
     Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
-    QueryMatch, Redirect, RouteTable, Rule, SourceMatch, StringMatch, Timeouts,
-    WeightedDestination,
+    QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts, WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
+pub use route_table::RouteTable;
 pub use snapshot::{Hosts, Snapshot};

@@ -196,7 +196,7 @@ mod tests {
         ) {
             let mut rules: Vec<_> = all.into_iter().map(rule).collect();
             sort_by_precedence(&mut rules);
-            let table = RouteTable { origin: "test".into(), rules };
+            let table = RouteTable::new("test".into(), rules);
             let mut headers = HeaderMap::new();
             for name in sent {
                 let name = HeaderName::from_bytes(&[b'a' + name]).expect("a name");

@@ -63,7 +63,10 @@ pub(super) fn compile(index: &Index, ports: &Ports, ids: &mut ClusterIds) -> Com
             );
             scope.problems.error(at.located, "spec.host", reason);
         } else {
-            let to = vec![destination(1, Destination::Cluster(cluster.id))];
+            let to = vec![WeightedDestination::plain(
+                1,
+                Destination::Cluster(cluster.id),
+            )];
             tables.insert(host, table(&at, to));
         }
         compiled.clusters.push(Arc::new(cluster));
@@ -198,7 +201,7 @@ fn share(
         } else {
             Destination::Invalid
         };
-        return Some(destination(weight, to));
+        return Some(WeightedDestination::plain(weight, to));
     }
     let (service, ports) = scope.service(key).or_else(|| {
         let reason = format!(
@@ -228,15 +231,10 @@ fn share(
             .warning(at.located, "spec.service.name", reason);
     }
     http_ports.insert((service, port.number));
-    Some(destination(weight, Destination::Cluster(port.id)))
-}
-
-fn destination(weight: u32, destination: Destination) -> WeightedDestination {
-    WeightedDestination {
+    Some(WeightedDestination::plain(
         weight,
-        destination,
-        filters: Filters::default(),
-    }
+        Destination::Cluster(port.id),
+    ))
 }
 
 fn table<T>(at: &At<'_, T>, destinations: Vec<WeightedDestination>) -> RouteTable {
@@ -250,15 +248,14 @@ fn table<T>(at: &At<'_, T>, destinations: Vec<WeightedDestination>) -> RouteTabl
             destinations,
         }
     };
-    RouteTable {
-        origin: object.to_string().into(),
-        rules: vec![Rule {
-            object: Some(object),
-            field: "spec".into(),
-            conditions: Match::default(),
-            action: Arc::new(action),
-            timeouts: Timeouts::default(),
-            policies: None,
-        }],
-    }
+    let origin = object.to_string().into();
+    let rule = Rule {
+        object: Some(object),
+        field: "spec".into(),
+        conditions: Match::default(),
+        action: Arc::new(action),
+        timeouts: Timeouts::default(),
+        policies: None,
+    };
+    RouteTable::new(origin, vec![rule])
 }

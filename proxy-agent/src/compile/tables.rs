@@ -85,10 +85,8 @@ fn table(attached: &[&Attachment], clients: Option<&Arc<str>>, port: &Port) -> O
     for dialect in [Dialect::GrpcRoute, Dialect::HttpRoute] {
         let routes = by(dialect);
         if !routes.is_empty() {
-            return Some(RouteTable {
-                origin: origin(&routes),
-                rules: sorted(&routes, dialect, port),
-            });
+            let rules = sorted(&routes, dialect, port);
+            return Some(RouteTable::new(origin(&routes), rules));
         }
     }
     let producer = |one: &&Attachment| one.dialect.is_gateway_api() && one.clients.is_none();
@@ -99,9 +97,9 @@ fn table(attached: &[&Attachment], clients: Option<&Arc<str>>, port: &Port) -> O
         .into_iter()
         .take(1)
         .collect::<Vec<_>>();
-    (!first.is_empty()).then(|| RouteTable {
-        origin: origin(&first),
-        rules: rules_of(&first, port).map(|one| one.rule.clone()).collect(),
+    (!first.is_empty()).then(|| {
+        let rules = rules_of(&first, port).map(|one| one.rule.clone());
+        RouteTable::new(origin(&first), rules.collect())
     })
 }
 
@@ -133,24 +131,18 @@ fn origin(attached: &[&Attachment]) -> Arc<str> {
 
 /// The table of a port without routes: everything to its own endpoints.
 pub(super) fn implicit(cluster: ClusterId) -> RouteTable {
-    RouteTable {
-        origin: "implicit".into(),
-        rules: vec![Rule {
-            object: None,
-            field: "".into(),
-            conditions: Match::default(),
-            action: Arc::new(Action::Forward {
-                filters: Filters::default(),
-                destinations: vec![WeightedDestination {
-                    weight: 1,
-                    destination: Destination::Cluster(cluster),
-                    filters: Filters::default(),
-                }],
-            }),
-            timeouts: Timeouts::default(),
-            policies: None,
-        }],
-    }
+    let rule = Rule {
+        object: None,
+        field: "".into(),
+        conditions: Match::default(),
+        action: Arc::new(Action::Forward {
+            filters: Filters::default(),
+            destinations: vec![WeightedDestination::plain(1, Destination::Cluster(cluster))],
+        }),
+        timeouts: Timeouts::default(),
+        policies: None,
+    };
+    RouteTable::new("implicit".into(), vec![rule])
 }
 
 /// Names the routes of a Service that another one shadows, and those that no port takes up.

@@ -157,7 +157,7 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "HTTPRoute", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::HttpRoute);
             }
-            ("gateway.networking.k8s.io", "GRPCRoute", "v1") => {
+            ("gateway.networking.k8s.io", "GRPCRoute", "v1" | "v1beta1" | "v1alpha2") => {
                 self.typed(id, value, prefix, Reject, Object::GrpcRoute);
             }
             ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
@@ -306,9 +306,8 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         ("networking.istio.io", "VirtualService" | "DestinationRule") => {
             Some("v1, v1beta1, v1alpha3")
         }
-        ("linkerd.io", "Service" | "Route") | ("gateway.networking.k8s.io", "GRPCRoute") => {
-            Some("v1")
-        }
+        ("gateway.networking.k8s.io", "GRPCRoute") => Some("v1, v1beta1, v1alpha2"),
+        ("linkerd.io", "Service" | "Route") => Some("v1"),
         _ => None,
     }
 }
