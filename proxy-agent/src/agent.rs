@@ -12,6 +12,7 @@ mod readiness;
 mod signals;
 mod sources;
 mod surface;
+mod tables;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -27,6 +27,7 @@ mod problems;
 mod routes;
 mod scope;
 mod service;
+mod streams;
 mod switches;
 mod tables;
 #[cfg(test)]

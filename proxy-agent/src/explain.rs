@@ -6,9 +6,11 @@
 mod describe;
 mod policies;
 mod resolve;
+mod streams;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::InvalidUri;
@@ -17,12 +19,13 @@ use http::{HeaderMap, Method, Uri, header};
 use self::resolve::Resolved;
 use crate::model::{
     Action, CaptureDecision, Destination, Listener, ListenerProtocol, ListenerVerdict, Pod,
-    RouteTable, Rule, Snapshot, WeightedDestination,
+    RouteTable, Rule, Snapshot, StreamScope, WeightedDestination,
 };
-use crate::route::{Client, RequestView, location, virtual_host};
+use crate::route::{Client, Greeting, RequestView, location, virtual_host};
 use crate::status::{ExplainedCluster, Explanation};
 
 pub use describe::describe;
+pub use streams::describe as describe_stream;
 
 /// Rules that did not match are named up to this many.
 const MAX_NEAR_MISSES: usize = 8;
@@ -80,17 +83,18 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
         .and_then(|host| host.to_str().ok());
     let mut pods = snapshot.pods.values();
     let pod = pods.find(|pod| *pod.namespace == *query.namespace && *pod.name == *query.pod);
+    let client = Client {
+        namespace: &query.namespace,
+        uid: pod.map_or("", |pod| &pod.uid),
+        labels: &snapshot.pod_labels,
+    };
     let request = RequestView {
         method: &query.method,
         path: uri.path(),
         query: uri.query(),
         authority: sent.unwrap_or(host),
         headers: &query.headers,
-        client: Some(Client {
-            namespace: &query.namespace,
-            uid: pod.map_or("", |pod| &pod.uid),
-            labels: &snapshot.pod_labels,
-        }),
+        client: Some(client),
     };
     let mut answer = Explanation {
         from: from(pod, query),
@@ -105,11 +109,18 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
             answer.listener = format!("{namespace}/{service}:{}", listener.port);
             answer.verdict = verdict(listener);
             let http = listener.verdict == ListenerVerdict::Proxy(ListenerProtocol::Http);
-            if http && !tls {
+            let streams = listener.streams_for(&query.namespace);
+            let opaque = streams.is_some_and(|table| table.scope == StreamScope::Every);
+            if http && !tls && !opaque {
                 let table = virtual_host.unwrap_or_else(|| listener.routes_for(&query.namespace));
                 route(snapshot, table, &request, port, &mut answer);
             } else if matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
-                opaque(snapshot, listener, &mut answer);
+                let greeting = if tls {
+                    Greeting::Tls(host.parse::<IpAddr>().is_err().then_some(host))
+                } else {
+                    Greeting::Other
+                };
+                streams::explain(snapshot, listener, greeting, &client, &mut answer);
             }
         }
         Resolved::Passes(reason) => match virtual_host {
@@ -156,16 +167,6 @@ fn verdict(listener: &Listener) -> String {
         ListenerVerdict::Proxy(ListenerProtocol::Tcp) => "proxy (opaque TCP)".to_owned(),
         ListenerVerdict::Pass(reason) => format!("pass ({})", reason.name()),
     }
-}
-
-fn opaque(snapshot: &Snapshot, listener: &Listener, answer: &mut Explanation) {
-    "none: opaque TCP, TLS among it, is balanced by connection".clone_into(&mut answer.route);
-    let whole = WeightedDestination {
-        weight: 1,
-        destination: Destination::Cluster(listener.cluster),
-        filters: crate::model::Filters::default(),
-    };
-    answer.clusters = clusters(snapshot, &[whole]);
 }
 
 fn route(

@@ -12,14 +12,15 @@ mod problem;
 mod route;
 mod route_parent;
 mod snapshot;
+mod stream;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
 pub use endpoint::Endpoint;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
 pub use policy::{
-    Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryOn, Session,
-    SessionCarrier, Share,
+    Abort, AbortWith, Backoff, Cors, Delay, DelayTime, Listed, Mirror, Policies, Retry, RetryOn,
+    Session, SessionCarrier, Share,
 };
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
@@ -29,3 +30,4 @@ pub use route::{
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
 pub use snapshot::{Hosts, Snapshot};
+pub use stream::{ServerName, StreamRule, StreamScope, StreamTable};

@@ -14,6 +14,7 @@ mod tests;
 pub mod grpc;
 pub mod istio;
 pub mod linkerd;
+pub mod stream;
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
@@ -52,6 +53,10 @@ pub enum Object {
     HttpRoute(Box<HttpRoute>),
     /// `gateway.networking.k8s.io/v1 GRPCRoute`.
     GrpcRoute(Box<grpc::GrpcRoute>),
+    /// `gateway.networking.k8s.io TLSRoute`, v1, v1alpha3 or v1alpha2.
+    TlsRoute(Box<stream::TlsRoute>),
+    /// `gateway.networking.k8s.io TCPRoute`, v1 or v1alpha2.
+    TcpRoute(Box<stream::TcpRoute>),
     /// `gateway.networking.k8s.io ReferenceGrant`, v1 or v1beta1.
     ReferenceGrant(Box<ReferenceGrant>),
     /// `networking.istio.io VirtualService`, v1, v1beta1 or v1alpha3.
@@ -75,6 +80,8 @@ impl Object {
             Self::Service(service) => Some(&service.metadata),
             Self::HttpRoute(route) => Some(&route.metadata),
             Self::GrpcRoute(route) => Some(&route.shared.metadata),
+            Self::TlsRoute(route) => Some(&route.shared.metadata),
+            Self::TcpRoute(route) => Some(&route.shared.metadata),
             Self::ReferenceGrant(grant) => Some(&grant.metadata),
             Self::VirtualService(service) => Some(&service.metadata),
             Self::DestinationRule(rule) => Some(&rule.metadata),

@@ -6,6 +6,7 @@ mod edit;
 mod header;
 mod path;
 mod query;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use crate::model::{
 
 pub use edit::{location, rewrite_path};
 pub use query::strip_port;
+pub use stream::Greeting;
 
 /// What rules look at in a request.
 #[derive(Clone, Copy, Debug)]

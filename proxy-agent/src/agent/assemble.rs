@@ -14,18 +14,18 @@ use crate::explain;
 use crate::metrics;
 use crate::metrics::traffic::Traffic;
 use crate::model::{
-    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, RouteTable, Severity,
-    Snapshot,
+    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, Severity, Snapshot,
 };
 use crate::objects::{KindState, ObjectSet};
 use crate::status::{
     BpfStatus, EndpointStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
-    RouteStatus, ServiceStatus, SourceStatus, Status, TrafficStatus,
+    ServiceStatus, SourceStatus, Status, TrafficStatus,
 };
 
 use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
 use super::phase::{Phase, State};
+use super::tables::routes;
 
 /// Problems in `status` at most; `overview` counts them all.
 const MAX_PROBLEMS: usize = 1_000;
@@ -296,47 +296,6 @@ fn addresses(snapshot: &Snapshot, listener: &Arc<Listener>) -> Vec<String> {
 
 fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> String {
     cluster.map_or_else(String::new, |cluster| read(cluster))
-}
-
-fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
-    let mut routes = Vec::new();
-    for listener in snapshot.listeners.iter() {
-        if !matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
-            continue;
-        }
-        let parent = format!(
-            "{}/{}:{}",
-            listener.namespace, listener.service, listener.port
-        );
-        routes.push(table(snapshot, &parent, "all", &listener.routes));
-        for (namespace, routes_of) in &listener.consumer_routes {
-            routes.push(table(snapshot, &parent, namespace, routes_of));
-        }
-    }
-    for (namespace, hosts) in snapshot.virtual_hosts.iter() {
-        for (host, routes_of) in hosts {
-            routes.push(table(
-                snapshot,
-                &format!("host {host}"),
-                namespace,
-                routes_of,
-            ));
-        }
-    }
-    routes.sort_by(|a, b| (&a.parent, &a.clients).cmp(&(&b.parent, &b.clients)));
-    routes
-}
-
-fn table(snapshot: &Snapshot, parent: &str, clients: &str, routes: &RouteTable) -> RouteStatus {
-    let rules = routes.rules.iter();
-    RouteStatus {
-        parent: parent.to_owned(),
-        clients: clients.to_owned(),
-        origin: routes.origin.to_string(),
-        rules: rules
-            .map(|rule| explain::describe(rule, snapshot))
-            .collect(),
-    }
 }
 
 fn endpoints(snapshot: &Snapshot, traffic: &Traffic) -> Vec<EndpointStatus> {

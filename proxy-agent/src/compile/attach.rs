@@ -21,13 +21,17 @@ pub(super) enum Dialect {
     GrpcRoute,
     /// Gateway API HTTPRoute.
     HttpRoute,
+    /// Gateway API TLSRoute.
+    TlsRoute,
+    /// Gateway API TCPRoute.
+    TcpRoute,
     /// Istio VirtualService.
     VirtualService,
 }
 
-/// The rules of one object for one Service.
+/// The rules of one object for one Service: for requests, or for connections.
 #[derive(Clone, Debug)]
-pub(super) struct Attachment {
+pub(super) struct Attachment<R = PortRule> {
     /// The object.
     pub located: Arc<Located>,
     /// Its dialect.
@@ -41,7 +45,7 @@ pub(super) struct Attachment {
     /// How exactly it names the Service: a wildcard does less than a name.
     pub exactness: usize,
     /// Its rules in their own order.
-    pub rules: Arc<[PortRule]>,
+    pub rules: Arc<[R]>,
 }
 
 impl Attachment {
@@ -50,7 +54,7 @@ impl Attachment {
         port.tcp
             && match self.port {
                 Some(number) => number == port.number,
-                None => port.declared != Declared::Opaque,
+                None => !matches!(port.declared, Declared::Opaque | Declared::Tls),
             }
     }
 }
@@ -59,7 +63,10 @@ impl Dialect {
     /// Whether it is one of the Gateway API's, whose routes are of producers or of consumers and
     /// are merged with others of their kind.
     pub(super) const fn is_gateway_api(self) -> bool {
-        matches!(self, Self::GrpcRoute | Self::HttpRoute)
+        matches!(
+            self,
+            Self::GrpcRoute | Self::HttpRoute | Self::TlsRoute | Self::TcpRoute
+        )
     }
 }
 

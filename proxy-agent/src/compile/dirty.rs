@@ -72,6 +72,8 @@ impl Dirty {
             }
             Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
             Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
+            Some(Kind::TlsRoute) => self.note_route(Dialect::TlsRoute, name),
+            Some(Kind::TcpRoute) => self.note_route(Dialect::TcpRoute, name),
             Some(Kind::VirtualService) => {
                 self.note_asked(&Asked::VirtualService(name.clone()), kept);
                 self.note_asked(&Asked::Delegates, kept);

@@ -1,4 +1,4 @@
-//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA).
+//! Gateway API's HTTPRoute, GRPCRoute, TLSRoute and TCPRoute with Services as parents (GAMMA).
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -9,6 +9,7 @@ mod grant;
 mod grpc;
 mod matches;
 mod policy;
+mod stream;
 
 use std::sync::Arc;
 
@@ -27,8 +28,10 @@ use super::duration::gep2257;
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
-use crate::model::{Action, ConditionReason, Match, Policies, Rule, Timeouts};
+use crate::model::{Action, ConditionReason, Match, Policies, RouteParent, Rule, Timeouts};
 use crate::objects::grpc::GrpcRoute;
+
+pub(super) use stream::{compile_tcp, compile_tls};
 
 /// Compiles an HTTPRoute if it has a Service as its parent: its rules for each Service, and what
 /// became of it there.
@@ -72,32 +75,44 @@ fn route(at: &At<'_, HttpRoute>, matches: Matches<'_>, scope: &mut Scope<'_>) ->
         Matches::Http => Dialect::HttpRoute,
         Matches::Grpc(_) => Dialect::GrpcRoute,
     };
+    (compiled.attachments, compiled.parents) =
+        attach_to_parents(at, dialect, parents, &rules, &findings);
+    compiled
+}
+
+/// Rules for each Service among the parents, and what became of the route at every parent.
+fn attach_to_parents<R>(
+    at: &At<'_, HttpRoute>,
+    dialect: Dialect,
+    parents: Vec<Parent<'_>>,
+    rules: &Arc<[R]>,
+    findings: &Findings,
+) -> (Vec<Attachment<R>>, Vec<Arc<RouteParent>>) {
+    let (mut attachments, mut results) = (Vec::new(), Vec::new());
     let mut taken = Vec::new();
     for (parent, attached) in parents {
         let refused = match attached {
             Ok(to) => {
                 if !taken.contains(&to) {
                     taken.push(to.clone());
-                    compiled
-                        .attachments
-                        .push(attachment(at, dialect, to, &rules));
+                    attachments.push(attachment(at, dialect, to, rules));
                 }
                 None
             }
             Err(reason) => Some(reason),
         };
         let parent = findings.at_parent(at, parent, refused);
-        compiled.parents.push(Arc::new(parent));
+        results.push(Arc::new(parent));
     }
-    compiled
+    (attachments, results)
 }
 
-fn attachment(
+fn attachment<R>(
     at: &At<'_, HttpRoute>,
     dialect: Dialect,
     to: To,
-    rules: &Arc<[PortRule]>,
-) -> Attachment {
+    rules: &Arc<[R]>,
+) -> Attachment<R> {
     let (service, port) = to;
     let own = &at.located.id.namespace;
     let consumer = service.namespace != *own;

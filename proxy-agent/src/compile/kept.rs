@@ -20,7 +20,7 @@ use super::routes::{RouteKey, Routes};
 use super::scope::Asked;
 use super::service::{Addresses, Ports};
 use super::tables::{self, NamedByLinkerd};
-use super::{Options, endpoints, linkerd, pod, switches};
+use super::{Options, endpoints, linkerd, pod, streams, switches};
 use crate::model::{Cluster, Listener, Pod};
 use crate::objects::ObjectSet;
 
@@ -180,10 +180,12 @@ impl Kept {
     pub(super) fn tables(&mut self, dirty: &Dirty) {
         for name in &dirty.tables {
             let attached = self.routes.attached(name);
+            let streamed = self.routes.streams(name);
             let ports = self.ports.get(name.key());
             let mut problems = Problems::default();
             let of_service = ports.map(Vec::as_slice).unwrap_or_default();
             tables::name_what_is_without_effect(name, &attached, of_service, &mut problems);
+            streams::name_what_is_without_effect(&attached, &streamed, of_service, &mut problems);
             self.found.set(Part::Effect, name, problems);
             let listeners = of_service.iter().flat_map(|port| {
                 let named = (name.clone(), port.number);
@@ -192,7 +194,7 @@ impl Kept {
                 } else {
                     NamedByLinkerd::No
                 };
-                tables::listeners(port, &attached, named)
+                tables::listeners(port, &attached, &streamed, named)
             });
             let listeners: Vec<_> = listeners.map(Arc::new).collect();
             if ports.is_some() {

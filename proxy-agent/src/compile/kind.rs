@@ -4,7 +4,7 @@ use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 
-use crate::objects::{Object, Slice, grpc, istio, linkerd};
+use crate::objects::{Object, Slice, grpc, istio, linkerd, stream};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -15,6 +15,8 @@ pub(super) enum Kind {
     EndpointSlice,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
+    TcpRoute,
     ReferenceGrant,
     VirtualService,
     DestinationRule,
@@ -32,6 +34,8 @@ impl Kind {
             Object::EndpointSlice(_) => Self::EndpointSlice,
             Object::HttpRoute(_) => Self::HttpRoute,
             Object::GrpcRoute(_) => Self::GrpcRoute,
+            Object::TlsRoute(_) => Self::TlsRoute,
+            Object::TcpRoute(_) => Self::TcpRoute,
             Object::ReferenceGrant(_) => Self::ReferenceGrant,
             Object::VirtualService(_) => Self::VirtualService,
             Object::DestinationRule(_) => Self::DestinationRule,
@@ -73,6 +77,8 @@ typed! {
     EndpointSlice: Slice,
     HttpRoute: HttpRoute,
     GrpcRoute: grpc::GrpcRoute,
+    TlsRoute: stream::TlsRoute,
+    TcpRoute: stream::TcpRoute,
     ReferenceGrant: ReferenceGrant,
     VirtualService: istio::VirtualService,
     DestinationRule: istio::DestinationRule,

@@ -70,6 +70,8 @@ pub(super) enum Part {
     Slice,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
+    TcpRoute,
     VirtualService,
     DestinationRule,
     /// Everything of `linkerd.io`.

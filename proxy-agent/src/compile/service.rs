@@ -24,6 +24,8 @@ const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 pub(super) enum Declared {
     /// HTTP, and what endpoints are spoken to.
     Http(UpstreamProtocol),
+    /// TLS by name: as `Opaque`, and routes by server name are for it.
+    Tls,
     /// Something else by name: no route turns it into HTTP unless it names the port.
     Opaque,
     /// Nothing that is known.
@@ -278,6 +280,7 @@ fn declared(port: &KubePort) -> Declared {
         return match protocol.to_ascii_lowercase().as_str() {
             "http" | "kubernetes.io/ws" | "grpc-web" => Declared::Http(AsReceived),
             "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Declared::Http(Http2),
+            "https" | "tls" => Declared::Tls,
             _ => Declared::Opaque,
         };
     }
@@ -288,7 +291,8 @@ fn declared(port: &KubePort) -> Declared {
     match name.split('-').next().unwrap_or_default() {
         "http" => Declared::Http(AsReceived),
         "http2" | "h2c" | "grpc" => Declared::Http(Http2),
-        "https" | "tls" | "tcp" | "mongo" | "mysql" | "redis" | "udp" | "sctp" => Declared::Opaque,
+        "https" | "tls" => Declared::Tls,
+        "tcp" | "mongo" | "mysql" | "redis" | "udp" | "sctp" => Declared::Opaque,
         _ => Declared::Nothing,
     }
 }

@@ -7,6 +7,7 @@ use super::attach::{Attachment, Dialect, PortRule, sort_by_precedence, sort_call
 use super::by_key::Name;
 use super::problems::Problems;
 use super::service::{Declared, Port};
+use super::streams::{StreamAttachment, Streams};
 use crate::model::{
     Action, ClusterId, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, Match,
     PassReason, RouteTable, Rule, Timeouts, WeightedDestination,
@@ -16,6 +17,7 @@ use crate::model::{
 pub(super) fn listeners(
     port: &Port,
     attached: &[&Attachment],
+    streams: &[&StreamAttachment],
     named_by_linkerd: NamedByLinkerd,
 ) -> Vec<Listener> {
     let attached: Vec<_> = attached
@@ -23,9 +25,11 @@ pub(super) fn listeners(
         .copied()
         .filter(|one| one.is_for(port))
         .collect();
+    let streams = Streams::of(port, &attached, streams);
     let http = !attached.is_empty()
         || matches!(port.declared, Declared::Http(_))
         || named_by_linkerd == NamedByLinkerd::Yes;
+    let http = http && !streams.take_all();
     let protocol = if http {
         ListenerProtocol::Http
     } else {
@@ -38,12 +42,16 @@ pub(super) fn listeners(
     let clients: BTreeSet<&Arc<str>> = attached
         .iter()
         .filter_map(|one| one.clients.as_ref())
+        .chain(&streams.clients)
         .collect();
     let consumer_routes = clients.into_iter().filter_map(|namespace| {
-        Some((
-            Arc::clone(namespace),
-            Arc::new(table(&attached, Some(namespace), port)?),
-        ))
+        let own = table(&attached, Some(namespace), port);
+        // Whose connections go by rules of their own does not go by the producers' for requests.
+        let own = own.or_else(|| {
+            let other = streams.consumers.contains_key(namespace);
+            other.then(|| implicit(port.id))
+        });
+        Some((Arc::clone(namespace), Arc::new(own?)))
     });
     let listener = Listener {
         namespace: Arc::clone(&port.service.namespace),
@@ -55,6 +63,8 @@ pub(super) fn listeners(
         cluster: port.id,
         routes: Arc::new(routes),
         consumer_routes: consumer_routes.collect(),
+        streams: streams.all,
+        consumer_streams: streams.consumers,
     };
     let passed = (!port.passed_addresses.is_empty() && port.pass.is_none()).then(|| Listener {
         addresses: port.passed_addresses.clone(),
@@ -186,7 +196,7 @@ fn without_effect(one: &Attachment, before: &[&Attachment], ports: &[Port]) -> O
         let producer = rival.dialect.is_gateway_api() && rival.clients.is_none();
         // Routes of one of Gateway API's kinds are merged, and consumers' are not producers'.
         let wins = match one.dialect {
-            Dialect::GrpcRoute => false,
+            Dialect::GrpcRoute | Dialect::TlsRoute | Dialect::TcpRoute => false,
             Dialect::HttpRoute => rival.dialect == Dialect::GrpcRoute && same_clients,
             Dialect::VirtualService => producer || same_clients,
         };

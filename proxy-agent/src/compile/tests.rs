@@ -11,6 +11,7 @@ mod policies;
 mod route_parents;
 mod service;
 mod stable;
+mod streams;
 mod subsets;
 
 use std::fmt::Write as _;

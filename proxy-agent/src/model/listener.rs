@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{ClusterId, RouteTable};
+use super::{ClusterId, RouteTable, StreamTable};
 
 /// What the agent takes a proxied connection for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,11 +79,23 @@ pub struct Listener {
     pub routes: Arc<RouteTable>,
     /// Routes that only clients of the named namespace see, instead of `routes`.
     pub consumer_routes: HashMap<Arc<str>, Arc<RouteTable>>,
+    /// Rules for connections that are not taken for HTTP; without any they go to `cluster`.
+    pub streams: Option<Arc<StreamTable>>,
+    /// The same for clients of the named namespace, all of which are in `consumer_routes` too.
+    pub consumer_streams: HashMap<Arc<str>, Arc<StreamTable>>,
 }
 
 impl Listener {
     /// The table that applies to a client in `namespace`.
     pub fn routes_for(&self, namespace: &str) -> &Arc<RouteTable> {
         self.consumer_routes.get(namespace).unwrap_or(&self.routes)
+    }
+
+    /// The rules for a client's connections that are not taken for HTTP.
+    pub fn streams_for(&self, namespace: &str) -> Option<&Arc<StreamTable>> {
+        if self.consumer_routes.contains_key(namespace) {
+            return self.consumer_streams.get(namespace);
+        }
+        self.streams.as_ref()
     }
 }

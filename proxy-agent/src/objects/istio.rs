@@ -6,6 +6,7 @@
 
 mod destination_rule;
 mod policy;
+mod stream;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub use destination_rule::{
 pub use policy::{
     Abort, Cors, Delay, DirectResponse, Fault, Mirror, Percent, RegexRewrite, ResponseBody, Retries,
 };
+pub use stream::{StreamDestination, StreamMatch, TcpRoute, TlsMatch, TlsRoute};
 
 /// `networking.istio.io VirtualService`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -49,10 +51,12 @@ pub struct VirtualServiceSpec {
     /// HTTP routes; the first match wins.
     #[serde(default)]
     pub http: Vec<HttpRoute>,
-    /// Not implemented.
-    pub tls: Option<Value>,
-    /// Not implemented.
-    pub tcp: Option<Value>,
+    /// Routes by server name, of TLS that is passed through.
+    #[serde(default)]
+    pub tls: Vec<TlsRoute>,
+    /// Routes of what is neither HTTP nor TLS.
+    #[serde(default)]
+    pub tcp: Vec<TcpRoute>,
     /// Namespaces whose clients see it; none stands for `*`.
     #[serde(default)]
     pub export_to: Vec<String>,

@@ -160,6 +160,12 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "GRPCRoute", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::GrpcRoute);
             }
+            ("gateway.networking.k8s.io", "TLSRoute", "v1" | "v1alpha3" | "v1alpha2") => {
+                self.typed(id, value, prefix, Reject, Object::TlsRoute);
+            }
+            ("gateway.networking.k8s.io", "TCPRoute", "v1" | "v1alpha2") => {
+                self.typed(id, value, prefix, Reject, Object::TcpRoute);
+            }
             ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::ReferenceGrant);
             }
@@ -303,6 +309,8 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
         ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
+        ("gateway.networking.k8s.io", "TLSRoute") => Some("v1, v1alpha3, v1alpha2"),
+        ("gateway.networking.k8s.io", "TCPRoute") => Some("v1, v1alpha2"),
         ("networking.istio.io", "VirtualService" | "DestinationRule") => {
             Some("v1, v1beta1, v1alpha3")
         }

@@ -18,7 +18,7 @@ use crate::objects::ObjectSet;
 
 const GROUP: &str = "gateway.networking.k8s.io";
 /// The kinds of routes whose state is written.
-pub(super) const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
+pub(super) const KINDS: [&str; 4] = ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"];
 /// Changes are gathered for this long: a route and its Services often come together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Time between looks at what the server has, in case somebody else changed our entries.

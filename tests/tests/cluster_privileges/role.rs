@@ -23,6 +23,21 @@ metadata: {name: web, namespace: shop}
 spec:
   parentRefs: [{group: "", kind: Service, name: web}]
   rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: web, namespace: shop}
+spec:
+  hostnames: [web.example]
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
 "#;
 
 /// What the agent logs when it may not do what is not reading: resource, verb, words.
@@ -31,6 +46,10 @@ const WRITES: &[(&str, &str, &str)] = &[
     ("grpcroutes/status", "patch", "the state of GRPCRoute"),
     ("httproutes", "get", "the state of HTTPRoute"),
     ("httproutes/status", "patch", "the state of HTTPRoute"),
+    ("tcproutes", "get", "the state of TCPRoute"),
+    ("tcproutes/status", "patch", "the state of TCPRoute"),
+    ("tlsroutes", "get", "the state of TLSRoute"),
+    ("tlsroutes/status", "patch", "the state of TLSRoute"),
     ("leases", "get", "the Lease cannot be looked at"),
     ("leases", "create", "the Lease cannot be looked at"),
     ("leases", "update", "the Lease cannot be looked at"),
@@ -75,7 +94,8 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
         cluster.apply(&bare(&without(granted, number, resource, verb)).to_string())?;
         // What is written already is not written again.
         if group == GATEWAY_API && !READS.contains(&verb) {
-            let delete = ["delete", "httproute,grpcroute", "web", "--namespace"];
+            let routes = "httproute,grpcroute,tcproute,tlsroute";
+            let delete = ["delete", routes, "web", "--namespace"];
             cluster.kubectl(delete.iter().chain(&["shop"]))?;
             cluster.apply(ROUTES)?;
         }
@@ -210,7 +230,7 @@ fn give_occasion_to_write(cluster: &Cluster) -> Result<()> {
 /// With all rules, everything is written: the controls of what is not without one.
 fn await_written(cluster: &Cluster) -> Result<()> {
     until_some_within(PATIENCE, "state, Lease and event are written", || {
-        for kind in ["grpcroute", "httproute"] {
+        for kind in ["grpcroute", "httproute", "tcproute", "tlsroute"] {
             let route = ["get", kind, "web", "--namespace", "shop"];
             let route = cluster.kubectl_json(route)?;
             let controller = &route["status"]["parents"][0]["controllerName"];

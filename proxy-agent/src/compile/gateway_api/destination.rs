@@ -22,17 +22,7 @@ pub(super) fn compile(
     let mut destinations = Vec::new();
     for (index, reference) in references.iter().enumerate() {
         let inner = format!("backendRefs[{index}]");
-        let weight = reference.weight.unwrap_or(1);
-        let weight = u32::try_from(weight)
-            .ok()
-            .filter(|weight| *weight <= 1_000_000);
-        let weight = weight.ok_or_else(|| {
-            let reason = format!(
-                "found {}, accepted: 0 to 1000000",
-                reference.weight.unwrap_or(1)
-            );
-            (format!("{inner}.weight"), reason)
-        })?;
+        let weight = weight(reference).map_err(|reason| (format!("{inner}.weight"), reason))?;
         let filters = filter::of_destination(reference.filters.as_deref())
             .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
         let place = format!("{field}.{inner}");
@@ -48,6 +38,15 @@ pub(super) fn compile(
         });
     }
     Ok(destinations)
+}
+
+/// The share of a reference.
+pub(super) fn weight(reference: &HttpRouteRulesBackendRefs) -> Result<u32, String> {
+    let written = reference.weight.unwrap_or(1);
+    let weight = u32::try_from(written).ok();
+    weight
+        .filter(|weight| *weight <= 1_000_000)
+        .ok_or_else(|| format!("found {written}, accepted: 0 to 1000000"))
 }
 
 /// Why a reference leads nowhere, its field and what is wrong with it.

@@ -239,7 +239,7 @@ fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
         balance: port.balance,
         upstream: match port.declared {
             Declared::Http(upstream) => upstream,
-            Declared::Opaque | Declared::Nothing => UpstreamProtocol::AsReceived,
+            Declared::Opaque | Declared::Tls | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
         endpoints,
     }

@@ -68,6 +68,14 @@ const OBJECTS: &[&[&str]] = &[
         "gateway.networking.k8s.io/v1 GRPCRoute {metadata: {name: r, namespace: ns, generation: 2}, spec: {parentRefs: [{group: '', kind: Service, name: b}, {group: '', kind: Service, name: gone}], rules: [{backendRefs: [{name: d, namespace: other, port: 80}]}]}}",
     ],
     &[
+        "gateway.networking.k8s.io/v1 TLSRoute {metadata: {name: r, namespace: ns, generation: 1}, spec: {hostnames: [x], parentRefs: [{group: '', kind: Service, name: web}], rules: [{backendRefs: [{name: b, port: 80}]}]}}",
+        "gateway.networking.k8s.io/v1 TLSRoute {metadata: {name: r, namespace: ns, generation: 2}, spec: {hostnames: ['*.x', '*'], parentRefs: [{group: '', kind: Service, name: b}, {group: '', kind: Service, name: gone}], rules: [{backendRefs: [{name: d, namespace: other, port: 80}]}]}}",
+    ],
+    &[
+        "gateway.networking.k8s.io/v1 TCPRoute {metadata: {name: r, namespace: other}, spec: {parentRefs: [{group: '', kind: Service, name: web, namespace: ns}], rules: [{backendRefs: [{name: d, port: 80}]}]}}",
+        "gateway.networking.k8s.io/v1 TCPRoute {metadata: {name: r, namespace: other}, spec: {parentRefs: [{group: '', kind: Service, name: d}], rules: [{backendRefs: [{name: web, namespace: ns, port: 81, weight: 0}]}]}}",
+    ],
+    &[
         "gateway.networking.k8s.io/v1beta1 ReferenceGrant {metadata: {name: g, namespace: other}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: ns}], to: [{group: '', kind: Service}]}}",
     ],
     &[
@@ -76,6 +84,7 @@ const OBJECTS: &[&[&str]] = &[
     ],
     &[
         "networking.istio.io/v1 VirtualService {metadata: {name: w, namespace: ns}, spec: {hosts: [web], http: [{route: [{destination: {host: web, port: {number: 81}}}]}]}}",
+        "networking.istio.io/v1 VirtualService {metadata: {name: w, namespace: ns}, spec: {hosts: [web, b], exportTo: [other], tls: [{match: [{sniHosts: [x]}, {sniHosts: ['*'], port: 80}], route: [{destination: {host: d.other}}]}], tcp: [{route: [{destination: {host: b, subset: v1, port: {number: 80}}}]}]}}",
     ],
     &[
         "networking.istio.io/v1 VirtualService {metadata: {name: x, namespace: ns}, spec: {hosts: ['*'], http: [{route: [{destination: {host: b, subset: v1, port: {number: 80}}}]}]}}",
@@ -147,11 +156,13 @@ fn sets(pools: &[Pool; 2], holdings: &[Holding; 2]) -> Vec<Arc<ObjectSet>> {
 fn described(snapshot: &Snapshot) -> Vec<String> {
     let listener = |listener: &Listener| {
         let consumers: BTreeMap<_, _> = listener.consumer_routes.iter().collect();
+        let streams: BTreeMap<_, _> = listener.consumer_streams.iter().collect();
         let rest = Listener {
             consumer_routes: Default::default(),
+            consumer_streams: Default::default(),
             ..listener.clone()
         };
-        format!("{rest:?} {consumers:?}")
+        format!("{rest:?} {consumers:?} {streams:?}")
     };
     let mut lines: Vec<_> = snapshot.listeners.iter().map(|one| listener(one)).collect();
     let by_address: BTreeMap<_, _> = snapshot.by_address.iter().collect();

@@ -87,7 +87,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 12] = [
+pub(super) const KINDS: [Kind; 14] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -137,6 +137,22 @@ pub(super) const KINDS: [Kind; 12] = [
         kind: "ReferenceGrant",
         plural: "referencegrants",
         versions: &["v1", "v1beta1"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "TCPRoute",
+        plural: "tcproutes",
+        versions: &["v1", "v1alpha2"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "TLSRoute",
+        plural: "tlsroutes",
+        versions: &["v1", "v1alpha3", "v1alpha2"],
         follow: Follow::WhenServed,
         ..ALWAYS
     },

@@ -56,6 +56,12 @@ pub(super) fn trim(object: &mut Object) {
         Object::GrpcRoute(route) => {
             route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
         }
+        Object::TlsRoute(route) => {
+            route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
+        }
+        Object::TcpRoute(route) => {
+            route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
+        }
         Object::VirtualService(service) => {
             service.metadata = route_metadata(std::mem::take(&mut service.metadata));
             service.status = None;
