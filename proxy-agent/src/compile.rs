@@ -89,6 +89,7 @@ impl Compiler {
         }
         kept.services(&mut dirty, &mut self.allocator, &mut self.ids, &mut free);
         kept.rules(&dirty);
+        kept.entries(&dirty);
         kept.endpoints(&dirty);
         kept.routes(&mut dirty);
         kept.linkerd(&mut dirty, &mut self.ids, &mut free);

@@ -10,7 +10,6 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::InvalidUri;
@@ -19,9 +18,9 @@ use http::{HeaderMap, Method, Uri, header};
 use self::resolve::Resolved;
 use crate::model::{
     Action, CaptureDecision, Destination, Listener, ListenerProtocol, ListenerVerdict, Pod,
-    RouteTable, Rule, Snapshot, StreamScope, WeightedDestination,
+    RouteTable, Rule, Snapshot, WeightedDestination,
 };
-use crate::route::{Client, Greeting, RequestView, location, virtual_host};
+use crate::route::{Client, RequestView, location, virtual_host};
 use crate::status::{ExplainedCluster, Explanation};
 
 pub use describe::describe;
@@ -109,17 +108,11 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
             answer.listener = format!("{namespace}/{service}:{}", listener.port);
             answer.verdict = verdict(listener);
             let http = listener.verdict == ListenerVerdict::Proxy(ListenerProtocol::Http);
-            let streams = listener.streams_for(&query.namespace);
-            let opaque = streams.is_some_and(|table| table.scope == StreamScope::Every);
-            if http && !tls && !opaque {
+            if http && !tls && !streams::take_all(listener, &query.namespace) {
                 let table = virtual_host.unwrap_or_else(|| listener.routes_for(&query.namespace));
                 route(snapshot, table, &request, port, &mut answer);
             } else if matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
-                let greeting = if tls {
-                    Greeting::Tls(host.parse::<IpAddr>().is_err().then_some(host))
-                } else {
-                    Greeting::Other
-                };
+                let greeting = streams::greeting(tls.then_some(host));
                 streams::explain(snapshot, listener, greeting, &client, &mut answer);
             }
         }

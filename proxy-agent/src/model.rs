@@ -4,6 +4,7 @@
 //! against its [`RouteTable`], which names a [`Cluster`], whose [`Endpoint`]s share the load.
 
 mod cluster;
+mod cluster_policy;
 mod endpoint;
 mod listener;
 mod pod;
@@ -15,6 +16,10 @@ mod snapshot;
 mod stream;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
+pub use cluster_policy::{
+    ClusterPolicies, ConnectionLimits, ConsistentHash, Distribution, HashKey, HashTable, Keepalive,
+    LocalityPolicy, OutlierDetection, RequestLimits, Warmup,
+};
 pub use endpoint::Endpoint;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
 pub use pod::{CaptureDecision, NotCaptured, Pod};

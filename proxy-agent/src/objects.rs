@@ -6,6 +6,7 @@
 mod accepted;
 mod document;
 mod read;
+mod resolution;
 mod set;
 mod slice;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::model::{ObjectId, Place};
 
 pub use read::{Format, Parsed, parse, read_served};
+pub use resolution::Resolution;
 pub use set::{KindPhase, KindState, ObjectSet, Origin};
 pub use slice::{SERVICE_NAME, Slice, SliceAddress, SliceEndpoint, SlicePort, SliceState};
 
@@ -63,6 +65,10 @@ pub enum Object {
     VirtualService(Box<istio::VirtualService>),
     /// `networking.istio.io DestinationRule`, v1, v1beta1 or v1alpha3.
     DestinationRule(Box<istio::DestinationRule>),
+    /// `networking.istio.io ServiceEntry`, v1, v1beta1 or v1alpha3.
+    ServiceEntry(Box<istio::ServiceEntry>),
+    /// What a name resolves to: of no manifest.
+    Resolution(Box<Resolution>),
     /// `linkerd.io/v1 Service`.
     LinkerdService(Box<linkerd::Service>),
     /// `linkerd.io/v1 Route`.
@@ -85,9 +91,10 @@ impl Object {
             Self::ReferenceGrant(grant) => Some(&grant.metadata),
             Self::VirtualService(service) => Some(&service.metadata),
             Self::DestinationRule(rule) => Some(&rule.metadata),
+            Self::ServiceEntry(entry) => Some(&entry.metadata),
             Self::LinkerdService(service) => Some(&service.metadata),
             Self::LinkerdRoute(route) => Some(&route.metadata),
-            Self::EndpointSlice(_) | Self::Unknown => None,
+            Self::EndpointSlice(_) | Self::Resolution(_) | Self::Unknown => None,
         }
     }
 }

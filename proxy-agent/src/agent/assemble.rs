@@ -17,6 +17,7 @@ use crate::model::{
     Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, Severity, Snapshot,
 };
 use crate::objects::{KindState, ObjectSet};
+use crate::source::dns;
 use crate::status::{
     BpfStatus, EndpointStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
     ServiceStatus, SourceStatus, Status, TrafficStatus,
@@ -212,7 +213,11 @@ impl Parts {
             heartbeat_age_ms: millis(self.heartbeat_age()),
             snapshot_version: snapshot.version,
             snapshot_age_ms: age(snapshot.created),
-            sources: self.sources.iter().map(|s| source(&s.borrow())).collect(),
+            sources: self
+                .sources
+                .iter()
+                .filter_map(|set| source(&set.borrow()))
+                .collect(),
             pods_captured: captured,
             pods_not_captured: pods.len() - captured,
             enrolments: self.capture.enrolments(),
@@ -237,15 +242,18 @@ impl Parts {
     }
 }
 
-fn source(set: &ObjectSet) -> SourceStatus {
-    SourceStatus {
+/// A source; that of names stands there while any is to be resolved.
+fn source(set: &ObjectSet) -> Option<SourceStatus> {
+    let idle = set.objects.is_empty() && set.problems.is_empty() && set.trouble.is_empty();
+    let shown = !idle || &*set.source != dns::SOURCE;
+    shown.then(|| SourceStatus {
         name: set.source.to_string(),
         synced: set.synced,
         objects: set.objects.len(),
         last_change_ms: age(set.changed),
         trouble: set.trouble.clone(),
         kinds: set.kinds.iter().map(kind).collect(),
-    }
+    })
 }
 
 fn kind(kind: &KindState) -> KindStatus {

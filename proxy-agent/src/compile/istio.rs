@@ -1,4 +1,4 @@
-//! Istio's VirtualService and DestinationRule on the mesh.
+//! Istio's VirtualService, DestinationRule and ServiceEntry on the mesh.
 
 mod action;
 mod delegate;
@@ -6,7 +6,9 @@ mod destination_rule;
 mod host;
 mod matches;
 mod policy;
+mod service_entry;
 mod stream;
+mod traffic_policy;
 
 use std::sync::Arc;
 
@@ -18,7 +20,11 @@ use super::scope::Scope;
 use crate::model::{Action, Rule, Timeouts};
 use crate::objects::istio::{Delegate, HttpRoute, VirtualService};
 
-pub(super) use destination_rule::{apply, judge, service_of};
+pub(super) use destination_rule::{apply, judge, services_of};
+pub(super) use service_entry::{
+    addresses, clients as clients_of_entry, endpoints, judge as judge_entry, lookups, normal,
+    ports, selector, services as services_of_entry,
+};
 
 /// The gateway that stands for every sidecar, here for every captured pod.
 const MESH: &str = "mesh";

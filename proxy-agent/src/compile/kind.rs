@@ -4,7 +4,7 @@ use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 
-use crate::objects::{Object, Slice, grpc, istio, linkerd, stream};
+use crate::objects::{Object, Resolution, Slice, grpc, istio, linkerd, stream};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -20,6 +20,8 @@ pub(super) enum Kind {
     ReferenceGrant,
     VirtualService,
     DestinationRule,
+    ServiceEntry,
+    Resolution,
     LinkerdService,
     LinkerdRoute,
 }
@@ -39,6 +41,8 @@ impl Kind {
             Object::ReferenceGrant(_) => Self::ReferenceGrant,
             Object::VirtualService(_) => Self::VirtualService,
             Object::DestinationRule(_) => Self::DestinationRule,
+            Object::ServiceEntry(_) => Self::ServiceEntry,
+            Object::Resolution(_) => Self::Resolution,
             Object::LinkerdService(_) => Self::LinkerdService,
             Object::LinkerdRoute(_) => Self::LinkerdRoute,
             Object::Unknown => return None,
@@ -82,6 +86,8 @@ typed! {
     ReferenceGrant: ReferenceGrant,
     VirtualService: istio::VirtualService,
     DestinationRule: istio::DestinationRule,
+    ServiceEntry: istio::ServiceEntry,
+    Resolution: Resolution,
     LinkerdService: linkerd::Service,
     LinkerdRoute: linkerd::Route,
 }

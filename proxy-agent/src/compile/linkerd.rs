@@ -167,6 +167,7 @@ fn cluster(
                 UpstreamProtocol::AsReceived
             }
         },
+        policies: None,
         endpoints,
     })
 }

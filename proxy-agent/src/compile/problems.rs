@@ -74,6 +74,7 @@ pub(super) enum Part {
     TcpRoute,
     VirtualService,
     DestinationRule,
+    ServiceEntry,
     /// Everything of `linkerd.io`.
     Linkerd,
     /// Routes that do nothing on a Service.

@@ -11,7 +11,7 @@ use super::by_key::{ByKey, Key, Name};
 use super::cluster_ids::ClusterIds;
 use super::index::At;
 use super::problems::Problems;
-use crate::model::{BalancePolicy, ClusterId, PassReason, UpstreamProtocol};
+use crate::model::{BalancePolicy, ClusterId, ClusterPolicies, PassReason, UpstreamProtocol};
 use crate::objects::Origin;
 
 /// On Services: `least-request` or `round-robin`.
@@ -59,12 +59,16 @@ pub(super) struct Port {
     pub addresses: Vec<SocketAddr>,
     /// Load balancer addresses with `ipMode: Proxy`, which pass.
     pub passed_addresses: Vec<SocketAddr>,
+    /// Namespaces whose clients it is for; `None` for all.
+    pub clients: Option<Arc<[Arc<str>]>>,
     /// Why the whole port passes.
     pub pass: Option<PassReason>,
     /// What it speaks.
     pub declared: Declared,
     /// How its endpoints are chosen from.
     pub balance: BalancePolicy,
+    /// What else is asked for.
+    pub policies: Option<Arc<ClusterPolicies>>,
     /// Name of its cluster.
     pub cluster: Arc<str>,
     /// Id of its cluster.
@@ -86,6 +90,8 @@ pub(super) struct PortSubset {
     pub labels: BTreeMap<String, String>,
     /// How its endpoints are chosen from.
     pub balance: BalancePolicy,
+    /// What else is asked for.
+    pub policies: Option<Arc<ClusterPolicies>>,
     /// Name of its cluster.
     pub cluster: Arc<str>,
     /// Id of its cluster.
@@ -220,9 +226,11 @@ pub(super) fn ports(
             target: target(kube, number),
             addresses: own.map(socket).collect(),
             passed_addresses: found.passed.iter().copied().map(socket).collect(),
+            clients: None,
             pass: pass(at, spec, kube),
             declared: declared(kube),
             balance,
+            policies: None,
             id: ids.id(&cluster),
             cluster,
             subsets: Vec::new(),
@@ -274,7 +282,7 @@ fn pass(at: &At<'_, Service>, spec: &ServiceSpec, port: &KubePort) -> Option<Pas
 }
 
 /// appProtocol, else the port's name up to its first `-`.
-fn declared(port: &KubePort) -> Declared {
+pub(super) fn declared(port: &KubePort) -> Declared {
     use UpstreamProtocol::{AsReceived, Http2};
     if let Some(protocol) = port.app_protocol.as_deref().filter(|text| !text.is_empty()) {
         return match protocol.to_ascii_lowercase().as_str() {

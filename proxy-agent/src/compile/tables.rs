@@ -59,6 +59,7 @@ pub(super) fn listeners(
         port: port.number,
         port_name: Arc::clone(&port.name),
         addresses: port.addresses.clone(),
+        clients: port.clients.clone(),
         verdict,
         cluster: port.id,
         routes: Arc::new(routes),

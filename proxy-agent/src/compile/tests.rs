@@ -10,9 +10,11 @@ mod linkerd;
 mod policies;
 mod route_parents;
 mod service;
+mod service_entries;
 mod stable;
 mod streams;
 mod subsets;
+mod traffic_policies;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -71,6 +71,8 @@ pub struct Listener {
     pub port_name: Arc<str>,
     /// Every address that a pod may use for it. Empty for headless Services.
     pub addresses: Vec<SocketAddr>,
+    /// Namespaces whose clients it is for, `None` for all: others go where they asked to go.
+    pub clients: Option<Arc<[Arc<str>]>>,
     /// What is done with connections to it.
     pub verdict: ListenerVerdict,
     /// The Service port's own endpoints: where opaque TCP goes, and the implicit route.
@@ -86,6 +88,12 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Whether it is for a client in `namespace`.
+    pub fn is_for(&self, namespace: &str) -> bool {
+        let all = self.clients.as_deref();
+        all.is_none_or(|all| all.iter().any(|one| **one == *namespace))
+    }
+
     /// The table that applies to a client in `namespace`.
     pub fn routes_for(&self, namespace: &str) -> &Arc<RouteTable> {
         self.consumer_routes.get(namespace).unwrap_or(&self.routes)

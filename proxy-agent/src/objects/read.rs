@@ -175,6 +175,9 @@ impl Reader<'_> {
             ("networking.istio.io", "DestinationRule", "v1" | "v1beta1" | "v1alpha3") => {
                 self.typed(id, value, prefix, Reject, Object::DestinationRule);
             }
+            ("networking.istio.io", "ServiceEntry", "v1" | "v1beta1" | "v1alpha3") => {
+                self.typed(id, value, prefix, Reject, Object::ServiceEntry);
+            }
             ("linkerd.io", "Service", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::LinkerdService);
             }
@@ -311,7 +314,7 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
         ("gateway.networking.k8s.io", "TLSRoute") => Some("v1, v1alpha3, v1alpha2"),
         ("gateway.networking.k8s.io", "TCPRoute") => Some("v1, v1alpha2"),
-        ("networking.istio.io", "VirtualService" | "DestinationRule") => {
+        ("networking.istio.io", "VirtualService" | "DestinationRule" | "ServiceEntry") => {
             Some("v1, v1beta1, v1alpha3")
         }
         ("linkerd.io", "Service" | "Route") | ("gateway.networking.k8s.io", "GRPCRoute") => {

@@ -52,6 +52,10 @@ pub(super) async fn serve(open: OpenConnection, stream: TcpStream, destination: 
         // The Service went while the connection was on its way: the node's ordinary path.
         return tcp::relay(open, stream, Bytes::new(), Target::Address(destination)).await;
     };
+    if !listener.is_for(&open.pod.namespace) {
+        drop(snapshot);
+        return tcp::relay(open, stream, Bytes::new(), Target::Address(destination)).await;
+    }
     let target = Target::Cluster(listener.cluster);
     let protocol = match listener.verdict {
         ListenerVerdict::Proxy(protocol) => protocol,

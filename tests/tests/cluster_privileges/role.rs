@@ -161,7 +161,11 @@ impl<'a> Kind<'a> {
     }
 
     fn plural(&self) -> String {
-        format!("{}s", self.name.to_lowercase())
+        let name = self.name.to_lowercase();
+        match name.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{name}s"),
+        }
     }
 
     fn is(&self, group: &str, plural: &str) -> bool {

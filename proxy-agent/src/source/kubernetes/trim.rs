@@ -70,6 +70,10 @@ pub(super) fn trim(object: &mut Object) {
             rule.metadata = route_metadata(std::mem::take(&mut rule.metadata));
             rule.status = None;
         }
+        Object::ServiceEntry(entry) => {
+            entry.metadata = route_metadata(std::mem::take(&mut entry.metadata));
+            entry.status = None;
+        }
         Object::ReferenceGrant(grant) => {
             grant.metadata = route_metadata(std::mem::take(&mut grant.metadata));
         }
@@ -79,7 +83,7 @@ pub(super) fn trim(object: &mut Object) {
         Object::LinkerdRoute(route) => {
             route.metadata = route_metadata(std::mem::take(&mut route.metadata));
         }
-        Object::Unknown => {}
+        Object::Resolution(_) | Object::Unknown => {}
     }
 }
 
