@@ -12,6 +12,7 @@ mod readiness;
 mod signals;
 mod sources;
 mod surface;
+mod tables;
 mod vacancy;
 
 use std::path::PathBuf;

@@ -32,6 +32,7 @@ mod scope;
 mod service;
 mod service_profile;
 mod smi;
+mod streams;
 mod switches;
 mod tables;
 #[cfg(test)]
@@ -94,6 +95,7 @@ impl Compiler {
         kept.services(&mut dirty, &mut self.allocator, &mut self.ids, &mut free);
         kept.rules(&dirty);
         kept.groups(&dirty);
+        kept.entries(&dirty);
         kept.endpoints(&dirty);
         kept.routes(&mut dirty);
         kept.linkerd(&mut dirty, &mut self.ids, &mut free);

@@ -159,8 +159,21 @@ fn of_slices<'a>(
     sorted(if ready.is_empty() { leaving } else { ready })
 }
 
+/// Those of endpoints with labels that carry all of `labels`, sorted, each address once.
+pub(super) fn carrying(
+    labelled: &[(Endpoint, BTreeMap<String, String>)],
+    labels: &BTreeMap<String, String>,
+) -> Vec<Endpoint> {
+    let carries = |own: &BTreeMap<String, String>| {
+        let mut labels = labels.iter();
+        labels.all(|(label, value)| own.get(label) == Some(value))
+    };
+    let here = labelled.iter().filter(|(_, own)| carries(own));
+    sorted(here.map(|(endpoint, _)| endpoint.clone()))
+}
+
 /// Each address once. An endpoint stands in two slices while it moves between them.
-fn sorted(endpoints: impl IntoIterator<Item = Endpoint>) -> Vec<Endpoint> {
+pub(super) fn sorted(endpoints: impl IntoIterator<Item = Endpoint>) -> Vec<Endpoint> {
     let mut by_address = BTreeMap::new();
     for endpoint in endpoints {
         by_address.entry(endpoint.address).or_insert(endpoint);

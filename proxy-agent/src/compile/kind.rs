@@ -4,7 +4,9 @@ use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 
-use crate::objects::{Object, Slice, grpc, istio, linkerd, service_profile, smi};
+use crate::objects::{
+    Object, Resolution, Slice, grpc, istio, linkerd, service_profile, smi, stream,
+};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -15,9 +17,13 @@ pub(super) enum Kind {
     EndpointSlice,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
+    TcpRoute,
     ReferenceGrant,
     VirtualService,
     DestinationRule,
+    ServiceEntry,
+    Resolution,
     LinkerdService,
     LinkerdRoute,
     PolicyHttpRoute,
@@ -36,9 +42,13 @@ impl Kind {
             Object::EndpointSlice(_) => Self::EndpointSlice,
             Object::HttpRoute(_) => Self::HttpRoute,
             Object::GrpcRoute(_) => Self::GrpcRoute,
+            Object::TlsRoute(_) => Self::TlsRoute,
+            Object::TcpRoute(_) => Self::TcpRoute,
             Object::ReferenceGrant(_) => Self::ReferenceGrant,
             Object::VirtualService(_) => Self::VirtualService,
             Object::DestinationRule(_) => Self::DestinationRule,
+            Object::ServiceEntry(_) => Self::ServiceEntry,
+            Object::Resolution(_) => Self::Resolution,
             Object::LinkerdService(_) => Self::LinkerdService,
             Object::LinkerdRoute(_) => Self::LinkerdRoute,
             Object::PolicyHttpRoute(_) => Self::PolicyHttpRoute,
@@ -81,9 +91,13 @@ typed! {
     EndpointSlice: Slice,
     HttpRoute: HttpRoute,
     GrpcRoute: grpc::GrpcRoute,
+    TlsRoute: stream::TlsRoute,
+    TcpRoute: stream::TcpRoute,
     ReferenceGrant: ReferenceGrant,
     VirtualService: istio::VirtualService,
     DestinationRule: istio::DestinationRule,
+    ServiceEntry: istio::ServiceEntry,
+    Resolution: Resolution,
     LinkerdService: linkerd::Service,
     LinkerdRoute: linkerd::Route,
     PolicyHttpRoute: linkerd::PolicyHttpRoute,

@@ -163,6 +163,12 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "GRPCRoute", "v1" | "v1beta1" | "v1alpha2") => {
                 self.typed(id, value, prefix, Reject, Object::GrpcRoute);
             }
+            ("gateway.networking.k8s.io", "TLSRoute", "v1" | "v1alpha3" | "v1alpha2") => {
+                self.typed(id, value, prefix, Reject, Object::TlsRoute);
+            }
+            ("gateway.networking.k8s.io", "TCPRoute", "v1" | "v1alpha2") => {
+                self.typed(id, value, prefix, Reject, Object::TcpRoute);
+            }
             ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::ReferenceGrant);
             }
@@ -171,6 +177,9 @@ impl Reader<'_> {
             }
             ("networking.istio.io", "DestinationRule", "v1" | "v1beta1" | "v1alpha3") => {
                 self.typed(id, value, prefix, Reject, Object::DestinationRule);
+            }
+            ("networking.istio.io", "ServiceEntry", "v1" | "v1beta1" | "v1alpha3") => {
+                self.typed(id, value, prefix, Reject, Object::ServiceEntry);
             }
             ("linkerd.io", "Service", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::LinkerdService);
@@ -318,7 +327,9 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
         ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
-        ("networking.istio.io", "VirtualService" | "DestinationRule") => {
+        ("gateway.networking.k8s.io", "TLSRoute") => Some("v1, v1alpha3, v1alpha2"),
+        ("gateway.networking.k8s.io", "TCPRoute") => Some("v1, v1alpha2"),
+        ("networking.istio.io", "VirtualService" | "DestinationRule" | "ServiceEntry") => {
             Some("v1, v1beta1, v1alpha3")
         }
         ("gateway.networking.k8s.io", "GRPCRoute") => Some("v1, v1beta1, v1alpha2"),

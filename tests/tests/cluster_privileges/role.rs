@@ -30,12 +30,29 @@ metadata: {name: web, namespace: shop}
 spec:
   parentRefs: [{group: "", kind: Service, name: web}]
   rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: web, namespace: shop}
+spec:
+  hostnames: [web.example]
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
 "#;
 
 /// The routes' kinds, whose state is written.
-const ROUTE_KINDS: [&str; 3] = [
+const ROUTE_KINDS: [&str; 5] = [
     "httproute.gateway.networking.k8s.io",
     "grpcroute.gateway.networking.k8s.io",
+    "tcproute.gateway.networking.k8s.io",
+    "tlsroute.gateway.networking.k8s.io",
     "httproute.policy.linkerd.io",
 ];
 
@@ -59,6 +76,20 @@ const WRITES: &[(&str, &str, &str, &str)] = &[
         "httproutes/status",
         "patch",
         "the state of HTTPRoute.gateway",
+    ),
+    (GATEWAY_API, "tcproutes", "get", "the state of TCPRoute"),
+    (
+        GATEWAY_API,
+        "tcproutes/status",
+        "patch",
+        "the state of TCPRoute",
+    ),
+    (GATEWAY_API, "tlsroutes", "get", "the state of TLSRoute"),
+    (
+        GATEWAY_API,
+        "tlsroutes/status",
+        "patch",
+        "the state of TLSRoute",
     ),
     (POLICY, "httproutes", "get", "the state of HTTPRoute.policy"),
     (
@@ -183,7 +214,11 @@ impl<'a> Kind<'a> {
     }
 
     fn plural(&self) -> String {
-        format!("{}s", self.name.to_lowercase())
+        let name = self.name.to_lowercase();
+        match name.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{name}s"),
+        }
     }
 
     fn is(&self, group: &str, plural: &str) -> bool {

@@ -1,5 +1,7 @@
 //! The kinds that are read from an API server: where they stand and in which versions.
 
+use crate::objects::Object;
+
 /// When a kind is followed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Follow {
@@ -87,7 +89,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 16] = [
+pub(super) const KINDS: [Kind; 19] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -142,6 +144,22 @@ pub(super) const KINDS: [Kind; 16] = [
         ..ALWAYS
     },
     Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "TCPRoute",
+        plural: "tcproutes",
+        versions: &["v1", "v1alpha2"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "TLSRoute",
+        plural: "tlsroutes",
+        versions: &["v1", "v1alpha3", "v1alpha2"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
         group: "linkerd.io",
         kind: "Route",
         plural: "routes",
@@ -159,6 +177,14 @@ pub(super) const KINDS: [Kind; 16] = [
         group: "networking.istio.io",
         kind: "DestinationRule",
         plural: "destinationrules",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "networking.istio.io",
+        kind: "ServiceEntry",
+        plural: "serviceentries",
         versions: &["v1", "v1beta1", "v1alpha3"],
         follow: Follow::WhenServed,
         ..ALWAYS
@@ -208,13 +234,21 @@ pub(super) const KINDS: [Kind; 16] = [
 /// Versions of the Service Mesh Interface's kinds.
 const SMI: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
 
-/// Whether objects of this kind select pods wherever they run.
-pub(super) fn selects_pods(kind: &Kind) -> bool {
+/// Whether objects of this kind may select pods wherever they run.
+pub(super) fn may_select_pods(kind: &Kind) -> bool {
     let selecting = [
         ("linkerd.io", "Service"),
         ("networking.istio.io", "DestinationRule"),
+        ("networking.istio.io", "ServiceEntry"),
     ];
     selecting.contains(&(kind.group, kind.kind))
+}
+
+/// Whether an object of such a kind does.
+pub(super) fn selects_pods(object: &Object) -> bool {
+    let alone =
+        matches!(object, Object::ServiceEntry(entry) if entry.spec.workload_selector.is_none());
+    !alone
 }
 
 #[cfg(test)]

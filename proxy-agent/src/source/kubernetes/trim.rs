@@ -63,6 +63,12 @@ pub(super) fn trim(object: &mut Object) {
         Object::GrpcRoute(route) => {
             route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
         }
+        Object::TlsRoute(route) => {
+            route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
+        }
+        Object::TcpRoute(route) => {
+            route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
+        }
         Object::VirtualService(service) => {
             service.metadata = route_metadata(std::mem::take(&mut service.metadata));
             service.status = None;
@@ -70,6 +76,10 @@ pub(super) fn trim(object: &mut Object) {
         Object::DestinationRule(rule) => {
             rule.metadata = route_metadata(std::mem::take(&mut rule.metadata));
             rule.status = None;
+        }
+        Object::ServiceEntry(entry) => {
+            entry.metadata = route_metadata(std::mem::take(&mut entry.metadata));
+            entry.status = None;
         }
         Object::ReferenceGrant(grant) => {
             grant.metadata = route_metadata(std::mem::take(&mut grant.metadata));
@@ -93,7 +103,7 @@ pub(super) fn trim(object: &mut Object) {
         Object::HttpRouteGroup(group) => {
             group.metadata = route_metadata(std::mem::take(&mut group.metadata));
         }
-        Object::Unknown => {}
+        Object::Resolution(_) | Object::Unknown => {}
     }
 }
 

@@ -8,7 +8,7 @@ const NAMESPACES: usize = 0;
 const OTHER_PODS: usize = 2;
 const SERVICES: usize = 3;
 const ROUTES: usize = 5;
-const LINKERD_SERVICES: usize = 9;
+const LINKERD_SERVICES: usize = 11;
 
 fn service(name: &str, port: i32) -> Value {
     json!({"apiVersion": "v1", "kind": "Service",

@@ -154,6 +154,16 @@ metadata: {name: r, namespace: ns, uid: r1, generation: 3, creationTimestamp: 20
 spec: {parentRefs: [{group: '', kind: Service, name: cart, port: 80}], rules: [{matches: [{path: {type: PathPrefix, value: /a}}], backendRefs: [{name: cart, port: 80}]}]}
 status: {parents: []}
 ---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: r, namespace: ns, uid: r2, generation: 3, resourceVersion: '5'}
+spec: {hostnames: [a.org], parentRefs: [{group: '', kind: Service, name: headless}], rules: [{backendRefs: [{name: cart, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: r, namespace: ns, uid: r3, generation: 3, resourceVersion: '5'}
+spec: {parentRefs: [{group: '', kind: Service, name: cart, port: 81}], rules: [{backendRefs: [{name: cart, port: 80}]}]}
+---
 apiVersion: gateway.networking.k8s.io/v1beta1
 kind: ReferenceGrant
 metadata: {name: g, namespace: ns, resourceVersion: '5'}
