@@ -2,7 +2,7 @@
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 
 use crate::objects::{Object, Slice, grpc, istio, linkerd};
 
@@ -10,6 +10,7 @@ use crate::objects::{Object, Slice, grpc, istio, linkerd};
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Namespace,
+    Node,
     Pod,
     Service,
     EndpointSlice,
@@ -27,6 +28,7 @@ impl Kind {
     pub(super) const fn of(object: &Object) -> Option<Self> {
         Some(match object {
             Object::Namespace(_) => Self::Namespace,
+            Object::Node(_) => Self::Node,
             Object::Pod(_) => Self::Pod,
             Object::Service(_) => Self::Service,
             Object::EndpointSlice(_) => Self::EndpointSlice,
@@ -68,6 +70,7 @@ macro_rules! typed {
 
 typed! {
     Namespace: Namespace,
+    Node: Node,
     Pod: Pod,
     Service: Service,
     EndpointSlice: Slice,

@@ -7,6 +7,7 @@ mod incremental;
 mod istio;
 mod istio_policies;
 mod linkerd;
+mod nearby;
 mod policies;
 mod route_parents;
 mod service;

@@ -12,6 +12,7 @@ use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::dirty::Dirty;
 use crate::compile::index::Index;
+use crate::compile::nearby::Here;
 use crate::compile::problems::{Part, Problems};
 use crate::compile::service::{self, Addresses, Declared, Port};
 use crate::compile::{endpoints, istio, switches};
@@ -132,12 +133,13 @@ impl Kept {
     /// Finds the endpoints of Services anew.
     pub(in crate::compile) fn endpoints(&mut self, dirty: &Dirty) {
         for name in &dirty.endpoints {
+            let here = Here::on(self.options.node_name.as_deref(), &self.index);
             let mut problems = Problems::default();
             let at = self.index.get::<Service>(name.key());
             let ports = self.ports.get(name.key());
             let clusters = at.zip(ports).map(|(at, ports)| {
                 let of_port = |port| {
-                    let endpoints = endpoints::of_port(&self.index, &at, port, &mut problems);
+                    let endpoints = endpoints::of_port(&self.index, here, &at, port, &mut problems);
                     clusters(port, endpoints, &self.index)
                 };
                 ports.iter().flat_map(of_port).collect::<Vec<_>>()

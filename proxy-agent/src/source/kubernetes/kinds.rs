@@ -5,6 +5,8 @@
 pub(super) enum Follow {
     /// Every API server has it: nothing is complete without it.
     Always,
+    /// Every API server has it, and all else is complete without it: where the agent may read it.
+    WhenAllowed,
     /// Where its definition is installed and the agent may read it.
     WhenServed,
     /// While there are objects that select pods of the whole cluster.
@@ -16,6 +18,8 @@ pub(super) enum Follow {
 pub(super) enum Scope {
     /// All of them.
     All,
+    /// The node itself.
+    NodeItself,
     /// Those of this node.
     OwnNode,
     /// Those of the other nodes.
@@ -44,7 +48,7 @@ impl Kind {
     pub(super) fn title(&self) -> String {
         let scope = match self.scope {
             Scope::All => "",
-            Scope::OwnNode => " (this node)",
+            Scope::NodeItself | Scope::OwnNode => " (this node)",
             Scope::OtherNodes => " (other nodes)",
         };
         if self.group.is_empty() {
@@ -71,6 +75,7 @@ impl Kind {
     pub(super) fn field_selector(&self, node: &str) -> Option<String> {
         match self.scope {
             Scope::All => None,
+            Scope::NodeItself => Some(format!("metadata.name={node}")),
             Scope::OwnNode => Some(format!("spec.nodeName={node}")),
             Scope::OtherNodes => Some(format!("spec.nodeName!={node}")),
         }
@@ -87,7 +92,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 12] = [
+pub(super) const KINDS: [Kind; 13] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -170,6 +175,13 @@ pub(super) const KINDS: [Kind; 12] = [
         follow: Follow::WhenServed,
         ..ALWAYS
     },
+    Kind {
+        kind: "Node",
+        plural: "nodes",
+        follow: Follow::WhenAllowed,
+        scope: Scope::NodeItself,
+        ..ALWAYS
+    },
 ];
 
 /// Whether objects of this kind select pods wherever they run.
@@ -200,6 +212,7 @@ mod tests {
     fn the_pods_of_a_node_and_of_the_others_are_all_pods_once() {
         let selectors: Vec<_> = KINDS
             .iter()
+            .filter(|kind| kind.kind == "Pod")
             .filter_map(|kind| kind.field_selector("n1"))
             .collect();
         assert_eq!(selectors, ["spec.nodeName=n1", "spec.nodeName!=n1"]);
