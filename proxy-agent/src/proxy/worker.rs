@@ -72,6 +72,7 @@ pub(super) struct Worker {
     next_pod: Cell<PodIndex>,
     mirrors: Mirrors,
     begin: CancellationToken,
+    started: Instant,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Option<Waker>>>,
     next_connection: Cell<u64>,
@@ -114,6 +115,7 @@ impl Worker {
             next_pod: Cell::new(0),
             mirrors: Mirrors::default(),
             begin: parts.begin,
+            started: Instant::now(),
             draining: Cell::new(false),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -336,6 +338,11 @@ impl Worker {
 
     pub(super) fn recorder(&self) -> &WorkerRecorder {
         &self.recorder
+    }
+
+    /// Time since this worker began.
+    pub(super) fn clock(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Returns when connections may be accepted.

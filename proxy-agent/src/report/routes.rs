@@ -1,6 +1,7 @@
 //! Keeps `status.parents` of the cluster's routes as compilation sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,21 @@ use super::{PACE, Report};
 use crate::model::{RouteParent, Snapshot};
 use crate::objects::ObjectSet;
 
-const GROUP: &str = "gateway.networking.k8s.io";
 /// The kinds of routes whose state is written.
-pub(super) const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
+pub(super) const KINDS: [Kind; 3] = [
+    Kind {
+        group: "gateway.networking.k8s.io",
+        name: "HTTPRoute",
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        name: "GRPCRoute",
+    },
+    Kind {
+        group: "policy.linkerd.io",
+        name: "HTTPRoute",
+    },
+];
 /// Changes are gathered for this long: a route and its Services often come together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Time between looks at what the server has, in case somebody else changed our entries.
@@ -37,8 +50,21 @@ type Key = (Arc<str>, Arc<str>);
 /// Entries of ours, by route.
 type Wanted = BTreeMap<Key, Vec<Arc<RouteParent>>>;
 
+/// A kind of routes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Kind {
+    group: &'static str,
+    name: &'static str,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.name, self.group)
+    }
+}
+
 /// Writes the state of one kind of routes until it is cancelled.
-pub(super) async fn run(mut report: Report, kind: &'static str) {
+pub(super) async fn run(mut report: Report, kind: Kind) {
     let mut writer = Writer {
         report: report.clone(),
         kind,
@@ -86,15 +112,15 @@ pub(super) async fn run(mut report: Report, kind: &'static str) {
 }
 
 /// The version that the source reads; `None` while there are no routes.
-fn version(set: &ObjectSet, kind: &str) -> Option<&'static str> {
-    let title = format!("{kind}.{GROUP}");
+fn version(set: &ObjectSet, kind: Kind) -> Option<&'static str> {
+    let title = kind.to_string();
     let kind = set.kinds.iter().find(|kind| *kind.kind == *title)?;
     Some(kind.version).filter(|version| !version.is_empty())
 }
 
 struct Writer {
     report: Report,
-    kind: &'static str,
+    kind: Kind,
     /// What is known to be written; a route that was made anew has another uid there.
     written: Wanted,
     /// Routes with entries of ours that were found on the server.
@@ -237,7 +263,11 @@ impl Writer {
 
     fn api(&self, version: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         let client = self.report.cluster.client.clone();
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, self.kind));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
+            self.kind.group,
+            version,
+            self.kind.name,
+        ));
         match namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),
@@ -251,11 +281,11 @@ fn parents(route: &Value) -> &[Value] {
 }
 
 /// What the routes of this API server should say; those of other sources are left out.
-fn wanted(snapshot: &Snapshot, set: &ObjectSet, kind: &str) -> Wanted {
+fn wanted(snapshot: &Snapshot, set: &ObjectSet, kind: Kind) -> Wanted {
     let routes = set
         .objects
         .iter()
-        .filter(|one| &*one.id.kind == kind && &*one.id.group == GROUP);
+        .filter(|one| &*one.id.kind == kind.name && &*one.id.group == kind.group);
     let here: BTreeSet<_> = routes.map(|one| &one.id).collect();
     let mut wanted = Wanted::new();
     for parent in snapshot
