@@ -63,7 +63,8 @@ impl Bearer {
             Object::GrpcRoute(_) => Self::GrpcRoute,
             Object::Namespace(_) => Self::Namespace,
             Object::Pod(_) => Self::Pod,
-            Object::EndpointSlice(_)
+            Object::Node(_)
+            | Object::EndpointSlice(_)
             | Object::ReferenceGrant(_)
             | Object::VirtualService(_)
             | Object::DestinationRule(_)

@@ -56,6 +56,13 @@ impl Dirty {
                 self.note_opaque_ports(change, &name.name, kept);
                 self.namespaces.insert(name.name);
             }
+            // Its zone is that of its pods, and may be the agent's own.
+            Some(Kind::Node) => {
+                let services = kept.index().all::<Service>();
+                self.endpoints
+                    .extend(services.map(|at| Name::from(at.key())));
+                self.linkerd |= linkerd::is_used(kept.index());
+            }
             Some(Kind::Pod) => {
                 for held in held {
                     self.note_selecting(held, kept);

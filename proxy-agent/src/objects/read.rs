@@ -149,6 +149,7 @@ impl Reader<'_> {
         use Unknown::{Reject, Warn};
         match (&*id.group, &*id.kind, version) {
             ("", "Namespace", "v1") => self.typed(id, value, prefix, Warn, Object::Namespace),
+            ("", "Node", "v1") => self.typed(id, value, prefix, Warn, Object::Node),
             ("", "Pod", "v1") => self.typed(id, value, prefix, Warn, Object::Pod),
             ("", "Service", "v1") => self.typed(id, value, prefix, Warn, Object::Service),
             ("discovery.k8s.io", "EndpointSlice", "v1") => {
@@ -309,7 +310,7 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
         return Err(("metadata.name".to_owned(), reason));
     }
     let namespace = match metadata("namespace")? {
-        _ if (group, kind) == ("", "Namespace") => "",
+        _ if matches!((group, kind), ("", "Namespace" | "Node")) => "",
         None if known => "default",
         None => "",
         Some(namespace) => namespace,
@@ -325,7 +326,9 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
 /// The versions that are read of a kind; `None` for kinds that are not read at all.
 fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
-        ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
+        ("", "Namespace" | "Node" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => {
+            Some("v1")
+        }
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
         ("gateway.networking.k8s.io", "TLSRoute") => Some("v1, v1alpha3, v1alpha2"),
         ("gateway.networking.k8s.io", "TCPRoute") => Some("v1, v1alpha2"),
