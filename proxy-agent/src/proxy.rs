@@ -6,7 +6,6 @@
 mod accept;
 mod body;
 mod clock;
-mod cors;
 mod detect;
 mod downstream;
 mod exec;

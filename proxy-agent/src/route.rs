@@ -2,6 +2,7 @@
 //!
 //! Tables are compiled and sorted elsewhere; here the first rule that matches is the answer.
 
+pub mod cors;
 mod edit;
 mod header;
 mod path;
@@ -18,7 +19,7 @@ use crate::model::{
     Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
 };
 
-pub use edit::{location, rewrite_path};
+pub use edit::{edit_request, edit_response, location, rewrite_path};
 pub use query::strip_port;
 
 /// What rules look at in a request.

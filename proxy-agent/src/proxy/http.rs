@@ -14,17 +14,17 @@ use crate::model::{
     Action, ClusterId, Destination, Filters, Listener, Policies, Redirect, Rule, Share, Snapshot,
     UpstreamProtocol, WeightedDestination,
 };
+use crate::route::cors::{self, Ruling};
 use crate::route::{self, Client, RequestView};
 
 use super::MAX_HEADERS;
 use super::body::{RequestBody, ResponseBody, UpstreamBody};
 use super::clock::OpenRequest;
-use super::cors::{self, Ruling};
 use super::downstream::Downstream;
 use super::forward::{Forward, Tried};
 use super::load::{ClusterState, EndpointState};
 use super::plan::Plan;
-use super::reply::{REASON, Reason};
+use super::reply::{self, REASON, Reason};
 use super::traffic::Ticket;
 use super::upstream::{Lease, Protocol};
 use super::{headers, mirror, retrying, session, upgrade};
@@ -161,7 +161,7 @@ impl Exchange<'_> {
             .as_ref()
             .map(|cors| (cors, cors::rule(cors, &request)));
         let allowed = match ruling {
-            Some((_, Ruling::Answer(head))) => return Ok(cors::answer(head)),
+            Some((_, Ruling::Answer(head))) => return Ok(reply::preflight(head)),
             Some((cors, Ruling::GoOn(origin))) => origin.map(|origin| (cors, origin)),
             None => None,
         };

@@ -6,23 +6,21 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use crate::model::{Cors, Listed, StringMatch};
 
-use super::body::ResponseBody;
-
 /// What follows for one request.
 #[derive(Debug)]
-pub(super) enum Ruling {
+pub enum Ruling {
     /// It goes on; the response gets headers for this origin, if any.
     GoOn(Option<HeaderValue>),
-    /// It is a preflight, and this is its answer's head.
+    /// It is a preflight; these are the headers of its answer, whose status is 204.
     Answer(HeaderMap),
 }
 
 /// Rules on a request.
-pub(super) fn rule<B>(cors: &Cors, request: &Request<B>) -> Ruling {
+pub fn rule<B>(cors: &Cors, request: &Request<B>) -> Ruling {
     let asked = request.headers();
     let Some(origin) = asked.get(ORIGIN) else {
         return Ruling::GoOn(None);
@@ -37,16 +35,8 @@ pub(super) fn rule<B>(cors: &Cors, request: &Request<B>) -> Ruling {
     }
 }
 
-/// The answer to a preflight.
-pub(super) fn answer(head: HeaderMap) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    *response.headers_mut() = head;
-    response
-}
-
 /// Gives a response the headers for `origin`, in place of the application's own.
-pub(super) fn allow(cors: &Cors, origin: HeaderValue, headers: &mut HeaderMap) {
+pub fn allow(cors: &Cors, origin: HeaderValue, headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.append(VARY, HeaderValue::from_static("Origin"));
     headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
