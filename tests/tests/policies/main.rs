@@ -6,3 +6,4 @@ mod istio;
 mod mirror;
 mod retry;
 mod scene;
+mod virtual_service;
