@@ -7,7 +7,6 @@ mod accept;
 mod body;
 mod client_hello;
 mod clock;
-mod cors;
 mod detect;
 mod downstream;
 mod exec;
