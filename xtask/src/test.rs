@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, chart, privileges, setup, tidy, tools, vm_test};
+use crate::{bench, build_ebpf, chart, privileges, setup, soak, tidy, tools, vm_test};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,7 @@ const ALL: &[Step] = &[
     ("oldest kernel, in a virtual machine", vm_test::floor),
     ("on a cluster", || e2e::tests(&e2e::Args::on_cluster())),
     ("privileges, on a cluster", privileges::tests),
+    ("soak, half a minute on a cluster", soak::short),
     ("bench, one short round", || bench::smoke()),
 ];
 
