@@ -39,7 +39,7 @@ const ALL: &[Step] = &[
     ("scripts", scripts),
     ("dependencies", dependencies),
     ("end to end", || e2e::tests(&e2e::Args::all())),
-    ("oldest kernel, in a virtual machine", vm_test::floor),
+    ("oldest kernel, in a virtual machine", vm_test::short),
     ("on a cluster", || e2e::tests(&e2e::Args::on_cluster())),
     ("privileges, on a cluster", privileges::tests),
     ("soak, half a minute on a cluster", soak::short),

@@ -20,7 +20,7 @@ const IMAGE: &str = "linux-image-";
 const FLAVOUR: &str = "-cloud-amd64";
 
 /// What else holds parts of a kernel, from 6.19 on.
-const PARTS: &[&str] = &["linux-binary-", "linux-modules-"];
+const PARTS: &[&str] = &["linux-base-", "linux-binary-", "linux-modules-"];
 
 /// Room for the modules, the file system's own needs included.
 const MODULES_BYTES: u64 = 400 << 20;
@@ -130,8 +130,14 @@ fn fetch(series: Series, folder: &Path) -> Result<()> {
     let modules = lib.iter().find(|path| path.is_dir());
     let modules = modules.with_context(|| format!("{package} holds no modules"))?;
     let release = only_entry(modules)?;
-    let vmlinuz = root.join(format!("boot/vmlinuz-{release}"));
-    fs::rename(vmlinuz, folder.join("vmlinuz")).context("the package holds no kernel")?;
+    // From 6.19 on the kernel is beside its modules.
+    let places = [
+        root.join(format!("boot/vmlinuz-{release}")),
+        modules.join(&release).join("vmlinuz"),
+    ];
+    let vmlinuz = places.iter().find(|path| path.is_file());
+    let vmlinuz = vmlinuz.with_context(|| format!("{package} holds no kernel"))?;
+    fs::rename(vmlinuz, folder.join("vmlinuz")).context("keep the kernel")?;
     fs::rename(modules, folder.join("modules")).context("keep the modules")?;
     index(folder, &release)?;
     for rest in ["apt", "root"] {

@@ -74,6 +74,30 @@ pub(super) const SUITES: &[Suite] = &[
     far_apart("http1+5ms", "http1", 5),
 ];
 
+/// Those for every change; the others of [`SUITES`] run on the host's kernel then.
+const SHORT: &[&str] = &["hooks", "vm", "redirect+2ms"];
+
+/// Which of [`SUITES`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Selection<'a> {
+    /// All of them.
+    All,
+    /// Those whose name contains this.
+    Containing(&'a str),
+    /// Some minutes' worth.
+    Short,
+}
+
+impl Selection<'_> {
+    fn holds(self, suite: &Suite) -> bool {
+        match self {
+            Self::All => true,
+            Self::Containing(text) => suite.name.contains(text),
+            Self::Short => SHORT.contains(&suite.name),
+        }
+    }
+}
+
 /// A built suite.
 pub(super) struct Built {
     pub(super) suite: &'static Suite,
@@ -104,11 +128,11 @@ impl Built {
     }
 }
 
-/// Builds the agent, and the suites whose name contains `filter`.
-pub(super) fn build(filter: Option<&str>) -> Result<Vec<Built>> {
+/// Builds the agent and the selected suites.
+pub(super) fn build(selection: Selection<'_>) -> Result<Vec<Built>> {
     let chosen: Vec<&Suite> = SUITES
         .iter()
-        .filter(|suite| filter.is_none_or(|filter| suite.name.contains(filter)))
+        .filter(|suite| selection.holds(suite))
         .collect();
     if chosen.is_empty() {
         let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
@@ -166,6 +190,13 @@ fn executable(messages: &str, target: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_short_selection_names_suites() {
+        for name in SHORT {
+            assert!(SUITES.iter().any(|suite| suite.name == *name), "{name}");
+        }
+    }
 
     #[test]
     fn the_program_of_a_test_is_found_among_cargos_messages() {
