@@ -168,8 +168,8 @@ fn index(folder: &Path, release: &str) -> Result<()> {
 pub(super) fn file_system(folder: &Path, image: &Path, bytes: u64) -> Result<()> {
     let file = File::create(image).with_context(|| format!("create {}", image.display()))?;
     file.set_len(bytes).context("give the image its size")?;
-    run(Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-m", "0"])
+    run(Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-O", "^has_journal", "-m", "0"])
         .args(["-E", "root_owner=0:0,lazy_itable_init=1"])
         .arg("-d")
         .args([folder, image]))
