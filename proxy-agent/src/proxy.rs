@@ -17,6 +17,7 @@ mod http;
 mod io;
 mod load;
 mod mirror;
+mod park;
 mod plan;
 mod pod;
 mod replay;
