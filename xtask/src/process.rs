@@ -49,13 +49,22 @@ pub(crate) fn cpu_us(pid: u32, threads: Threads) -> Result<f64> {
     Ok(total_ns / 1e3)
 }
 
-/// Memory in use (`VmRSS`), KiB.
+/// Memory in use, KiB.
 pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// Of it, what no file holds: the program's text and data are not counted, KiB.
+pub(crate) fn anonymous_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "RssAnon:")
+}
+
+fn status_kib(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.with_context(|| format!("no VmRSS in {path}"))
+    kib.with_context(|| format!("no {name} in {path}"))
 }
 
 /// Memory that the kernel keeps for the BPF maps that a process has open, KiB.

@@ -18,6 +18,8 @@ pub(super) enum Measure {
     /// CPU time of the proxies, microseconds for each request.
     CpuUs,
     ResidentKib,
+    /// Of it, what no file holds.
+    AnonymousKib,
     /// Resident memory for each connection, bytes.
     ConnectionBytes,
     /// Resident memory and that of the BPF maps.
@@ -41,6 +43,7 @@ impl fmt::Display for Measure {
             Self::P99Us => "µs p99",
             Self::CpuUs => "µs of CPU a request",
             Self::ResidentKib => "KiB resident",
+            Self::AnonymousKib => "KiB of it in no file",
             Self::ConnectionBytes => "bytes a connection",
             Self::MemoryKib => "KiB with BPF maps",
             Self::MapsKib => "KiB of BPF maps",

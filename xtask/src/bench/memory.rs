@@ -10,7 +10,7 @@ use proxy_e2e::Process;
 use super::figures::{Measure, Sample};
 use super::scenario::{Programs, Scenario};
 use super::work::Work;
-use crate::process::resident_kib;
+use crate::process::{anonymous_kib, resident_kib};
 
 /// Connections before the first look: what a proxy sets up once is not theirs.
 const BEFORE: u32 = 200;
@@ -21,17 +21,20 @@ const SETTLE: Duration = Duration::from_secs(4);
 
 /// Memory of a proxy that has carried nothing yet.
 pub(super) fn idle(scenario: &Scenario) -> Result<Sample> {
-    Ok(vec![(Measure::ResidentKib, resident(scenario)?)])
+    Ok(vec![
+        (Measure::ResidentKib, sum(scenario, resident_kib)?),
+        (Measure::AnonymousKib, sum(scenario, anonymous_kib)?),
+    ])
 }
 
 /// Memory for each of [`COUNTED`] connections that have carried one request.
 pub(super) fn connections(scenario: &Scenario, programs: &Programs) -> Result<Sample> {
     let _before = hold(scenario, programs, BEFORE)?;
     sleep(SETTLE);
-    let before = resident(scenario)?;
+    let before = sum(scenario, resident_kib)?;
     let _counted = hold(scenario, programs, COUNTED)?;
     sleep(SETTLE);
-    let grown_bytes = (resident(scenario)? - before) * 1_024.0;
+    let grown_bytes = (sum(scenario, resident_kib)? - before) * 1_024.0;
     Ok(vec![(
         Measure::ConnectionBytes,
         grown_bytes / f64::from(COUNTED),
@@ -49,10 +52,10 @@ fn hold(scenario: &Scenario, programs: &Programs, connections: u32) -> Result<Pr
 }
 
 /// Of everything that stands between, KiB.
-fn resident(scenario: &Scenario) -> Result<f64> {
+fn sum(scenario: &Scenario, of: fn(u32) -> Result<u64>) -> Result<f64> {
     let mut kib = 0.0;
     for pid in scenario.pids() {
-        kib += f64::from(u32::try_from(resident_kib(pid)?)?);
+        kib += f64::from(u32::try_from(of(pid)?)?);
     }
     Ok(kib)
 }

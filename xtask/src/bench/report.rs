@@ -82,6 +82,7 @@ impl Report {
             ("p50 at 2,000/s", Work::ConstantRate, Measure::P50Us, micros),
             ("p99 at 2,000/s", Work::ConstantRate, Measure::P99Us, micros),
             ("idle memory", Work::Idle, Measure::ResidentKib, mebi),
+            ("of it in no file", Work::Idle, Measure::AnonymousKib, mebi),
             (
                 "a connection",
                 Work::IdleConnections,
