@@ -4,30 +4,41 @@
 //! against its [`RouteTable`], which names a [`Cluster`], whose [`Endpoint`]s share the load.
 
 mod cluster;
+mod cluster_policy;
 mod endpoint;
 mod failure_accrual;
 mod listener;
+mod path;
 mod pod;
 mod policy;
 mod problem;
 mod route;
 mod route_parent;
+mod route_table;
 mod snapshot;
+mod stream;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
+pub use cluster_policy::{
+    ClusterPolicies, ConnectionLimits, ConsistentHash, Distribution, HashKey, HashTable, Keepalive,
+    LocalityPolicy, OutlierDetection, RequestLimits, Warmup,
+};
 pub use endpoint::Endpoint;
 pub use failure_accrual::FailureAccrual;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};
+pub use path::{PathError, normalise};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
 pub use policy::{
-    Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryBudget, RetryOn,
-    Session, SessionCarrier, Share, StreamLimits,
+    Abort, AbortWith, Backoff, Cors, Delay, DelayTime, Listed, Mirror, Policies, Retry,
+    RetryBudget, RetryOn, Session, SessionCarrier, Share, StreamLimits,
 };
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
     Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch,
-    PathRewrite, QueryMatch, Redirect, RouteTable, Rule, SourceMatch, StringMatch, Timeouts,
+    PathRewrite, QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts,
     WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
+pub use route_table::RouteTable;
 pub use snapshot::{Hosts, Snapshot};
+pub use stream::{ServerName, StreamRule, StreamScope, StreamTable};

@@ -5,17 +5,20 @@
 
 mod accept;
 mod body;
+mod client_hello;
 mod clock;
 mod cors;
 mod detect;
 mod downstream;
 mod exec;
+mod failure;
 mod forward;
 mod h2_heads;
 mod headers;
 mod http;
 mod io;
 mod load;
+mod lookup;
 mod mirror;
 mod park;
 mod plan;
@@ -25,7 +28,9 @@ mod reply;
 mod retrying;
 mod session;
 mod share;
+mod stream;
 mod stream_limit;
+mod target;
 mod tcp;
 mod tee;
 mod traffic;
@@ -47,6 +52,8 @@ use crate::model::Snapshot;
 use crate::net::Netns;
 
 use worker::{Command, Parts, Worker};
+
+pub use client_hello::{Hello, client_hello};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

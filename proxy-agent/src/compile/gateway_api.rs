@@ -1,5 +1,5 @@
-//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA), and Linkerd's HTTPRoute,
-//! which is of the same shape.
+//! Gateway API's HTTPRoute, GRPCRoute, TLSRoute and TCPRoute with Services as parents (GAMMA), and
+//! Linkerd's HTTPRoute, which is of the same shape.
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -11,6 +11,7 @@ mod grpc;
 mod linkerd;
 mod matches;
 mod policy;
+mod stream;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
 
+use self::destination::Of;
 use self::filter::RuleFilters;
 use self::findings::Findings;
 use super::attach::{
@@ -31,12 +33,14 @@ use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
 use super::{annotations, switches};
-use crate::model::{Action, ConditionReason, Match, Policies, Rule, Timeouts};
+use crate::model::{Action, ConditionReason, Match, Policies, RouteParent, Rule, Timeouts};
 use crate::objects::grpc::GrpcRoute;
 use crate::objects::linkerd::PolicyHttpRoute;
 
 /// Group of Linkerd's HTTPRoute.
 const POLICY: &str = "policy.linkerd.io";
+
+pub(super) use stream::{compile_tcp, compile_tls};
 
 /// Compiles an HTTPRoute if it has a Service as its parent: its rules for each Service, and what
 /// became of it there.
@@ -93,33 +97,47 @@ fn route(
     switches::name_what_is_without_effect(at.located, &mut scope.problems);
     let mut findings = Findings::default();
     let rules = rules(at, matches, dialect, scope, &mut findings);
+    (compiled.attachments, compiled.parents) =
+        attach_to_parents(at, dialect, parents, &findings, |to| {
+            linkerd::to_parent(&rules, to, scope)
+        });
+    compiled
+}
+
+/// Rules for each Service among the parents, and what became of the route at every parent.
+fn attach_to_parents<R>(
+    at: &At<'_, HttpRoute>,
+    dialect: Dialect,
+    parents: Vec<Parent<'_>>,
+    findings: &Findings,
+    mut rules_for: impl FnMut(&To) -> Arc<[R]>,
+) -> (Vec<Attachment<R>>, Vec<Arc<RouteParent>>) {
+    let (mut attachments, mut results) = (Vec::new(), Vec::new());
     let mut taken = Vec::new();
     for (parent, attached) in parents {
         let refused = match attached {
             Ok(to) => {
                 if !taken.contains(&to) {
                     taken.push(to.clone());
-                    let rules = linkerd::to_parent(&rules, &to, scope);
-                    compiled
-                        .attachments
-                        .push(attachment(at, dialect, to, rules));
+                    let rules = rules_for(&to);
+                    attachments.push(attachment(at, dialect, to, rules));
                 }
                 None
             }
             Err(reason) => Some(reason),
         };
         let parent = findings.at_parent(at, parent, refused);
-        compiled.parents.push(Arc::new(parent));
+        results.push(Arc::new(parent));
     }
-    compiled
+    (attachments, results)
 }
 
-fn attachment(
+fn attachment<R>(
     at: &At<'_, HttpRoute>,
     dialect: Dialect,
     to: To,
-    rules: Arc<[PortRule]>,
-) -> Attachment {
+    rules: Arc<[R]>,
+) -> Attachment<R> {
     let (service, port) = to;
     let own = &at.located.id.namespace;
     let consumer = service.namespace != *own;
@@ -170,27 +188,37 @@ fn attach(
     parent: &HttpRouteParentRefs,
     scope: &Scope<'_>,
 ) -> Result<To, (&'static str, String)> {
-    if parent.section_name.is_some() {
-        let reason = "is not read of a Service: name the port by `port`".to_owned();
-        return Err(("sectionName", reason));
-    }
     let namespace = parent
         .namespace
         .as_deref()
         .unwrap_or(&at.located.id.namespace);
     let key = (namespace, parent.name.as_str());
-    let Some((service, _)) = scope.service(key) else {
+    let Some((service, ports)) = scope.service(key) else {
         return Err(("name", format!("no Service {namespace}/{}", parent.name)));
     };
-    let Some(number) = parent.port else {
-        return Ok((service, None));
-    };
-    let port = u16::try_from(number)
-        .ok()
-        .filter(|port| scope.tcp_port(key, *port).is_some());
-    match port {
-        Some(port) => Ok((service, Some(port))),
-        None => Err(("port", scope.no_such_port(key, number.into()))),
+    let numbered = parent.port.map(|number| {
+        let port = u16::try_from(number)
+            .ok()
+            .and_then(|port| scope.tcp_port(key, port));
+        port.ok_or_else(|| ("port", scope.no_such_port(key, number.into())))
+    });
+    // ParentReference of the v1 reference: a section of a Service is a port, by name.
+    let named = parent.section_name.as_deref().map(|name| {
+        let port = ports.iter().find(|port| &*port.name == name && port.tcp);
+        port.ok_or_else(|| {
+            let reason = format!(
+                "Service {namespace}/{} has no TCP port `{name}`",
+                parent.name
+            );
+            ("sectionName", reason)
+        })
+    });
+    match (numbered.transpose()?, named.transpose()?) {
+        (Some(one), Some(other)) if one.number != other.number => {
+            let reason = format!("found `{}`, which is port {}", other.name, other.number);
+            Err(("sectionName", reason))
+        }
+        (one, other) => Ok((service, one.or(other).map(|port| port.number))),
     }
 }
 
@@ -205,7 +233,9 @@ fn rules(
     let annotated = annotations::read(at.located, &mut scope.problems);
     let mut compiled = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
-        let field: Arc<str> = format!("spec.rules[{index}]").into();
+        let field = format!("spec.rules[{index}]");
+        let named = rule.name.as_ref().map(|name| format!("{field} ({name})"));
+        let shown: Arc<str> = named.unwrap_or_else(|| field.clone()).into();
         let alternatives = match matches {
             Matches::Http => matches::of_http(rule),
             Matches::Grpc(all) => matches::of_grpc(all.get(index).map(Vec::as_slice)),
@@ -222,7 +252,7 @@ fn rules(
                 .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
         };
         let carried_out = outcome.unwrap_or_else(|(why, (inner, reason))| {
-            let field = [&field, inner.as_str()].join(".");
+            let field = [&*field, inner.as_str()].join(".");
             let reason = format!("{reason}; the rule answers 500");
             findings.unaccepted(why, &field, &reason);
             scope.problems.error(at.located, field, reason);
@@ -231,7 +261,7 @@ fn rules(
         compiled.extend(alternatives.into_iter().map(|(conditions, named)| {
             let mut rule = Rule {
                 object: Some(Arc::clone(&object)),
-                field: Arc::clone(&field),
+                field: Arc::clone(&shown),
                 conditions,
                 action: Arc::clone(&carried_out.action),
                 timeouts: carried_out.timeouts,
@@ -294,7 +324,7 @@ fn carried_out(
         session,
         ..Policies::default()
     };
-    let action = action(at, &field, rule, filters, scope, findings)?;
+    let action = action(at, (&field, conditions), rule, filters, scope, findings)?;
     Ok(CarriedOut {
         action: Arc::new(action),
         timeouts: timeouts.unwrap_or_default(),
@@ -308,7 +338,7 @@ fn carried_out(
 
 fn action(
     at: &At<'_, HttpRoute>,
-    field: &str,
+    (field, conditions): (&str, &[&Match]),
     rule: &HttpRouteRules,
     filters: RuleFilters<'_>,
     scope: &mut Scope<'_>,
@@ -325,7 +355,12 @@ fn action(
         }
         return Ok(Action::Redirect { filters, redirect });
     }
-    let destinations = destination::compile(at, field, references, scope, findings)?;
+    let of = Of {
+        field,
+        conditions,
+        filters: &filters,
+    };
+    let destinations = destination::compile(at, of, references, scope, findings)?;
     if references.is_empty() && &*at.located.id.group == POLICY {
         // Completed for each parent.
         return Ok(Action::Forward {

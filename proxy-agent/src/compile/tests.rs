@@ -2,6 +2,7 @@
 
 mod annotations;
 mod capture;
+mod destinations;
 mod dialects;
 mod gateway_api;
 mod grpc;
@@ -10,13 +11,18 @@ mod istio;
 mod istio_policies;
 mod linkerd;
 mod linkerd_routes;
+mod nearby;
+mod paths;
 mod policies;
 mod route_parents;
 mod service;
+mod service_entries;
 mod service_profile;
 mod smi;
 mod stable;
+mod streams;
 mod subsets;
+mod traffic_policies;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -131,6 +137,7 @@ fn outcome(action: &Action, snapshot: &Snapshot) -> String {
             let mut text = String::new();
             for one in destinations {
                 let name = match one.destination {
+                    Destination::Redirect(_) => "redirect",
                     Destination::Cluster(id) => snapshot.cluster(id).map_or("gone", |c| &c.name),
                     Destination::Invalid => "invalid",
                 };

@@ -20,12 +20,13 @@ pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
     format!("{} → {action}", conditions(&rule.conditions))
 }
 
-fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
-    let name = |one: &WeightedDestination| match one.destination {
-        Destination::Cluster(id) => snapshot
-            .cluster(id)
-            .map_or("gone", |cluster| &cluster.name)
-            .to_owned(),
+pub(super) fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
+    let name = |one: &WeightedDestination| match &one.destination {
+        Destination::Cluster(id) => {
+            let cluster = snapshot.cluster(*id);
+            cluster.map_or_else(|| "gone".to_owned(), |cluster| cluster.name.to_string())
+        }
+        Destination::Redirect(redirect) => format!("redirect {}", redirect.status.as_u16()),
         Destination::Invalid => "invalid (500)".to_owned(),
     };
     if let [one] = destinations {
@@ -86,7 +87,7 @@ fn expression(of: &Expression) -> String {
     }
 }
 
-fn source(of: &SourceMatch) -> String {
+pub(super) fn source(of: &SourceMatch) -> String {
     let namespace = of.namespace.iter();
     let words = namespace.map(|name| format!("namespace {name}"));
     let labels = of
