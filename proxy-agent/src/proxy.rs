@@ -19,6 +19,7 @@ mod io;
 mod load;
 mod lookup;
 mod mirror;
+mod park;
 mod plan;
 mod pod;
 mod replay;
