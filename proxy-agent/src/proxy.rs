@@ -213,6 +213,16 @@ impl Proxy {
         acknowledged(waiting).await;
     }
 
+    /// Stops accepting from all pods, whose map entries must be gone; returns when every accept
+    /// queue is empty and every listener closed. Open connections go on.
+    pub async fn close(&self) {
+        let mut waiting = Vec::new();
+        for commands in &self.commands {
+            waiting.push(send(commands, Command::Close).await);
+        }
+        acknowledged(waiting).await;
+    }
+
     /// Stops accepting and returns when the last connection is closed. Bound it with a timeout.
     pub async fn drain(&self) {
         let mut waiting = Vec::new();

@@ -40,6 +40,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub(super) enum Command {
     Serve(WorkerPod, oneshot::Sender<()>),
     Release(Arc<str>, oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
     Lend(oneshot::Sender<io::Result<Vec<LentPod>>>),
 }
@@ -169,6 +170,13 @@ impl Worker {
             Command::Lend(lent) => {
                 let _ = lent.send(self.lend());
             }
+            Command::Close(done) => {
+                let worker = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    worker.close().await;
+                    let _ = done.send(());
+                });
+            }
             Command::Drain(done) => {
                 let worker = Rc::clone(self);
                 tokio::task::spawn_local(async move {
@@ -235,8 +243,8 @@ impl Worker {
         }
     }
 
-    /// Stops accepting, tells every connection, and waits until all are closed.
-    async fn drain(self: &Rc<Self>) {
+    /// Releases every pod.
+    async fn close(&self) {
         let pods: Vec<Served> = self.pods.borrow_mut().drain().map(|(_, pod)| pod).collect();
         // All at once: each takes its time over the last arrivals.
         for served in &pods {
@@ -245,6 +253,11 @@ impl Worker {
         for served in pods {
             self.release(served).await;
         }
+    }
+
+    /// Stops accepting, tells every connection, and waits until all are closed.
+    async fn drain(&self) {
+        self.close().await;
         self.draining.set(true);
         for waker in self.connections.borrow_mut().values_mut() {
             if let Some(waker) = waker.take() {

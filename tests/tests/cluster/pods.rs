@@ -109,7 +109,7 @@ pub(crate) fn a_finished_pod_is_released(scene: &Scene) -> Result<()> {
 }
 
 pub(crate) fn a_pod_on_the_nodes_network_is_left_alone(scene: &Scene) -> Result<()> {
-    let on_node = format!("{SERVES}\n  hostNetwork: true");
+    let on_node = format!("{SERVES}\n  hostNetwork: true\n  dnsPolicy: ClusterFirstWithHostNet");
     let _pod = Temporary::apply(scene, "on-node", &pod("on-node", &on_node))?;
     scene.until("the pod answers", || {
         scene.ensure_ordinary("mesh/on-node", "http://echo.mesh/")

@@ -17,7 +17,7 @@ pub(crate) struct Wrk<'a> {
 }
 
 impl<'a> Wrk<'a> {
-    /// Starts it, and waits until it runs.
+    /// Starts it, and waits until it runs. The port is in the URL: the image has no /etc/services.
     pub(crate) fn start(scene: &'a Scene) -> Result<Self> {
         let service = ["get", "service", "echo", "-n", "mesh"];
         let service = scene.cluster.kubectl_json(service)?;
@@ -38,7 +38,7 @@ spec:
   - name: main
     image: local/wrk:dev
     imagePullPolicy: Never
-    command: [wrk, --threads=1, --connections=8, --duration=600s, --header, '{header}', 'http://{address}/']
+    command: [wrk, --threads=1, --connections=8, --duration=600s, --header, '{header}', 'http://{address}:80/']
 "
             ))?;
             let ready = [
