@@ -5,6 +5,7 @@
 
 mod accept;
 mod body;
+mod budgets;
 mod clock;
 mod cors;
 mod detect;
