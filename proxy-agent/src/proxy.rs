@@ -5,6 +5,7 @@
 
 mod accept;
 mod body;
+mod budgets;
 mod client_hello;
 mod clock;
 mod detect;

@@ -63,14 +63,7 @@ impl Dirty {
                     .extend(services.map(|at| Name::from(at.key())));
                 self.linkerd |= linkerd::is_used(kept.index());
             }
-            Some(Kind::Pod) => {
-                for held in held {
-                    self.note_selecting(held, kept);
-                }
-                self.endpoints.extend(kept.index().ruled(&name.namespace));
-                self.linkerd |= linkerd::is_used(kept.index());
-                self.pods.insert(name);
-            }
+            Some(Kind::Pod) => self.note_pod(&held, name, kept),
             Some(Kind::Service) => {
                 let selector = |held: &Option<Held>| {
                     let at = held.as_ref()?.at::<Service>()?;
@@ -84,8 +77,6 @@ impl Dirty {
                 self.endpoints
                     .extend(slices.filter_map(|at| service_of(&at)));
             }
-            Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
-            Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
             Some(Kind::TlsRoute) => self.note_route(Dialect::TlsRoute, name),
             Some(Kind::TcpRoute) => self.note_route(Dialect::TcpRoute, name),
             Some(Kind::VirtualService) => {
@@ -101,6 +92,8 @@ impl Dirty {
             }
             Some(Kind::ReferenceGrant) => self.note_asked(&Asked::Grants(name.namespace), kept),
             Some(Kind::LinkerdService | Kind::LinkerdRoute) => self.linkerd = true,
+            Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
+            Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
             Some(Kind::PolicyHttpRoute) => self.note_route(Dialect::PolicyHttpRoute, name),
             Some(Kind::ServiceProfile) => self.note_route(Dialect::ServiceProfile, name),
             Some(Kind::TrafficSplit) => self.note_route(Dialect::TrafficSplit, name),
@@ -159,6 +152,15 @@ impl Dirty {
             }
         }
         self.entries.insert(name);
+    }
+
+    fn note_pod(&mut self, held: &[&Held], name: Name, kept: &Kept) {
+        for held in held {
+            self.note_selecting(held, kept);
+        }
+        self.endpoints.extend(kept.index().ruled(&name.namespace));
+        self.linkerd |= linkerd::is_used(kept.index());
+        self.pods.insert(name);
     }
 
     fn note_route(&mut self, dialect: Dialect, name: Name) {
