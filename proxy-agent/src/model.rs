@@ -16,7 +16,7 @@ mod route_table;
 mod snapshot;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, LeftOut, WhyLeftOut};
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
 pub use path::{PathError, normalise};
 pub use pod::{CaptureDecision, NotCaptured, Pod};

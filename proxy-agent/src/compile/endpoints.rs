@@ -11,33 +11,85 @@ use super::index::{At, Index};
 use super::pod;
 use super::problems::Problems;
 use super::service::{Port, PortSubset, Target};
-use crate::model::Endpoint;
+use crate::model::{Endpoint, LeftOut, WhyLeftOut};
 use crate::objects::{Located, Origin, Slice, SliceAddress, SliceState};
 
-/// The usable endpoints of a Service's port: sorted by address, each once.
+/// What serves a Service's port, and what does not.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Usable endpoints: sorted by address, each once.
+    pub usable: Vec<Endpoint>,
+    /// The others, sorted.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl Found {
+    fn new(usable: Vec<Endpoint>, mut left_out: Vec<LeftOut>) -> Self {
+        // An endpoint that moves from one slice to another may stand in both.
+        let is_usable = |one: &LeftOut| {
+            one.address.is_some_and(|address| {
+                let found = usable.binary_search_by_key(&address, |one| one.address);
+                found.is_ok()
+            })
+        };
+        left_out.retain(|one| !is_usable(one));
+        left_out.sort_by(|one, other| (one.address, &one.pod).cmp(&(other.address, &other.pod)));
+        left_out.dedup_by(|one, other| (one.address, &one.pod) == (other.address, &other.pod));
+        Self { usable, left_out }
+    }
+}
+
+/// The endpoints of a Service's port.
 pub(super) fn of_port(
     index: &Index,
     at: &At<'_, Service>,
     port: &Port,
     problems: &mut Problems,
-) -> Vec<Endpoint> {
+) -> Found {
     let Some(spec) = at.object.spec.as_ref().filter(|_| port.tcp) else {
-        return Vec::new();
+        return Found::default();
     };
     let unready_too = spec.publish_not_ready_addresses == Some(true);
     if let Some(slices) = index.slices(at.key()) {
         return of_slices(slices, &port.name, unready_too, problems);
     }
     let Some(selector) = selector(at) else {
-        return Vec::new();
+        return Found::default();
     };
-    sorted(index.selected(at.key().0, selector).filter_map(|at| {
-        if !(is_ready(at.object) || unready_too && is_alive(at.object)) {
-            return None;
+    let (mut usable, mut left_out) = (Vec::new(), Vec::new());
+    for at in index.selected(at.key().0, selector) {
+        let number = pod_port(at.object, &port.target);
+        let endpoint = number.and_then(|number| of_pod(at.located, at.object, number));
+        let serves = is_ready(at.object) || unready_too && is_alive(at.object);
+        match endpoint {
+            Some(endpoint) if serves => usable.push(endpoint),
+            endpoint => left_out.push(LeftOut {
+                address: endpoint.map(|endpoint| endpoint.address),
+                pod: Some(name_of(at.located)),
+                why: why_not(at.object, number),
+            }),
         }
-        let number = pod_port(at.object, &port.target)?;
-        of_pod(at.located, at.object, number)
-    }))
+    }
+    Found::new(sorted(usable), left_out)
+}
+
+/// Why a pod that is selected serves nothing; `port` is the number of its port, if it has it.
+fn why_not(pod: &Pod, port: Option<u16>) -> WhyLeftOut {
+    if pod::is_completed(pod) {
+        WhyLeftOut::Completed
+    } else if pod::ips(pod).is_empty() {
+        WhyLeftOut::NoAddress
+    } else if port.is_none() {
+        WhyLeftOut::NoSuchPort
+    } else if pod.metadata.deletion_timestamp.is_some() {
+        WhyLeftOut::Terminating
+    } else {
+        WhyLeftOut::NotReady
+    }
+}
+
+fn name_of(located: &Located) -> Arc<str> {
+    format!("{}/{}", located.id.namespace, located.id.name).into()
 }
 
 /// The selector by which endpoints are found: in a cluster they are EndpointSlices.
@@ -113,7 +165,7 @@ fn of_pod(located: &Located, pod: &Pod, port: u16) -> Option<Endpoint> {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     Some(Endpoint {
         address: SocketAddr::new(ip, port),
-        pod: Some(format!("{}/{}", located.id.namespace, located.id.name).into()),
+        pod: Some(name_of(located)),
         node: node.map(Arc::from),
         zone: None,
     })
@@ -124,8 +176,8 @@ fn of_slices<'a>(
     port_name: &str,
     unready_too: bool,
     problems: &mut Problems,
-) -> Vec<Endpoint> {
-    let (mut ready, mut leaving) = (Vec::new(), Vec::new());
+) -> Found {
+    let (mut ready, mut leaving, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for at in slices {
         // By name, both being empty where there is one port.
         let mut ports = at.object.ports.iter();
@@ -152,11 +204,24 @@ fn of_slices<'a>(
                 SliceState::Ready => ready.push(model),
                 SliceState::Leaving | SliceState::Unready if unready_too => ready.push(model),
                 SliceState::Leaving => leaving.push(model),
-                SliceState::Unready => {}
+                SliceState::Unready => left_out.push(left(&model, WhyLeftOut::NotReady)),
             }
         }
     }
-    sorted(if ready.is_empty() { leaving } else { ready })
+    if ready.is_empty() {
+        return Found::new(sorted(leaving), left_out);
+    }
+    let leaving = leaving.iter();
+    left_out.extend(leaving.map(|one| left(one, WhyLeftOut::Terminating)));
+    Found::new(sorted(ready), left_out)
+}
+
+fn left(endpoint: &Endpoint, why: WhyLeftOut) -> LeftOut {
+    LeftOut {
+        address: Some(endpoint.address),
+        pod: endpoint.pod.clone(),
+        why,
+    }
 }
 
 /// Each address once. An endpoint stands in two slices while it moves between them.

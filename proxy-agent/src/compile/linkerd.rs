@@ -169,6 +169,7 @@ fn cluster(
             Some(Declared::Opaque | Declared::Nothing) | None => UpstreamProtocol::AsReceived,
         },
         endpoints,
+        left_out: Vec::new(),
     })
 }
 

@@ -11,11 +11,12 @@ use crate::compile::address::Allocator;
 use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::dirty::Dirty;
+use crate::compile::endpoints::Found;
 use crate::compile::index::Index;
 use crate::compile::problems::{Part, Problems};
 use crate::compile::service::{self, Addresses, Declared, Port};
 use crate::compile::{endpoints, istio, switches};
-use crate::model::{Cluster, Endpoint, UpstreamProtocol};
+use crate::model::{Cluster, UpstreamProtocol};
 use crate::objects::istio::DestinationRule;
 
 impl Kept {
@@ -137,8 +138,8 @@ impl Kept {
             let ports = self.ports.get(name.key());
             let clusters = at.zip(ports).map(|(at, ports)| {
                 let of_port = |port| {
-                    let endpoints = endpoints::of_port(&self.index, &at, port, &mut problems);
-                    clusters(port, endpoints, &self.index)
+                    let found = endpoints::of_port(&self.index, &at, port, &mut problems);
+                    clusters(port, found, &self.index)
                 };
                 ports.iter().flat_map(of_port).collect::<Vec<_>>()
             });
@@ -215,13 +216,14 @@ fn names_of_clusters(port: &Port) -> impl Iterator<Item = Arc<str>> {
 }
 
 /// The clusters of a port.
-fn clusters(port: &Port, endpoints: Vec<Endpoint>, index: &Index) -> Vec<Arc<Cluster>> {
-    let whole = cluster(port, endpoints);
+fn clusters(port: &Port, found: Found, index: &Index) -> Vec<Arc<Cluster>> {
+    let whole = cluster(port, found);
     let subsets = port.subsets.iter().map(|subset| Cluster {
         id: subset.id,
         name: Arc::clone(&subset.cluster),
         balance: subset.balance,
         endpoints: endpoints::of_subset(&whole.endpoints, subset, &port.service, index),
+        left_out: Vec::new(),
         ..whole.clone()
     });
     let mut all: Vec<_> = subsets.map(Arc::new).collect();
@@ -229,7 +231,7 @@ fn clusters(port: &Port, endpoints: Vec<Endpoint>, index: &Index) -> Vec<Arc<Clu
     all
 }
 
-fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
+fn cluster(port: &Port, found: Found) -> Cluster {
     Cluster {
         id: port.id,
         name: Arc::clone(&port.cluster),
@@ -241,6 +243,7 @@ fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
             Declared::Http(upstream) => upstream,
             Declared::Opaque | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
-        endpoints,
+        endpoints: found.usable,
+        left_out: found.left_out,
     }
 }
