@@ -125,6 +125,12 @@ fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>>
     for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
         let is_service =
             parent.group.as_deref() == Some("") && parent.kind.as_deref() == Some("Service");
+        if parent.group.is_none() && parent.kind.as_deref() == Some("Service") {
+            let reason = "is missing: for a Service write `group: \"\"`; without it, this names \
+                          no kind that there is";
+            let field = format!("spec.parentRefs[{index}].group");
+            scope.problems.warning(at.located, field, reason);
+        }
         if !is_service || parents.iter().any(|(known, _)| *known == parent) {
             continue;
         }
@@ -197,15 +203,17 @@ fn rules(
         let alternatives = matches::named(at, &field, alternatives, &mut scope.problems, findings);
         let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
         let outcome = match filter::incompatible(rule.filters.as_deref()) {
-            Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
+            Some(fault) => Err((ConditionReason::IncompatibleFilters, vec![fault])),
             None => carried_out(at, index, rule, &conditions, scope, findings)
-                .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
+                .map_err(|faults| (ConditionReason::UnsupportedValue, faults)),
         };
-        let carried_out = outcome.unwrap_or_else(|(why, (inner, reason))| {
-            let field = [&*field, inner.as_str()].join(".");
-            let reason = format!("{reason}; the rule answers 500");
-            findings.unaccepted(why, &field, &reason);
-            scope.problems.error(at.located, field, reason);
+        let carried_out = outcome.unwrap_or_else(|(why, faults)| {
+            for (inner, reason) in faults {
+                let field = [&*field, inner.as_str()].join(".");
+                let reason = format!("{reason}; the rule answers 500");
+                findings.unaccepted(why, &field, &reason);
+                scope.problems.error(at.located, field, reason);
+            }
             CarriedOut::alone(respond(INVALID_ROUTE))
         });
         compiled.extend(
@@ -255,28 +263,52 @@ fn carried_out(
     conditions: &[&Match],
     scope: &mut Scope<'_>,
     findings: &mut Findings,
-) -> Result<CarriedOut, Fault> {
+) -> Result<CarriedOut, Vec<Fault>> {
     let field = format!("spec.rules[{position}]");
-    let timeouts = rule.timeouts.as_ref().map(timeouts).transpose()?;
-    let retry = rule.retry.as_ref().map(policy::retry).transpose()?;
+    // Each part is looked at, whatever is wrong with another: a user hears of all at once.
+    let mut faults = Faults::default();
+    let timeouts = faults.of(rule.timeouts.as_ref().map(timeouts).transpose());
+    let retry = faults.of(rule.retry.as_ref().map(policy::retry).transpose());
     let session = rule.session_persistence.as_ref();
-    let session = session
-        .map(|from| policy::session(at, position, from))
-        .transpose()?;
-    let filters = filter::compile(rule.filters.as_deref(), conditions)?;
+    let session = session.map(|from| policy::session(at, position, from));
+    let session = faults.of(session.transpose());
+    let known = faults.0.len();
+    let filters = faults.of(filter::compile(rule.filters.as_deref(), conditions));
+    if faults.0.len() > known && rule.backend_refs.is_none() {
+        // It may be a redirect, which needs no destination.
+        return Err(faults.0);
+    }
+    let mirrors = policy::mirrors(at, &field, &filters.mirrors, scope, findings);
     let policies = Policies {
         retry: retry.filter(|retry| retry.attempts > 0),
-        mirrors: policy::mirrors(at, &field, &filters.mirrors, scope, findings)?,
+        mirrors: faults.of(mirrors),
         cors: filters.cors.clone(),
         session,
         ..Policies::default()
     };
-    let action = action(at, (&field, conditions), rule, filters, scope, findings)?;
-    Ok(CarriedOut {
-        action: Arc::new(action),
-        timeouts: timeouts.unwrap_or_default(),
-        policies: (!policies.is_empty()).then(|| Arc::new(policies)),
-    })
+    match action(at, (&field, conditions), rule, filters, scope, findings) {
+        Ok(action) if faults.0.is_empty() => Ok(CarriedOut {
+            action: Arc::new(action),
+            timeouts: timeouts.unwrap_or_default(),
+            policies: (!policies.is_empty()).then(|| Arc::new(policies)),
+        }),
+        Ok(_) => Err(faults.0),
+        Err(fault) => Err([faults.0, vec![fault]].concat()),
+    }
+}
+
+/// Everything that is wrong with a rule.
+#[derive(Debug, Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// A part of the rule, or nothing in its place.
+    fn of<T: Default>(&mut self, part: Result<T, Fault>) -> T {
+        part.unwrap_or_else(|fault| {
+            self.0.push(fault);
+            T::default()
+        })
+    }
 }
 
 fn action(

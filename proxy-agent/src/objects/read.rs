@@ -182,7 +182,7 @@ impl Reader<'_> {
                     );
                     let field =
                         accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
-                    self.problem(Severity::Warning, Some(&id), field, reason);
+                    return self.reject(Some(id), field, reason);
                 }
                 self.accept(id, Object::Unknown);
             }
@@ -208,6 +208,15 @@ impl Reader<'_> {
         if (unknown, self.newer) == (Unknown::Warn, Newer::Trusted) {
             ignored.clear();
         }
+        let severity = match unknown {
+            Unknown::Warn => Severity::Warning,
+            Unknown::Reject => Severity::Error,
+        };
+        // Those before a value that cannot be read are named too: it may be their fault.
+        for path in &ignored {
+            let field = accepted::render(&[prefix, path].concat());
+            self.problem(severity, Some(&id), field, unknown_field::<T>(path));
+        }
         let object = match read {
             Ok(object) => object,
             Err(error) => {
@@ -217,17 +226,9 @@ impl Reader<'_> {
                     .into_iter()
                     .filter(|part| !part.is_empty() && part != ".");
                 let field = field.collect::<Vec<_>>().join(".");
-                return self.reject(Some(id), field, error.to_string());
+                return self.reject(Some(id), field, in_words(&error.to_string()));
             }
         };
-        let severity = match unknown {
-            Unknown::Warn => Severity::Warning,
-            Unknown::Reject => Severity::Error,
-        };
-        for path in &ignored {
-            let field = accepted::render(&[prefix, path].concat());
-            self.problem(severity, Some(&id), field, unknown_field::<T>(path));
-        }
         if unknown == Unknown::Reject && !ignored.is_empty() {
             self.parsed.rejected.push(Some(id));
             return;
@@ -310,6 +311,19 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         ("linkerd.io", "Service" | "Route") => Some("v1"),
         _ => None,
     }
+}
+
+/// A reader's message without the names of Rust's types.
+fn in_words(message: &str) -> String {
+    let numbers = ["i32", "i64", "u8", "u16", "u32", "u64", "usize"];
+    let expected = numbers.map(|number| format!("expected {number}"));
+    let found = expected
+        .iter()
+        .find(|expected| message.ends_with(*expected));
+    found.map_or_else(
+        || message.to_owned(),
+        |expected| message.replace(expected, "expected a whole number"),
+    )
 }
 
 fn unknown_field<T: DeserializeOwned>(path: &[Step]) -> String {
