@@ -109,6 +109,7 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
             answer.verdict = verdict(listener);
             let http = listener.verdict == ListenerVerdict::Proxy(ListenerProtocol::Http);
             if http && !tls {
+                answer.shadowed = shadowed(listener, &query.namespace);
                 let table = virtual_host.unwrap_or_else(|| listener.routes_for(&query.namespace));
                 route(snapshot, table, &request, port, &mut answer);
             } else if matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
@@ -165,6 +166,14 @@ fn opaque(snapshot: &Snapshot, listener: &Listener, answer: &mut Explanation) {
     "none: opaque TCP, TLS among it, is balanced by connection".clone_into(&mut answer.route);
     let whole = WeightedDestination::plain(1, Destination::Cluster(listener.cluster));
     answer.clusters = clusters(snapshot, &[whole]);
+}
+
+/// The routes of a listener that others stand before, for clients in `namespace`.
+fn shadowed(listener: &Listener, namespace: &str) -> Vec<String> {
+    let all = listener.shadowed.iter();
+    let seen = all.filter(|one| one.clients.as_ref().is_none_or(|own| **own == *namespace));
+    seen.map(|one| format!("{}: {} decides", one.object, one.by))
+        .collect()
 }
 
 fn route(

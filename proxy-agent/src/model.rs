@@ -5,6 +5,7 @@
 
 mod cluster;
 mod endpoint;
+mod failure_accrual;
 mod listener;
 mod path;
 mod pod;
@@ -17,17 +18,19 @@ mod snapshot;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
 pub use endpoint::{Endpoint, LeftOut, WhyLeftOut};
-pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
+pub use failure_accrual::FailureAccrual;
+pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};
 pub use path::{PathError, normalise};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
 pub use policy::{
-    Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryOn, Session,
-    SessionCarrier, Share,
+    Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryBudget, RetryOn,
+    Session, SessionCarrier, Share, StreamLimits,
 };
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
-    Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
-    QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts, WeightedDestination,
+    Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch,
+    PathRewrite, QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts,
+    WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
 pub use route_table::RouteTable;

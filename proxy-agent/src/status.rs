@@ -231,6 +231,9 @@ pub struct RouteStatus {
     pub origin: String,
     /// One line a rule: conditions → action.
     pub rules: Vec<String>,
+    /// Routes that would apply if others did not stand before them, each with the one that decides.
+    #[serde(default)]
+    pub shadowed: Vec<String>,
 }
 
 /// One endpoint of one cluster.
@@ -320,6 +323,8 @@ pub struct Explanation {
     pub near_misses: Vec<String>,
     /// How many more of them there are.
     pub more_misses: usize,
+    /// Routes that would apply if the ones of `origin` did not stand before them.
+    pub shadowed: Vec<String>,
     /// What the rule does, filters in order.
     pub action: Vec<String>,
     /// Clusters with their share, and their endpoints.

@@ -24,6 +24,9 @@ pub(super) fn text(explanation: &Explanation) -> String {
         line(&mut text, "not", &more);
     }
     line(&mut text, "route", &explanation.route);
+    for shadowed in &explanation.shadowed {
+        line(&mut text, "shadowed", shadowed);
+    }
     for action in &explanation.action {
         line(&mut text, "then", action);
     }

@@ -186,6 +186,7 @@ fn status_of_a_node_in_trouble() -> Status {
             clients: "blog".into(),
             origin: "HTTPRoute blog/cart".into(),
             rules: vec!["path /a → shop/cart:80".into(), "any → 404 no_route".into()],
+            shadowed: vec!["VirtualService shop/cart: HTTPRoute blog/cart decides".into()],
         }],
         endpoints: vec![EndpointStatus {
             cluster: "shop/cart:80".into(),
@@ -215,6 +216,7 @@ fn explanation() -> Explanation {
         route: "HTTPRoute shop/cart spec.rules[1]".into(),
         near_misses: vec!["HTTPRoute shop/cart spec.rules[0]: needs path = /b, found /a".into()],
         more_misses: 2,
+        shadowed: vec!["VirtualService shop/cart: HTTPRoute shop/cart decides".into()],
         action: vec!["sets request header x-a: 1".into()],
         clusters: vec![ExplainedCluster {
             name: "shop/cart:80".into(),

@@ -1,17 +1,22 @@
 //! Compilation, by table. Each file is one dialect or concern.
 
+mod annotations;
 mod capture;
 mod destinations;
+mod dialects;
 mod gateway_api;
 mod grpc;
 mod incremental;
 mod istio;
 mod istio_policies;
 mod linkerd;
+mod linkerd_routes;
 mod paths;
 mod policies;
 mod route_parents;
 mod service;
+mod service_profile;
+mod smi;
 mod stable;
 mod subsets;
 

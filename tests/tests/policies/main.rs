@@ -4,6 +4,8 @@ mod browser;
 mod destination;
 mod grpc;
 mod istio;
+mod linkerd;
 mod mirror;
 mod retry;
 mod scene;
+mod split;
