@@ -197,7 +197,7 @@ impl Reader<'_> {
                     );
                     let field =
                         accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
-                    return self.reject(Some(id), field, reason);
+                    self.problem(Severity::Error, Some(&id), field, reason);
                 }
                 self.accept(id, Object::Unknown);
             }

@@ -81,7 +81,7 @@ fn a_wrong_type_is_named_with_its_field_path() {
     assert_eq!(
         lines(&parsed),
         ["a.yaml:1: Service default/web: spec.ports[0].port: \
-          invalid type: string \"eighty\", expected i32"]
+          invalid type: string \"eighty\", expected a whole number"]
     );
 }
 
@@ -142,7 +142,7 @@ fn unknown_fields_are_named_beside_a_value_that_cannot_be_read() {
 }
 
 #[test]
-fn unknown_kinds_are_kept_and_unread_versions_are_rejected() {
+fn unknown_kinds_are_kept_and_unread_versions_are_errors() {
     let parsed = yaml(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\n\
          apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: s}\n",
@@ -153,8 +153,8 @@ fn unknown_kinds_are_kept_and_unread_versions_are_rejected() {
             .iter()
             .all(|o| matches!(o.object, Object::Unknown))
     );
-    assert_eq!(parsed.objects.len(), 1);
-    assert_eq!(parsed.rejected.len(), 1);
+    assert_eq!(parsed.objects.len(), 2);
+    assert_eq!(parsed.problems[0].severity, Severity::Error);
     assert_eq!(
         lines(&parsed),
         [
