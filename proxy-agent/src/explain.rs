@@ -16,6 +16,7 @@ use std::sync::Arc;
 use http::uri::InvalidUri;
 use http::{HeaderMap, Method, Uri, header};
 
+use self::destinations::clusters;
 use self::resolve::Resolved;
 use crate::model::{
     Action, CaptureDecision, Destination, Listener, ListenerProtocol, ListenerVerdict, Pod,
@@ -25,7 +26,6 @@ use crate::route::{Client, RequestView, Unmet, location, normalise, virtual_host
 use crate::status::Explanation;
 
 pub use describe::describe;
-pub use destinations::clusters;
 
 /// Rules that did not match are named up to this many.
 const MAX_NEAR_MISSES: usize = 8;

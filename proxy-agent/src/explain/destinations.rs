@@ -6,7 +6,7 @@ use crate::model::{Cluster, Destination, Endpoint, LeftOut, Snapshot, WeightedDe
 use crate::status::{ExplainedCluster, ExplainedEndpoint};
 
 /// The destinations of a rule with their shares and endpoints.
-pub fn clusters(
+pub(super) fn clusters(
     snapshot: &Snapshot,
     destinations: &[WeightedDestination],
 ) -> Vec<ExplainedCluster> {
