@@ -6,6 +6,7 @@
 mod cluster;
 mod cluster_policy;
 mod endpoint;
+mod failure_accrual;
 mod listener;
 mod pod;
 mod policy;
@@ -21,16 +22,17 @@ pub use cluster_policy::{
     LocalityPolicy, OutlierDetection, RequestLimits, Warmup,
 };
 pub use endpoint::Endpoint;
-pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
+pub use failure_accrual::FailureAccrual;
+pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
 pub use policy::{
-    Abort, AbortWith, Backoff, Cors, Delay, DelayTime, Listed, Mirror, Policies, Retry, RetryOn,
-    Session, SessionCarrier, Share,
+    Abort, AbortWith, Backoff, Cors, Delay, DelayTime, Listed, Mirror, Policies, Retry,
+    RetryBudget, RetryOn, Session, SessionCarrier, Share, StreamLimits,
 };
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
-    Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
-    QueryMatch, Redirect, RouteTable, Rule, SourceMatch, StringMatch, Timeouts,
+    Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch,
+    PathRewrite, QueryMatch, Redirect, RouteTable, Rule, SourceMatch, StringMatch, Timeouts,
     WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};

@@ -25,7 +25,10 @@ impl Scene {
         let names = node.scratch().join("names");
         fs::write(&names, "")?;
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/dns_server.py"));
+        command.arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/fixtures/dns_server.py"
+        ));
         let (address, port) = DNS.split_once(':').context("a port")?;
         command.args([address, port]).arg(&names);
         let mut server = node.spawn("dns", command)?;
@@ -157,18 +160,31 @@ fn a_host_is_captured_by_what_dns_says_and_follows_it() -> Result<()> {
         entry(json!({ "ports": [port], "resolution": "DNS" })),
         marked(),
     ])?;
-    let has = |pod: &Pod| Ok(scene.addresses()?.contains(&format!("\"{}:8080\"", pod.ip())));
+    let has = |pod: &Pod| {
+        Ok(scene
+            .addresses()?
+            .contains(&format!("\"{}:8080\"", pod.ip())))
+    };
     until("the name is resolved", || has(first))?;
 
     let answer = scene.answer(&first.ip().to_string(), 8080)?;
-    assert!(answer.contains("x-marked: yes") && answer.contains("x-endpoint: api-0"), "{answer}");
+    assert!(
+        answer.contains("x-marked: yes") && answer.contains("x-endpoint: api-0"),
+        "{answer}"
+    );
     let other = scene.answer(&second.ip().to_string(), 8080)?;
-    assert!(!other.contains("x-marked"), "an address that is not the host's: {other}");
+    assert!(
+        !other.contains("x-marked"),
+        "an address that is not the host's: {other}"
+    );
     scene.says(&[second])?;
     until("the new address is known", || has(second))?;
     assert!(!has(first)?, "{}", scene.addresses()?);
     let answer = scene.answer(&second.ip().to_string(), 8080)?;
-    assert!(answer.contains("x-marked: yes") && answer.contains("x-endpoint: api-1"), "{answer}");
+    assert!(
+        answer.contains("x-marked: yes") && answer.contains("x-endpoint: api-1"),
+        "{answer}"
+    );
     Ok(())
 }
 
@@ -183,7 +199,9 @@ fn a_name_that_is_gone_keeps_its_last_addresses_and_is_named() -> Result<()> {
         marked(),
     ])?;
     let known = format!("\"{}:8080\"", first.ip());
-    until("the name is resolved", || Ok(scene.addresses()?.contains(&known)))?;
+    until("the name is resolved", || {
+        Ok(scene.addresses()?.contains(&known))
+    })?;
 
     scene.says(&[])?;
     scene.agent.wait_problem(&[HOST, "cannot be resolved"])?;

@@ -1,5 +1,7 @@
 //! Route tables as `status routes` shows them.
 
+use std::sync::Arc;
+
 use crate::explain;
 use crate::model::{Listener, ListenerVerdict, RouteTable, Snapshot, StreamScope, StreamTable};
 use crate::status::RouteStatus;
@@ -26,20 +28,41 @@ fn of_listener(snapshot: &Snapshot, listener: &Listener) -> Vec<RouteStatus> {
     let (namespace, service) = (&listener.namespace, &listener.service);
     let parent = format!("{namespace}/{service}:{}", listener.port);
     let consumers = listener.consumer_routes.iter();
-    let consumers = consumers.map(|(namespace, table)| (&**namespace, table));
+    let consumers = consumers.map(|(namespace, table)| (Some(namespace), table));
     let mut tables = Vec::new();
-    for (clients, table) in [("all", &listener.routes)].into_iter().chain(consumers) {
+    for (clients, table) in [(None, &listener.routes)].into_iter().chain(consumers) {
         let streams = match clients {
-            "all" => listener.streams.as_ref(),
-            namespace => listener.consumer_streams.get(namespace),
+            None => listener.streams.as_ref(),
+            Some(namespace) => listener.consumer_streams.get(namespace),
         };
+        let name = clients.map_or("all", |namespace| namespace);
         // Where no connection is taken for HTTP, rules for requests are none.
         if streams.is_none_or(|streams| streams.scope != StreamScope::Every) {
-            tables.push(requests(snapshot, &parent, clients, table));
+            tables.push(RouteStatus {
+                shadowed: shadowed(listener, clients),
+                ..requests(snapshot, &parent, name, table)
+            });
         }
-        tables.extend(streams.map(|table| connections(snapshot, &parent, clients, table)));
+        tables.extend(streams.map(|table| connections(snapshot, &parent, name, table)));
     }
     tables
+}
+
+/// What is shadowed for the clients of a namespace, or for all others. Where a namespace has no
+/// table of its own, the common one shows it.
+fn shadowed(listener: &Listener, clients: Option<&Arc<str>>) -> Vec<String> {
+    let here = listener.shadowed.iter().filter(|one| match &one.clients {
+        Some(of) if listener.consumer_routes.contains_key(of) => Some(of) == clients,
+        Some(_) | None => clients.is_none(),
+    });
+    here.map(|one| match &one.clients {
+        Some(namespace) => format!(
+            "{} for clients in {namespace}: {} decides",
+            one.object, one.by
+        ),
+        None => format!("{}: {} decides", one.object, one.by),
+    })
+    .collect()
 }
 
 fn requests(snapshot: &Snapshot, parent: &str, clients: &str, table: &RouteTable) -> RouteStatus {
@@ -51,6 +74,7 @@ fn requests(snapshot: &Snapshot, parent: &str, clients: &str, table: &RouteTable
         rules: rules
             .map(|rule| explain::describe(rule, snapshot))
             .collect(),
+        shadowed: Vec::new(),
     }
 }
 
@@ -68,5 +92,6 @@ fn connections(
         rules: rules
             .map(|rule| explain::describe_stream(rule, snapshot))
             .collect(),
+        shadowed: Vec::new(),
     }
 }

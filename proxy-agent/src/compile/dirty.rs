@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 
+use super::annotations::of_namespace;
 use super::attach::Dialect;
 use super::by_key::Name;
 use super::index::{Change, Held, service_of};
@@ -30,6 +31,8 @@ pub(super) struct Dirty {
     pub rules: BTreeSet<Name>,
     /// ServiceEntries to be judged again.
     pub entries: BTreeSet<Name>,
+    /// HTTPRouteGroups to be judged again.
+    pub groups: BTreeSet<Name>,
     /// Services whose listeners may be others.
     pub tables: BTreeSet<Name>,
     pub linkerd: bool,
@@ -50,6 +53,7 @@ impl Dirty {
         let name = any.name();
         match Kind::of(&any.located.object) {
             Some(Kind::Namespace) => {
+                self.note_opaque_ports(change, &name.name, kept);
                 self.namespaces.insert(name.name);
             }
             Some(Kind::Pod) => {
@@ -60,14 +64,7 @@ impl Dirty {
                 self.linkerd |= linkerd::is_used(kept.index());
                 self.pods.insert(name);
             }
-            Some(Kind::Service) => {
-                let selector = |held: &Option<Held>| {
-                    let at = held.as_ref()?.at::<Service>()?;
-                    endpoints::selector(&at).cloned()
-                };
-                kept.selects(&name, selector(&change.former), selector(&change.present));
-                self.services.insert(name);
-            }
+            Some(Kind::Service) => self.note_service(change, name, kept),
             Some(Kind::EndpointSlice) => {
                 let slices = held.iter().filter_map(|held| held.at::<Slice>());
                 self.endpoints
@@ -90,6 +87,13 @@ impl Dirty {
             }
             Some(Kind::ReferenceGrant) => self.note_asked(&Asked::Grants(name.namespace), kept),
             Some(Kind::LinkerdService | Kind::LinkerdRoute) => self.linkerd = true,
+            Some(Kind::PolicyHttpRoute) => self.note_route(Dialect::PolicyHttpRoute, name),
+            Some(Kind::ServiceProfile) => self.note_route(Dialect::ServiceProfile, name),
+            Some(Kind::TrafficSplit) => self.note_route(Dialect::TrafficSplit, name),
+            Some(Kind::HttpRouteGroup) => {
+                self.note_asked(&Asked::RouteGroup(name.clone()), kept);
+                self.groups.insert(name);
+            }
             None => {
                 self.unread = true;
                 if is_gateway(&any.located.id) {
@@ -108,6 +112,16 @@ impl Dirty {
         self.rules
             .extend(kept.index().rules_of(service.key()).cloned());
         self.linkerd |= linkerd::is_used(kept.index());
+    }
+
+    /// Notes a Service, and by which labels it selects its pods.
+    fn note_service(&mut self, change: &Change, name: Name, kept: &mut Kept) {
+        let selector = |held: &Option<Held>| {
+            let at = held.as_ref()?.at::<Service>()?;
+            endpoints::selector(&at).cloned()
+        };
+        kept.selects(&name, selector(&change.former), selector(&change.present));
+        self.services.insert(name);
     }
 
     /// Notes the Services that a rule was or is for.
@@ -145,6 +159,16 @@ impl Dirty {
 
     fn note_route(&mut self, dialect: Dialect, name: Name) {
         self.routes.insert(RouteKey { dialect, name });
+    }
+
+    /// Notes the Services of a namespace whose opaque ports are others than before.
+    fn note_opaque_ports(&mut self, change: &Change, namespace: &str, kept: &Kept) {
+        let ports = |held: &Option<Held>| held.as_ref()?.at().and_then(|at| of_namespace(&at));
+        if ports(&change.former) != ports(&change.present) {
+            let services = kept.index().of_namespace::<Service>(namespace);
+            self.services
+                .extend(services.map(|at| Name::from(at.key())));
+        }
     }
 
     fn note_asked(&mut self, asked: &Asked, kept: &Kept) {

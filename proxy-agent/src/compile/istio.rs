@@ -12,8 +12,11 @@ mod traffic_policy;
 
 use std::sync::Arc;
 
-use super::attach::{Attachment, Dialect, INVALID_ROUTE, Named, PortRule, respond, shared_id};
+use super::attach::{
+    Attachment, Dialect, INVALID_ROUTE, Named, PortRule, Profile, respond, shared_id,
+};
 use super::by_key::{Key, Name};
+use super::defaults::Says;
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
@@ -21,6 +24,7 @@ use crate::model::{Action, Rule, Timeouts};
 use crate::objects::istio::{Delegate, HttpRoute, VirtualService};
 
 pub(super) use destination_rule::{apply, judge, services_of};
+pub(super) use host::parse as parse_host;
 pub(super) use service_entry::{
     addresses, clients as clients_of_entry, endpoints, judge as judge_entry, lookups, normal,
     ports, selector, services as services_of_entry,
@@ -82,6 +86,7 @@ fn attachments<R>(
         clients: clients.clone(),
         exactness,
         rules: Arc::clone(rules),
+        profile: Profile::default(),
     };
     let services = services.iter();
     let each = services.flat_map(|(service, exactness)| {
@@ -267,6 +272,7 @@ fn push(
             },
             port: one.port,
             named: Named::default(),
+            says: Says::default(),
         });
     }
 }

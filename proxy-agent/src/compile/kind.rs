@@ -4,7 +4,9 @@ use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 
-use crate::objects::{Object, Resolution, Slice, grpc, istio, linkerd, stream};
+use crate::objects::{
+    Object, Resolution, Slice, grpc, istio, linkerd, service_profile, smi, stream,
+};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -24,6 +26,10 @@ pub(super) enum Kind {
     Resolution,
     LinkerdService,
     LinkerdRoute,
+    PolicyHttpRoute,
+    ServiceProfile,
+    TrafficSplit,
+    HttpRouteGroup,
 }
 
 impl Kind {
@@ -45,6 +51,10 @@ impl Kind {
             Object::Resolution(_) => Self::Resolution,
             Object::LinkerdService(_) => Self::LinkerdService,
             Object::LinkerdRoute(_) => Self::LinkerdRoute,
+            Object::PolicyHttpRoute(_) => Self::PolicyHttpRoute,
+            Object::ServiceProfile(_) => Self::ServiceProfile,
+            Object::TrafficSplit(_) => Self::TrafficSplit,
+            Object::HttpRouteGroup(_) => Self::HttpRouteGroup,
             Object::Unknown => return None,
         })
     }
@@ -90,4 +100,8 @@ typed! {
     Resolution: Resolution,
     LinkerdService: linkerd::Service,
     LinkerdRoute: linkerd::Route,
+    PolicyHttpRoute: linkerd::PolicyHttpRoute,
+    ServiceProfile: service_profile::ServiceProfile,
+    TrafficSplit: smi::TrafficSplit,
+    HttpRouteGroup: smi::HttpRouteGroup,
 }

@@ -75,6 +75,10 @@ pub(super) enum Part {
     VirtualService,
     DestinationRule,
     ServiceEntry,
+    PolicyHttpRoute,
+    ServiceProfile,
+    TrafficSplit,
+    RouteGroup,
     /// Everything of `linkerd.io`.
     Linkerd,
     /// Routes that do nothing on a Service.

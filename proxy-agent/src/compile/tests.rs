@@ -1,16 +1,21 @@
 //! Compilation, by table. Each file is one dialect or concern.
 
+mod annotations;
 mod capture;
+mod dialects;
 mod gateway_api;
 mod grpc;
 mod incremental;
 mod istio;
 mod istio_policies;
 mod linkerd;
+mod linkerd_routes;
 mod policies;
 mod route_parents;
 mod service;
 mod service_entries;
+mod service_profile;
+mod smi;
 mod stable;
 mod streams;
 mod subsets;

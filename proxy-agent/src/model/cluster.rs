@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ClusterPolicies, Endpoint};
+use super::{ClusterPolicies, Endpoint, FailureAccrual};
 
 /// Index of a cluster in [`super::Snapshot::clusters`]. The id of a name stays the same from one
 /// snapshot to the next as long as the name is in use, so that workers can keep state by id.
@@ -65,6 +65,8 @@ pub struct Cluster {
     pub upstream: UpstreamProtocol,
     /// What else is asked for, none of which is enforced yet; `None` for most clusters.
     pub policies: Option<Arc<ClusterPolicies>>,
+    /// When an endpoint that fails is to be passed over; accepted, not enforced.
+    pub failure_accrual: Option<FailureAccrual>,
     /// The usable endpoints, sorted by address, without duplicates.
     pub endpoints: Vec<Endpoint>,
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{ClusterId, RouteTable, StreamTable};
+use super::{ClusterId, ObjectId, RouteTable, StreamTable};
 
 /// What the agent takes a proxied connection for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,6 +85,19 @@ pub struct Listener {
     pub streams: Option<Arc<StreamTable>>,
     /// The same for clients of the named namespace, all of which are in `consumer_routes` too.
     pub consumer_streams: HashMap<Arc<str>, Arc<StreamTable>>,
+    /// Routes that would apply if others did not stand before them.
+    pub shadowed: Vec<Shadowed>,
+}
+
+/// A route that has no effect because another one decides.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Shadowed {
+    /// The route.
+    pub object: ObjectId,
+    /// The one that decides.
+    pub by: ObjectId,
+    /// The one namespace whose clients it is for; `None` for all.
+    pub clients: Option<Arc<str>>,
 }
 
 impl Listener {

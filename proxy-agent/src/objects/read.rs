@@ -10,6 +10,9 @@ use super::document::{Document, split};
 use super::{Located, Object, Slice};
 use crate::model::{ObjectId, Place, Problem, Severity};
 
+/// Versions of the Service Mesh Interface's kinds.
+const SMI: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
+
 /// Objects in one `List` and below at most; deeper nesting than this is no manifest.
 const MAX_LIST_DEPTH: usize = 4;
 
@@ -184,18 +187,31 @@ impl Reader<'_> {
             ("linkerd.io", "Route", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::LinkerdRoute);
             }
-            (group, kind, _) => {
-                if let Some(versions) = versions_read(group, kind) {
-                    let reason = format!(
-                        "found version `{version}`, which is not read; accepted: {versions}"
-                    );
-                    let field =
-                        accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
-                    self.problem(Severity::Warning, Some(&id), field, reason);
-                }
-                self.accept(id, Object::Unknown);
+            ("linkerd.io", "ServiceProfile", "v1alpha2" | "v1alpha1") => {
+                self.typed(id, value, prefix, Reject, Object::ServiceProfile);
             }
+            ("policy.linkerd.io", "HTTPRoute", "v1beta3" | "v1beta2" | "v1beta1") => {
+                self.typed(id, value, prefix, Reject, Object::PolicyHttpRoute);
+            }
+            ("split.smi-spec.io", "TrafficSplit", version) if SMI.contains(&version) => {
+                self.typed(id, value, prefix, Reject, Object::TrafficSplit);
+            }
+            ("specs.smi-spec.io", "HTTPRouteGroup", version) if SMI.contains(&version) => {
+                self.typed(id, value, prefix, Reject, Object::HttpRouteGroup);
+            }
+            _ => self.unread(id, version, prefix),
         }
+    }
+
+    /// A kind that is not read, or not in this version.
+    fn unread(&mut self, id: ObjectId, version: &str, prefix: &[Step]) {
+        if let Some(versions) = versions_read(&id.group, &id.kind) {
+            let reason =
+                format!("found version `{version}`, which is not read; accepted: {versions}");
+            let field = accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
+            self.problem(Severity::Warning, Some(&id), field, reason);
+        }
+        self.accept(id, Object::Unknown);
     }
 
     fn typed<T: DeserializeOwned>(
@@ -319,6 +335,11 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         }
         ("linkerd.io", "Service" | "Route") | ("gateway.networking.k8s.io", "GRPCRoute") => {
             Some("v1")
+        }
+        ("linkerd.io", "ServiceProfile") => Some("v1alpha2, v1alpha1"),
+        ("policy.linkerd.io", "HTTPRoute") => Some("v1beta3, v1beta2, v1beta1"),
+        ("split.smi-spec.io", "TrafficSplit") | ("specs.smi-spec.io", "HTTPRouteGroup") => {
+            Some("v1alpha4, v1alpha3, v1alpha2, v1alpha1")
         }
         _ => None,
     }

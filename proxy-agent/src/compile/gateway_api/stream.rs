@@ -60,8 +60,9 @@ fn route(at: &At<'_, HttpRoute>, dialect: Dialect, scope: &mut Scope<'_>) -> Com
         });
     }
     let mut compiled = Compiled::default();
-    let rules = rules.into();
-    let (streams, parents) = attach_to_parents(at, dialect, parents, &rules, &findings);
+    let rules: Arc<[PortStream]> = rules.into();
+    let (streams, parents) =
+        attach_to_parents(at, dialect, parents, |_| Arc::clone(&rules), &findings);
     (compiled.streams, compiled.parents) = (streams, parents);
     compiled
 }

@@ -145,6 +145,8 @@ pub(in crate::compile) fn ports(
             id: ids.id(&cluster),
             cluster,
             subsets: Vec::new(),
+            defaults: None,
+            failure_accrual: None,
         });
     }
     ports.sort_by_key(|port| port.number);

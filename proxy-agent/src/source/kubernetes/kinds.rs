@@ -89,7 +89,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 15] = [
+pub(super) const KINDS: [Kind; 19] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -196,7 +196,42 @@ pub(super) const KINDS: [Kind; 15] = [
         follow: Follow::WhenServed,
         ..ALWAYS
     },
+    Kind {
+        group: "linkerd.io",
+        kind: "ServiceProfile",
+        plural: "serviceprofiles",
+        versions: &["v1alpha2", "v1alpha1"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "policy.linkerd.io",
+        kind: "HTTPRoute",
+        plural: "httproutes",
+        versions: &["v1beta3", "v1beta2", "v1beta1"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "split.smi-spec.io",
+        kind: "TrafficSplit",
+        plural: "trafficsplits",
+        versions: &SMI,
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "specs.smi-spec.io",
+        kind: "HTTPRouteGroup",
+        plural: "httproutegroups",
+        versions: &SMI,
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
 ];
+
+/// Versions of the Service Mesh Interface's kinds.
+const SMI: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
 
 /// Whether objects of this kind may select pods wherever they run.
 pub(super) fn may_select_pods(kind: &Kind) -> bool {
