@@ -225,6 +225,7 @@ fn clusters(snapshot: &Snapshot, destinations: &[WeightedDestination]) -> Vec<Ex
             ..ExplainedCluster::default()
         };
         match one.destination {
+            Destination::Redirect(_) => "a redirect".clone_into(&mut explained.name),
             Destination::Invalid => {
                 "invalid reference: answers 500 (invalid_backend)".clone_into(&mut explained.name)
             }

@@ -7,8 +7,7 @@ use super::attach::{Attachment, Dialect};
 use super::problems::Problems;
 use super::service::{Declared, Port};
 use crate::model::{
-    ClusterId, Destination, Filters, PassReason, StreamRule, StreamScope, StreamTable,
-    WeightedDestination,
+    ClusterId, Destination, PassReason, StreamRule, StreamScope, StreamTable, WeightedDestination,
 };
 
 /// The rules of one object for one Service's connections.
@@ -157,12 +156,7 @@ fn whole(cluster: ClusterId) -> StreamRule {
         field: "".into(),
         names: None,
         source: None,
-        destinations: [WeightedDestination {
-            weight: 1,
-            destination: Destination::Cluster(cluster),
-            filters: Filters::default(),
-        }]
-        .into(),
+        destinations: [WeightedDestination::plain(1, Destination::Cluster(cluster))].into(),
     }
 }
 

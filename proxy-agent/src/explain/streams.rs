@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::describe::{shares, source};
 use super::{MAX_NEAR_MISSES, clusters};
 use crate::model::{
-    Destination, Filters, Listener, ServerName, Snapshot, StreamRule, StreamScope, StreamTable,
+    Destination, Listener, ServerName, Snapshot, StreamRule, StreamScope, StreamTable,
     WeightedDestination,
 };
 use crate::route::{Client, Greeting};
@@ -67,11 +67,7 @@ pub(super) fn explain(
 ) {
     let Some(table) = listener.streams_for(client.namespace) else {
         "none: opaque TCP, TLS among it, is balanced by connection".clone_into(&mut answer.route);
-        let whole = WeightedDestination {
-            weight: 1,
-            destination: Destination::Cluster(listener.cluster),
-            filters: Filters::default(),
-        };
+        let whole = WeightedDestination::plain(1, Destination::Cluster(listener.cluster));
         answer.clusters = clusters(snapshot, &[whole]);
         return;
     };

@@ -107,7 +107,8 @@ fn decide(open: &OpenConnection, table: &StreamTable, hello: &Hello) -> Result<C
     let chosen = route::choose(&rule.destinations, open.worker.draw().word());
     match chosen.map(|one| &one.destination) {
         Some(Destination::Cluster(id)) => Ok(*id),
-        Some(Destination::Invalid) => Err(Reason::InvalidBackend),
+        // No rule for connections answers with a redirect.
+        Some(Destination::Invalid | Destination::Redirect(_)) => Err(Reason::InvalidBackend),
         None => Err(Reason::NoDestination),
     }
 }

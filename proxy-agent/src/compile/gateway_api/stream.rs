@@ -13,7 +13,7 @@ use crate::compile::routes::Compiled;
 use crate::compile::scope::Scope;
 use crate::compile::streams::PortStream;
 use crate::model::WeightedDestination;
-use crate::model::{ConditionReason, Destination, Filters, ServerName, StreamRule};
+use crate::model::{ConditionReason, Destination, ServerName, StreamRule};
 use crate::objects::stream::{TcpRoute, TlsRoute};
 
 /// Compiles a TLSRoute if it has a Service as its parent.
@@ -141,11 +141,7 @@ fn destinations(
             },
             Destination::Cluster,
         );
-        destinations.push(WeightedDestination {
-            weight,
-            destination,
-            filters: Filters::default(),
-        });
+        destinations.push(WeightedDestination::plain(weight, destination));
     }
     if destinations.iter().all(|one| one.weight == 0) {
         let reason = "no destination with a weight; every connection is reset";

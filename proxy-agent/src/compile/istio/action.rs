@@ -269,6 +269,7 @@ fn destinations(
             weight,
             destination,
             filters,
+            policies: None,
         });
     }
     Ok(destinations)

@@ -7,9 +7,7 @@ use crate::compile::attach::shared_id;
 use crate::compile::index::At;
 use crate::compile::scope::Scope;
 use crate::compile::streams::PortStream;
-use crate::model::{
-    Destination, Filters, ServerName, SourceMatch, StreamRule, WeightedDestination,
-};
+use crate::model::{Destination, ServerName, SourceMatch, StreamRule, WeightedDestination};
 use crate::objects::istio::{StreamDestination, StreamMatch, VirtualService};
 
 /// The rules of `tls`, then those of `tcp`: ports are TLS by name, or are not. What cannot be
@@ -173,11 +171,7 @@ fn destinations(
             },
             Destination::Cluster,
         );
-        destinations.push(WeightedDestination {
-            weight,
-            destination,
-            filters: Filters::default(),
-        });
+        destinations.push(WeightedDestination::plain(weight, destination));
     }
     if destinations.iter().all(|one| one.weight == 0) {
         let reason = "no destination with a weight; every connection is reset";

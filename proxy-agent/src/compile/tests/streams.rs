@@ -55,12 +55,12 @@ fn to_from(snapshot: &Snapshot, port: u16, name: &str, namespace: &str) -> Strin
     let Some(rule) = table.find(greeting, &client) else {
         return "reset".to_owned();
     };
-    let names = rule.destinations.iter().map(|one| match one.destination {
+    let names = rule.destinations.iter().map(|one| match &one.destination {
         Destination::Cluster(id) => {
-            let cluster = snapshot.cluster(id).expect("a cluster");
+            let cluster = snapshot.cluster(*id).expect("a cluster");
             format!("{}*{}", cluster.name, one.weight)
         }
-        Destination::Invalid => format!("invalid*{}", one.weight),
+        Destination::Invalid | Destination::Redirect(_) => format!("invalid*{}", one.weight),
     });
     names.collect::<Vec<_>>().join(" ")
 }
