@@ -178,7 +178,7 @@ pub(super) fn resolve(
 /// own clients where they asked to go (GEP-1426); nothing is opened to them by that.
 fn is_parent(at: &At<'_, HttpRoute>, service: Key<'_>) -> bool {
     at.object.spec.parent_refs.iter().flatten().any(|parent| {
-        super::is_service(parent)
+        super::parents::is_service(parent)
             && (parent.namespace.as_deref(), &*parent.name) == (Some(service.0), service.1)
     })
 }

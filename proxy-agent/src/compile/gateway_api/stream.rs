@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRules};
 
+use super::destination;
 use super::findings::Findings;
-use super::{attach_to_parents, destination};
+use super::parents::{attach_to_parents, parents};
 use crate::compile::attach::{Dialect, shared_id};
 use crate::compile::index::At;
 use crate::compile::routes::Compiled;
@@ -37,7 +38,7 @@ pub(in crate::compile) fn compile_tcp(at: &At<'_, TcpRoute>, scope: &mut Scope<'
 }
 
 fn route(at: &At<'_, HttpRoute>, dialect: Dialect, scope: &mut Scope<'_>) -> Compiled {
-    let parents = super::parents(at, scope);
+    let parents = parents(at, scope);
     if parents.is_empty() {
         return Compiled::default();
     }
