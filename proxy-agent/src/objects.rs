@@ -22,7 +22,7 @@ pub mod stream;
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::model::{ObjectId, Place};
@@ -31,7 +31,9 @@ pub use quantity::Quantity;
 pub use read::{Format, Parsed, parse, read_served};
 pub use resolution::Resolution;
 pub use set::{KindPhase, KindState, ObjectSet, Origin};
-pub use slice::{SERVICE_NAME, Slice, SliceAddress, SliceEndpoint, SlicePort, SliceState};
+pub use slice::{
+    SERVICE_NAME, Slice, SliceAddress, SliceEndpoint, SliceHints, SlicePort, SliceState,
+};
 
 /// An object, which one it is, and where it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,8 @@ pub struct Located {
 pub enum Object {
     /// `v1 Namespace`.
     Namespace(Box<Namespace>),
+    /// `v1 Node`.
+    Node(Box<Node>),
     /// `v1 Pod`.
     Pod(Box<Pod>),
     /// `v1 Service`.
@@ -94,6 +98,7 @@ impl Object {
     pub fn metadata(&self) -> Option<&ObjectMeta> {
         match self {
             Self::Namespace(namespace) => Some(&namespace.metadata),
+            Self::Node(node) => Some(&node.metadata),
             Self::Pod(pod) => Some(&pod.metadata),
             Self::Service(service) => Some(&service.metadata),
             Self::HttpRoute(route) => Some(&route.metadata),

@@ -5,9 +5,9 @@
 
 mod accept;
 mod body;
+mod budgets;
 mod client_hello;
 mod clock;
-mod cors;
 mod detect;
 mod downstream;
 mod exec;
@@ -20,6 +20,7 @@ mod io;
 mod load;
 mod lookup;
 mod mirror;
+mod park;
 mod plan;
 mod pod;
 mod replay;

@@ -17,6 +17,7 @@ use crate::model::{
     Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, Severity, Snapshot,
 };
 use crate::objects::{KindState, ObjectSet};
+use crate::report::LeaseView;
 use crate::source::dns;
 use crate::status::{
     BpfStatus, EndpointStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
@@ -43,6 +44,7 @@ pub(super) struct Parts {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
     pub(super) phase: Phase,
+    pub(super) lease: LeaseView,
 }
 
 /// The admin server's views.
@@ -221,6 +223,7 @@ impl Parts {
             pods_captured: captured,
             pods_not_captured: pods.len() - captured,
             enrolments: self.capture.enrolments(),
+            lease: self.lease.status(),
             services_proxied: snapshot.listeners.iter().filter(proxied).count(),
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),

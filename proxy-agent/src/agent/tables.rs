@@ -1,7 +1,5 @@
 //! Route tables as `status routes` shows them.
 
-use std::sync::Arc;
-
 use crate::explain;
 use crate::model::{Listener, ListenerVerdict, RouteTable, Snapshot, StreamScope, StreamTable};
 use crate::status::RouteStatus;
@@ -28,41 +26,23 @@ fn of_listener(snapshot: &Snapshot, listener: &Listener) -> Vec<RouteStatus> {
     let (namespace, service) = (&listener.namespace, &listener.service);
     let parent = format!("{namespace}/{service}:{}", listener.port);
     let consumers = listener.consumer_routes.iter();
-    let consumers = consumers.map(|(namespace, table)| (Some(namespace), table));
+    let consumers = consumers.map(|(namespace, table)| (&**namespace, table));
     let mut tables = Vec::new();
-    for (clients, table) in [(None, &listener.routes)].into_iter().chain(consumers) {
+    for (clients, table) in [("all", &listener.routes)].into_iter().chain(consumers) {
         let streams = match clients {
-            None => listener.streams.as_ref(),
-            Some(namespace) => listener.consumer_streams.get(namespace),
+            "all" => listener.streams.as_ref(),
+            namespace => listener.consumer_streams.get(namespace),
         };
-        let name = clients.map_or("all", |namespace| namespace);
         // Where no connection is taken for HTTP, rules for requests are none.
         if streams.is_none_or(|streams| streams.scope != StreamScope::Every) {
             tables.push(RouteStatus {
                 shadowed: shadowed(listener, clients),
-                ..requests(snapshot, &parent, name, table)
+                ..requests(snapshot, &parent, clients, table)
             });
         }
-        tables.extend(streams.map(|table| connections(snapshot, &parent, name, table)));
+        tables.extend(streams.map(|table| connections(snapshot, &parent, clients, table)));
     }
     tables
-}
-
-/// What is shadowed for the clients of a namespace, or for all others. Where a namespace has no
-/// table of its own, the common one shows it.
-fn shadowed(listener: &Listener, clients: Option<&Arc<str>>) -> Vec<String> {
-    let here = listener.shadowed.iter().filter(|one| match &one.clients {
-        Some(of) if listener.consumer_routes.contains_key(of) => Some(of) == clients,
-        Some(_) | None => clients.is_none(),
-    });
-    here.map(|one| match &one.clients {
-        Some(namespace) => format!(
-            "{} for clients in {namespace}: {} decides",
-            one.object, one.by
-        ),
-        None => format!("{}: {} decides", one.object, one.by),
-    })
-    .collect()
 }
 
 fn requests(snapshot: &Snapshot, parent: &str, clients: &str, table: &RouteTable) -> RouteStatus {
@@ -94,4 +74,21 @@ fn connections(
             .collect(),
         shadowed: Vec::new(),
     }
+}
+
+/// What is shadowed for the clients of a namespace, or for `all` others. Where a namespace has no
+/// table of its own, the common one shows it.
+fn shadowed(listener: &Listener, clients: &str) -> Vec<String> {
+    let here = listener.shadowed.iter().filter(|one| match &one.clients {
+        Some(of) if listener.consumer_routes.contains_key(of) => &**of == clients,
+        Some(_) | None => clients == "all",
+    });
+    here.map(|one| match &one.clients {
+        Some(namespace) => format!(
+            "{} for clients in {namespace}: {} decides",
+            one.object, one.by
+        ),
+        None => format!("{}: {} decides", one.object, one.by),
+    })
+    .collect()
 }

@@ -25,12 +25,12 @@ pub(super) enum Dialect {
     GrpcRoute,
     /// Gateway API HTTPRoute.
     HttpRoute,
+    /// Linkerd's HTTPRoute.
+    PolicyHttpRoute,
     /// Gateway API TLSRoute.
     TlsRoute,
     /// Gateway API TCPRoute.
     TcpRoute,
-    /// Linkerd's HTTPRoute.
-    PolicyHttpRoute,
     /// Istio VirtualService.
     VirtualService,
     /// Linkerd ServiceProfile.
@@ -82,6 +82,16 @@ impl Attachment {
 }
 
 impl Dialect {
+    /// Whether all routes of the kind count, as one.
+    pub(super) const fn is_merged(self) -> bool {
+        self.is_gateway_api() || matches!(self, Self::PolicyHttpRoute)
+    }
+
+    /// Whether a Service's own annotations fill in what its rules do not say.
+    pub(super) const fn takes_defaults(self) -> bool {
+        !matches!(self, Self::VirtualService | Self::ServiceProfile)
+    }
+
     /// Whether it is one of the Gateway API's, whose routes are of producers or of consumers and
     /// are merged with others of their kind.
     pub(super) const fn is_gateway_api(self) -> bool {
@@ -89,19 +99,6 @@ impl Dialect {
             self,
             Self::GrpcRoute | Self::HttpRoute | Self::TlsRoute | Self::TcpRoute
         )
-    }
-
-    /// Whether all routes of the kind count, as one.
-    pub(super) const fn is_merged(self) -> bool {
-        matches!(
-            self,
-            Self::GrpcRoute | Self::HttpRoute | Self::PolicyHttpRoute
-        )
-    }
-
-    /// Whether a Service's own annotations fill in what its rules do not say.
-    pub(super) const fn takes_defaults(self) -> bool {
-        !matches!(self, Self::VirtualService | Self::ServiceProfile)
     }
 }
 

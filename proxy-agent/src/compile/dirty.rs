@@ -29,10 +29,10 @@ pub(super) struct Dirty {
     pub routes: BTreeSet<RouteKey>,
     /// DestinationRules to be judged again.
     pub rules: BTreeSet<Name>,
-    /// ServiceEntries to be judged again.
-    pub entries: BTreeSet<Name>,
     /// HTTPRouteGroups to be judged again.
     pub groups: BTreeSet<Name>,
+    /// ServiceEntries to be judged again.
+    pub entries: BTreeSet<Name>,
     /// Services whose listeners may be others.
     pub tables: BTreeSet<Name>,
     pub linkerd: bool,
@@ -56,22 +56,27 @@ impl Dirty {
                 self.note_opaque_ports(change, &name.name, kept);
                 self.namespaces.insert(name.name);
             }
-            Some(Kind::Pod) => {
-                for held in held {
-                    self.note_selecting(held, kept);
-                }
-                self.endpoints.extend(kept.index().ruled(&name.namespace));
+            // Its zone is that of its pods, and may be the agent's own.
+            Some(Kind::Node) => {
+                let services = kept.index().all::<Service>();
+                self.endpoints
+                    .extend(services.map(|at| Name::from(at.key())));
                 self.linkerd |= linkerd::is_used(kept.index());
-                self.pods.insert(name);
             }
-            Some(Kind::Service) => self.note_service(change, name, kept),
+            Some(Kind::Pod) => self.note_pod(&held, name, kept),
+            Some(Kind::Service) => {
+                let selector = |held: &Option<Held>| {
+                    let at = held.as_ref()?.at::<Service>()?;
+                    endpoints::selector(&at).cloned()
+                };
+                kept.selects(&name, selector(&change.former), selector(&change.present));
+                self.services.insert(name);
+            }
             Some(Kind::EndpointSlice) => {
                 let slices = held.iter().filter_map(|held| held.at::<Slice>());
                 self.endpoints
                     .extend(slices.filter_map(|at| service_of(&at)));
             }
-            Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
-            Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
             Some(Kind::TlsRoute) => self.note_route(Dialect::TlsRoute, name),
             Some(Kind::TcpRoute) => self.note_route(Dialect::TcpRoute, name),
             Some(Kind::VirtualService) => {
@@ -87,6 +92,8 @@ impl Dirty {
             }
             Some(Kind::ReferenceGrant) => self.note_asked(&Asked::Grants(name.namespace), kept),
             Some(Kind::LinkerdService | Kind::LinkerdRoute) => self.linkerd = true,
+            Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
+            Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
             Some(Kind::PolicyHttpRoute) => self.note_route(Dialect::PolicyHttpRoute, name),
             Some(Kind::ServiceProfile) => self.note_route(Dialect::ServiceProfile, name),
             Some(Kind::TrafficSplit) => self.note_route(Dialect::TrafficSplit, name),
@@ -112,16 +119,6 @@ impl Dirty {
         self.rules
             .extend(kept.index().rules_of(service.key()).cloned());
         self.linkerd |= linkerd::is_used(kept.index());
-    }
-
-    /// Notes a Service, and by which labels it selects its pods.
-    fn note_service(&mut self, change: &Change, name: Name, kept: &mut Kept) {
-        let selector = |held: &Option<Held>| {
-            let at = held.as_ref()?.at::<Service>()?;
-            endpoints::selector(&at).cloned()
-        };
-        kept.selects(&name, selector(&change.former), selector(&change.present));
-        self.services.insert(name);
     }
 
     /// Notes the Services that a rule was or is for.
@@ -155,6 +152,15 @@ impl Dirty {
             }
         }
         self.entries.insert(name);
+    }
+
+    fn note_pod(&mut self, held: &[&Held], name: Name, kept: &Kept) {
+        for held in held {
+            self.note_selecting(held, kept);
+        }
+        self.endpoints.extend(kept.index().ruled(&name.namespace));
+        self.linkerd |= linkerd::is_used(kept.index());
+        self.pods.insert(name);
     }
 
     fn note_route(&mut self, dialect: Dialect, name: Name) {

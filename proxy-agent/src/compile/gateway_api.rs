@@ -1,5 +1,5 @@
 //! Gateway API's HTTPRoute, GRPCRoute, TLSRoute and TCPRoute with Services as parents (GAMMA), and
-//! Linkerd's HTTPRoute, which is of the shape of the first.
+//! Linkerd's HTTPRoute, which is of the same shape.
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -10,7 +10,6 @@ mod grant;
 mod grpc;
 mod linkerd;
 mod matches;
-mod parents;
 mod policy;
 mod stream;
 
@@ -18,21 +17,23 @@ use std::sync::Arc;
 
 use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
 use gateway_api::apis::experimental::httproutes::{
-    HttpRoute, HttpRouteRules, HttpRouteRulesTimeouts,
+    HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
 
 use self::destination::Of;
 use self::filter::RuleFilters;
 use self::findings::Findings;
-use self::parents::{To, attach_to_parents, parents};
-use super::attach::{Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, respond, shared_id};
+use super::attach::{
+    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, Profile, respond, shared_id,
+};
+use super::by_key::Name;
 use super::defaults::{Says, override_with};
 use super::duration::gep2257;
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
 use super::{annotations, switches};
-use crate::model::{Action, ConditionReason, Match, Policies, Rule, Timeouts};
+use crate::model::{Action, ConditionReason, Match, Policies, RouteParent, Rule, Timeouts};
 use crate::objects::grpc::GrpcRoute;
 use crate::objects::linkerd::PolicyHttpRoute;
 
@@ -96,10 +97,129 @@ fn route(
     switches::name_what_is_without_effect(at.located, &mut scope.problems);
     let mut findings = Findings::default();
     let rules = rules(at, matches, dialect, scope, &mut findings);
-    let to_parent = |to: &To| linkerd::to_parent(&rules, to, scope);
     (compiled.attachments, compiled.parents) =
-        attach_to_parents(at, dialect, parents, to_parent, &findings);
+        attach_to_parents(at, dialect, parents, &findings, |to| {
+            linkerd::to_parent(&rules, to, scope)
+        });
     compiled
+}
+
+/// Rules for each Service among the parents, and what became of the route at every parent.
+fn attach_to_parents<R>(
+    at: &At<'_, HttpRoute>,
+    dialect: Dialect,
+    parents: Vec<Parent<'_>>,
+    findings: &Findings,
+    mut rules_for: impl FnMut(&To) -> Arc<[R]>,
+) -> (Vec<Attachment<R>>, Vec<Arc<RouteParent>>) {
+    let (mut attachments, mut results) = (Vec::new(), Vec::new());
+    let mut taken = Vec::new();
+    for (parent, attached) in parents {
+        let refused = match attached {
+            Ok(to) => {
+                if !taken.contains(&to) {
+                    taken.push(to.clone());
+                    let rules = rules_for(&to);
+                    attachments.push(attachment(at, dialect, to, rules));
+                }
+                None
+            }
+            Err(reason) => Some(reason),
+        };
+        let parent = findings.at_parent(at, parent, refused);
+        results.push(Arc::new(parent));
+    }
+    (attachments, results)
+}
+
+fn attachment<R>(
+    at: &At<'_, HttpRoute>,
+    dialect: Dialect,
+    to: To,
+    rules: Arc<[R]>,
+) -> Attachment<R> {
+    let (service, port) = to;
+    let own = &at.located.id.namespace;
+    let consumer = service.namespace != *own;
+    Attachment {
+        located: Arc::clone(at.located),
+        dialect,
+        service,
+        port,
+        clients: consumer.then(|| Arc::clone(own)),
+        exactness: usize::MAX,
+        rules,
+        profile: Profile::default(),
+    }
+}
+
+/// A Service, and its port where one is named.
+type To = (Name, Option<u16>);
+
+/// A parent, and what the route attaches to there, or why it does not.
+type Parent<'a> = (&'a HttpRouteParentRefs, Result<To, String>);
+
+/// The parents of a route that are Services, each once.
+fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>> {
+    let mut parents: Vec<Parent<'a>> = Vec::new();
+    for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
+        if !is_service(parent) || parents.iter().any(|(known, _)| *known == parent) {
+            continue;
+        }
+        let attached = attach(at, parent, scope).map_err(|(field, reason)| {
+            let field = format!("spec.parentRefs[{index}].{field}");
+            let message = format!("{field}: {reason}");
+            scope.problems.error(at.located, field, reason);
+            message
+        });
+        parents.push((parent, attached));
+    }
+    parents
+}
+
+/// Whether a parent is a Service. Linkerd's documents call the core group by its name, too.
+fn is_service(parent: &HttpRouteParentRefs) -> bool {
+    let core = matches!(parent.group.as_deref(), Some("" | "core"));
+    core && parent.kind.as_deref() == Some("Service")
+}
+
+fn attach(
+    at: &At<'_, HttpRoute>,
+    parent: &HttpRouteParentRefs,
+    scope: &Scope<'_>,
+) -> Result<To, (&'static str, String)> {
+    let namespace = parent
+        .namespace
+        .as_deref()
+        .unwrap_or(&at.located.id.namespace);
+    let key = (namespace, parent.name.as_str());
+    let Some((service, ports)) = scope.service(key) else {
+        return Err(("name", format!("no Service {namespace}/{}", parent.name)));
+    };
+    let numbered = parent.port.map(|number| {
+        let port = u16::try_from(number)
+            .ok()
+            .and_then(|port| scope.tcp_port(key, port));
+        port.ok_or_else(|| ("port", scope.no_such_port(key, number.into())))
+    });
+    // ParentReference of the v1 reference: a section of a Service is a port, by name.
+    let named = parent.section_name.as_deref().map(|name| {
+        let port = ports.iter().find(|port| &*port.name == name && port.tcp);
+        port.ok_or_else(|| {
+            let reason = format!(
+                "Service {namespace}/{} has no TCP port `{name}`",
+                parent.name
+            );
+            ("sectionName", reason)
+        })
+    });
+    match (numbered.transpose()?, named.transpose()?) {
+        (Some(one), Some(other)) if one.number != other.number => {
+            let reason = format!("found `{}`, which is port {}", other.name, other.number);
+            Err(("sectionName", reason))
+        }
+        (one, other) => Ok((service, one.or(other).map(|port| port.number))),
+    }
 }
 
 fn rules(

@@ -218,11 +218,11 @@ impl Kept {
             let of_service = ports.map(|ports| tables::opaque(ports, &attached));
             let of_service = of_service.as_deref().unwrap_or_default();
             tables::name_what_is_without_effect(name, &attached, of_service, &mut problems);
-            streams::name_what_is_without_effect(&attached, &streamed, of_service, &mut problems);
             if let Some(at) = self.index.get::<Service>(name.key()) {
                 let at = at.located;
                 tables::name_idle_annotations(at, &attached, of_service, &mut problems);
             }
+            streams::name_what_is_without_effect(&attached, &streamed, of_service, &mut problems);
             self.found.set(Part::Effect, name, problems);
             let listeners = of_service.iter().flat_map(|port| {
                 let named = (name.clone(), port.number);

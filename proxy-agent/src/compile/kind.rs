@@ -2,7 +2,7 @@
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 
 use crate::objects::{
     Object, Resolution, Slice, grpc, istio, linkerd, service_profile, smi, stream,
@@ -12,6 +12,7 @@ use crate::objects::{
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Namespace,
+    Node,
     Pod,
     Service,
     EndpointSlice,
@@ -37,6 +38,7 @@ impl Kind {
     pub(super) const fn of(object: &Object) -> Option<Self> {
         Some(match object {
             Object::Namespace(_) => Self::Namespace,
+            Object::Node(_) => Self::Node,
             Object::Pod(_) => Self::Pod,
             Object::Service(_) => Self::Service,
             Object::EndpointSlice(_) => Self::EndpointSlice,
@@ -86,6 +88,7 @@ macro_rules! typed {
 
 typed! {
     Namespace: Namespace,
+    Node: Node,
     Pod: Pod,
     Service: Service,
     EndpointSlice: Slice,

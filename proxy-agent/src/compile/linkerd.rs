@@ -167,8 +167,8 @@ fn cluster(
                 UpstreamProtocol::AsReceived
             }
         },
-        policies: None,
         failure_accrual: kubernetes.and_then(|port| port.failure_accrual),
+        policies: None,
         endpoints,
     })
 }

@@ -74,11 +74,11 @@ pub(super) enum Part {
     TcpRoute,
     VirtualService,
     DestinationRule,
-    ServiceEntry,
     PolicyHttpRoute,
     ServiceProfile,
     TrafficSplit,
     RouteGroup,
+    ServiceEntry,
     /// Everything of `linkerd.io`.
     Linkerd,
     /// Routes that do nothing on a Service.

@@ -343,19 +343,8 @@ fn warn_of_what_is_not_enforced(at: &At<'_, Service>, problems: &mut Problems) {
         .session_affinity
         .as_deref()
         .filter(|value| *value != "None");
-    let policy = spec
-        .internal_traffic_policy
-        .as_deref()
-        .filter(|value| *value != "Cluster");
-    let distribution = spec.traffic_distribution.as_deref();
-    for (field, value) in [
-        ("spec.sessionAffinity", affinity),
-        ("spec.internalTrafficPolicy", policy),
-        ("spec.trafficDistribution", distribution),
-    ] {
-        if let Some(value) = value {
-            let reason = format!("`{value}` is not enforced yet: every ready endpoint is used");
-            problems.warning(at.located, field, reason);
-        }
+    if let Some(value) = affinity {
+        let reason = format!("`{value}` is not enforced yet: every ready endpoint is used");
+        problems.warning(at.located, "spec.sessionAffinity", reason);
     }
 }

@@ -68,9 +68,9 @@ pub(super) fn listeners(
         cluster: port.id,
         routes: Arc::new(routes),
         consumer_routes: consumer_routes.collect(),
+        shadowed: shadowed(&attached),
         streams: streams.all,
         consumer_streams: streams.consumers,
-        shadowed: shadowed(&attached),
     };
     let passed = (!port.passed_addresses.is_empty() && port.pass.is_none()).then(|| Listener {
         addresses: port.passed_addresses.clone(),
@@ -127,7 +127,7 @@ fn rules(decision: &Decision<'_>, port: &Port) -> Vec<PortRule> {
     match decision.dialect {
         Dialect::GrpcRoute => sort_calls(&mut rules),
         Dialect::HttpRoute | Dialect::PolicyHttpRoute => sort_by_precedence(&mut rules),
-        // Of connections, whose rules are none of these.
+        // Routes of connections have no rules for requests.
         Dialect::TlsRoute | Dialect::TcpRoute => {}
         Dialect::VirtualService | Dialect::ServiceProfile | Dialect::TrafficSplit => {}
     }

@@ -11,6 +11,7 @@ mod istio;
 mod istio_policies;
 mod linkerd;
 mod linkerd_routes;
+mod nearby;
 mod paths;
 mod policies;
 mod route_parents;

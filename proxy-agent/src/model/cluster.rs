@@ -63,10 +63,10 @@ pub struct Cluster {
     pub balance: BalancePolicy,
     /// What is spoken to endpoints.
     pub upstream: UpstreamProtocol,
-    /// What else is asked for, none of which is enforced yet; `None` for most clusters.
-    pub policies: Option<Arc<ClusterPolicies>>,
     /// When an endpoint that fails is to be passed over; accepted, not enforced.
     pub failure_accrual: Option<FailureAccrual>,
+    /// What else is asked for, none of which is enforced yet; `None` for most clusters.
+    pub policies: Option<Arc<ClusterPolicies>>,
     /// The usable endpoints, sorted by address, without duplicates.
     pub endpoints: Vec<Endpoint>,
 }

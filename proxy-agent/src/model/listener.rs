@@ -81,12 +81,12 @@ pub struct Listener {
     pub routes: Arc<RouteTable>,
     /// Routes that only clients of the named namespace see, instead of `routes`.
     pub consumer_routes: HashMap<Arc<str>, Arc<RouteTable>>,
+    /// Routes that would apply if others did not stand before them.
+    pub shadowed: Vec<Shadowed>,
     /// Rules for connections that are not taken for HTTP; without any they go to `cluster`.
     pub streams: Option<Arc<StreamTable>>,
     /// The same for clients of the named namespace, all of which are in `consumer_routes` too.
     pub consumer_streams: HashMap<Arc<str>, Arc<StreamTable>>,
-    /// Routes that would apply if others did not stand before them.
-    pub shadowed: Vec<Shadowed>,
 }
 
 /// A route that has no effect because another one decides.

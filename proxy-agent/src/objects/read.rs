@@ -149,6 +149,7 @@ impl Reader<'_> {
         use Unknown::{Reject, Warn};
         match (&*id.group, &*id.kind, version) {
             ("", "Namespace", "v1") => self.typed(id, value, prefix, Warn, Object::Namespace),
+            ("", "Node", "v1") => self.typed(id, value, prefix, Warn, Object::Node),
             ("", "Pod", "v1") => self.typed(id, value, prefix, Warn, Object::Pod),
             ("", "Service", "v1") => self.typed(id, value, prefix, Warn, Object::Service),
             ("discovery.k8s.io", "EndpointSlice", "v1") => {
@@ -199,19 +200,18 @@ impl Reader<'_> {
             ("specs.smi-spec.io", "HTTPRouteGroup", version) if SMI.contains(&version) => {
                 self.typed(id, value, prefix, Reject, Object::HttpRouteGroup);
             }
-            _ => self.unread(id, version, prefix),
+            (group, kind, _) => {
+                if let Some(versions) = versions_read(group, kind) {
+                    let reason = format!(
+                        "found version `{version}`, which is not read; accepted: {versions}"
+                    );
+                    let field =
+                        accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
+                    self.problem(Severity::Warning, Some(&id), field, reason);
+                }
+                self.accept(id, Object::Unknown);
+            }
         }
-    }
-
-    /// A kind that is not read, or not in this version.
-    fn unread(&mut self, id: ObjectId, version: &str, prefix: &[Step]) {
-        if let Some(versions) = versions_read(&id.group, &id.kind) {
-            let reason =
-                format!("found version `{version}`, which is not read; accepted: {versions}");
-            let field = accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
-            self.problem(Severity::Warning, Some(&id), field, reason);
-        }
-        self.accept(id, Object::Unknown);
     }
 
     fn typed<T: DeserializeOwned>(
@@ -310,7 +310,7 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
         return Err(("metadata.name".to_owned(), reason));
     }
     let namespace = match metadata("namespace")? {
-        _ if (group, kind) == ("", "Namespace") => "",
+        _ if matches!((group, kind), ("", "Namespace" | "Node")) => "",
         None if known => "default",
         None => "",
         Some(namespace) => namespace,
@@ -326,7 +326,9 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
 /// The versions that are read of a kind; `None` for kinds that are not read at all.
 fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
-        ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
+        ("", "Namespace" | "Node" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => {
+            Some("v1")
+        }
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
         ("gateway.networking.k8s.io", "TLSRoute") => Some("v1, v1alpha3, v1alpha2"),
         ("gateway.networking.k8s.io", "TCPRoute") => Some("v1, v1alpha2"),

@@ -107,7 +107,7 @@ fn decide(open: &OpenConnection, table: &StreamTable, hello: &Hello) -> Result<C
     let chosen = route::choose(&rule.destinations, open.worker.draw().word());
     match chosen.map(|one| &one.destination) {
         Some(Destination::Cluster(id)) => Ok(*id),
-        // No rule for connections answers with a redirect.
+        // A redirect answers requests; connections have none.
         Some(Destination::Invalid | Destination::Redirect(_)) => Err(Reason::InvalidBackend),
         None => Err(Reason::NoDestination),
     }

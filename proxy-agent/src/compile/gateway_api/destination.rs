@@ -61,15 +61,6 @@ pub(super) fn compile(
     Ok(destinations)
 }
 
-/// The share of a reference.
-pub(super) fn weight(reference: &HttpRouteRulesBackendRefs) -> Result<u32, String> {
-    let written = reference.weight.unwrap_or(1);
-    let weight = u32::try_from(written).ok();
-    weight
-        .filter(|weight| *weight <= 1_000_000)
-        .ok_or_else(|| format!("found {written}, accepted: 0 to 1000000"))
-}
-
 /// What the filters of one destination come to.
 struct Own {
     filters: Filters,
@@ -115,6 +106,15 @@ fn own(
         redirect: redirect.map(|redirect| Destination::Redirect(Arc::new(redirect))),
         policies: (!policies.is_empty()).then(|| Arc::new(policies)),
     })
+}
+
+/// The share of a reference.
+pub(super) fn weight(reference: &HttpRouteRulesBackendRefs) -> Result<u32, String> {
+    let written = reference.weight.unwrap_or(1);
+    let weight = u32::try_from(written).ok();
+    weight
+        .filter(|weight| *weight <= 1_000_000)
+        .ok_or_else(|| format!("found {written}, accepted: 0 to 1000000"))
 }
 
 /// Why a reference leads nowhere, its field and what is wrong with it.
@@ -178,7 +178,7 @@ pub(super) fn resolve(
 /// own clients where they asked to go (GEP-1426); nothing is opened to them by that.
 fn is_parent(at: &At<'_, HttpRoute>, service: Key<'_>) -> bool {
     at.object.spec.parent_refs.iter().flatten().any(|parent| {
-        super::parents::is_service(parent)
+        super::is_service(parent)
             && (parent.namespace.as_deref(), &*parent.name) == (Some(service.0), service.1)
     })
 }

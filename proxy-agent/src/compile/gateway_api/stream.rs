@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRules};
 
-use super::destination;
 use super::findings::Findings;
-use super::parents::{attach_to_parents, parents};
+use super::{attach_to_parents, destination};
 use crate::compile::attach::{Dialect, shared_id};
 use crate::compile::index::At;
 use crate::compile::routes::Compiled;
@@ -38,7 +37,7 @@ pub(in crate::compile) fn compile_tcp(at: &At<'_, TcpRoute>, scope: &mut Scope<'
 }
 
 fn route(at: &At<'_, HttpRoute>, dialect: Dialect, scope: &mut Scope<'_>) -> Compiled {
-    let parents = parents(at, scope);
+    let parents = super::parents(at, scope);
     if parents.is_empty() {
         return Compiled::default();
     }
@@ -63,7 +62,7 @@ fn route(at: &At<'_, HttpRoute>, dialect: Dialect, scope: &mut Scope<'_>) -> Com
     let mut compiled = Compiled::default();
     let rules: Arc<[PortStream]> = rules.into();
     let (streams, parents) =
-        attach_to_parents(at, dialect, parents, |_| Arc::clone(&rules), &findings);
+        attach_to_parents(at, dialect, parents, &findings, |_| Arc::clone(&rules));
     (compiled.streams, compiled.parents) = (streams, parents);
     compiled
 }

@@ -142,11 +142,11 @@ pub(in crate::compile) fn ports(
             declared,
             balance: BalancePolicy::default(),
             policies: None,
+            defaults: None,
+            failure_accrual: None,
             id: ids.id(&cluster),
             cluster,
             subsets: Vec::new(),
-            defaults: None,
-            failure_accrual: None,
         });
     }
     ports.sort_by_key(|port| port.number);

@@ -12,6 +12,7 @@ use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::dirty::Dirty;
 use crate::compile::index::At;
+use crate::compile::nearby::Here;
 use crate::compile::problems::{Part, Problems};
 use crate::compile::service::{self, Addresses, Declared, Port, PortSubset};
 use crate::compile::{annotations, endpoints, istio, smi, switches};
@@ -183,11 +184,12 @@ impl Kept {
     /// Finds the endpoints of Services anew.
     pub(in crate::compile) fn endpoints(&mut self, dirty: &Dirty) {
         for name in &dirty.endpoints {
+            let here = Here::on(self.options.node_name.as_deref(), &self.index);
             let mut problems = Problems::default();
             let at = self.index.get::<Service>(name.key());
             let ports = self.ports.get(name.key());
             let clusters = match (at, ports) {
-                (Some(at), Some(ports)) => self.of_service(&at, ports, &mut problems),
+                (Some(at), Some(ports)) => self.of_service(&at, ports, here, &mut problems),
                 (None, Some(ports)) => self.of_entry(name, ports),
                 (_, None) => Vec::new(),
             };
@@ -216,10 +218,11 @@ impl Kept {
         &self,
         at: &At<'_, Service>,
         ports: &[Port],
+        here: Here<'_>,
         problems: &mut Problems,
     ) -> Vec<Arc<Cluster>> {
         let of_port = |port: &Port| {
-            let endpoints = endpoints::of_port(&self.index, at, port, problems);
+            let endpoints = endpoints::of_port(&self.index, here, at, port, problems);
             clusters(port, endpoints, |whole, subset| {
                 endpoints::of_subset(whole, subset, &port.service, &self.index)
             })

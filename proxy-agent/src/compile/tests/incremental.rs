@@ -14,6 +14,10 @@ use crate::objects::{Located, ObjectSet, Origin, Resolution};
 /// The versions of each object, which may also not be there.
 const OBJECTS: &[&[&str]] = &[
     &[
+        "v1 Node {metadata: {name: n1, labels: {topology.kubernetes.io/zone: a}}}",
+        "v1 Node {metadata: {name: n1, labels: {topology.kubernetes.io/zone: b}}}",
+    ],
+    &[
         "v1 Namespace {metadata: {name: ns, labels: {proxy-agent.io/capture: enabled}}}",
         "v1 Namespace {metadata: {name: ns, labels: {proxy-agent.io/capture: maybe}}}",
         "v1 Namespace {metadata: {name: ns, annotations: {proxy-agent.io/mode: x}}}",
@@ -49,6 +53,7 @@ const OBJECTS: &[&[&str]] = &[
         "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [{addresses: [10.2.0.1], nodeName: n1}], ports: [{port: 8080}]}",
         "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [{addresses: [10.2.0.1]}, {addresses: [10.2.0.3]}, {addresses: [bad]}], ports: [{port: 8080}, {port: 8081, name: tcp-x}]}",
         "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns, labels: {kubernetes.io/service-name: b}}, addressType: IPv4, endpoints: [{addresses: [10.2.0.1]}], ports: [{port: 8080}]}",
+        "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [{addresses: [10.2.0.1], hints: {forZones: [{name: a}]}}, {addresses: [10.2.0.3], hints: {forZones: [{name: b}]}}], ports: [{port: 8080}]}",
         "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns}, addressType: IPv4, endpoints: [], ports: []}",
     ],
     &[
@@ -289,6 +294,7 @@ proptest! {
         let options = Options {
             // Two addresses alone: somebody goes without.
             service_cidr: if narrow { "10.0.0.0/30".parse().expect("a range") } else { Default::default() },
+            node_name: Some("n1".to_owned()),
             ..Options::default()
         };
         let (mut keeping, mut forgetting) = (Compiler::default(), Compiler::default());

@@ -7,6 +7,8 @@ use crate::objects::Object;
 pub(super) enum Follow {
     /// Every API server has it: nothing is complete without it.
     Always,
+    /// Every API server has it, and all else is complete without it: where the agent may read it.
+    WhenAllowed,
     /// Where its definition is installed and the agent may read it.
     WhenServed,
     /// While there are objects that select pods of the whole cluster.
@@ -18,6 +20,8 @@ pub(super) enum Follow {
 pub(super) enum Scope {
     /// All of them.
     All,
+    /// The node itself.
+    NodeItself,
     /// Those of this node.
     OwnNode,
     /// Those of the other nodes.
@@ -46,7 +50,7 @@ impl Kind {
     pub(super) fn title(&self) -> String {
         let scope = match self.scope {
             Scope::All => "",
-            Scope::OwnNode => " (this node)",
+            Scope::NodeItself | Scope::OwnNode => " (this node)",
             Scope::OtherNodes => " (other nodes)",
         };
         if self.group.is_empty() {
@@ -73,6 +77,7 @@ impl Kind {
     pub(super) fn field_selector(&self, node: &str) -> Option<String> {
         match self.scope {
             Scope::All => None,
+            Scope::NodeItself => Some(format!("metadata.name={node}")),
             Scope::OwnNode => Some(format!("spec.nodeName={node}")),
             Scope::OtherNodes => Some(format!("spec.nodeName!={node}")),
         }
@@ -89,7 +94,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 19] = [
+pub(super) const KINDS: [Kind; 20] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -229,6 +234,13 @@ pub(super) const KINDS: [Kind; 19] = [
         follow: Follow::WhenServed,
         ..ALWAYS
     },
+    Kind {
+        kind: "Node",
+        plural: "nodes",
+        follow: Follow::WhenAllowed,
+        scope: Scope::NodeItself,
+        ..ALWAYS
+    },
 ];
 
 /// Versions of the Service Mesh Interface's kinds.
@@ -270,6 +282,7 @@ mod tests {
     fn the_pods_of_a_node_and_of_the_others_are_all_pods_once() {
         let selectors: Vec<_> = KINDS
             .iter()
+            .filter(|kind| kind.kind == "Pod")
             .filter_map(|kind| kind.field_selector("n1"))
             .collect();
         assert_eq!(selectors, ["spec.nodeName=n1", "spec.nodeName!=n1"]);

@@ -291,7 +291,7 @@ impl Held {
             || match self.kind.follow {
                 Follow::Always => false,
                 Follow::WhenPodsAreSelected => !pods_are_selected,
-                Follow::WhenServed => {
+                Follow::WhenAllowed | Follow::WhenServed => {
                     matches!(self.state.phase, KindPhase::Absent | KindPhase::Forbidden)
                         || self.failures >= WAITED_FOR
                 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Namespace, Pod, PodCondition, PodSpec, PodStatus, Service,
+    Container, ContainerPort, Namespace, Node, Pod, PodCondition, PodSpec, PodStatus, Service,
     ServiceSpec, ServiceStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -28,6 +28,8 @@ const OF_PODS: [&str; 3] = [
     "linkerd.io/proxy-version",
     "sidecar.istio.io/status",
 ];
+/// Label of nodes that says where they stand.
+const OF_NODES: [&str; 1] = ["topology.kubernetes.io/zone"];
 /// Label of Services that says whose they are.
 const OF_SERVICES: [&str; 1] = ["service.kubernetes.io/service-proxy-name"];
 
@@ -52,6 +54,7 @@ pub(super) fn before_reading(object: &mut Value) {
 pub(super) fn trim(object: &mut Object) {
     match object {
         Object::Namespace(namespace) => trim_namespace(namespace),
+        Object::Node(node) => trim_node(node),
         Object::Pod(pod) => trim_pod(pod),
         Object::Service(service) => trim_service(service),
         // Slices are cut down as they are read.
@@ -146,6 +149,16 @@ fn trim_namespace(namespace: &mut Namespace) {
     };
     namespace.spec = None;
     namespace.status = None;
+}
+
+fn trim_node(node: &mut Node) {
+    let metadata = &mut node.metadata;
+    node.metadata = ObjectMeta {
+        labels: kept(metadata.labels.take(), &OF_NODES),
+        ..identity(metadata)
+    };
+    node.spec = None;
+    node.status = None;
 }
 
 fn trim_pod(pod: &mut Pod) {
