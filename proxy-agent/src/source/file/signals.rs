@@ -154,7 +154,9 @@ mod tests {
         for (name, lost) in [("web.yaml", true), (".web.yaml.partial", false)] {
             let signals = Signals::default();
             let from = EventKind::Modify(ModifyKind::Name(RenameMode::From));
-            signals.add(Ok(Event::new(from).add_path(Path::new("/manifests").join(name))));
+            signals.add(Ok(
+                Event::new(from).add_path(Path::new("/manifests").join(name))
+            ));
             assert_eq!(signals.lost(), lost, "{name}");
         }
     }
