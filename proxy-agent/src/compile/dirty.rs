@@ -64,14 +64,7 @@ impl Dirty {
                 self.linkerd |= linkerd::is_used(kept.index());
             }
             Some(Kind::Pod) => self.note_pod(&held, name, kept),
-            Some(Kind::Service) => {
-                let selector = |held: &Option<Held>| {
-                    let at = held.as_ref()?.at::<Service>()?;
-                    endpoints::selector(&at).cloned()
-                };
-                kept.selects(&name, selector(&change.former), selector(&change.present));
-                self.services.insert(name);
-            }
+            Some(Kind::Service) => self.note_service(change, name, kept),
             Some(Kind::EndpointSlice) => {
                 let slices = held.iter().filter_map(|held| held.at::<Slice>());
                 self.endpoints
@@ -119,6 +112,16 @@ impl Dirty {
         self.rules
             .extend(kept.index().rules_of(service.key()).cloned());
         self.linkerd |= linkerd::is_used(kept.index());
+    }
+
+    /// Notes a Service, and by which labels it selects its pods.
+    fn note_service(&mut self, change: &Change, name: Name, kept: &mut Kept) {
+        let selector = |held: &Option<Held>| {
+            let at = held.as_ref()?.at::<Service>()?;
+            endpoints::selector(&at).cloned()
+        };
+        kept.selects(&name, selector(&change.former), selector(&change.present));
+        self.services.insert(name);
     }
 
     /// Notes the Services that a rule was or is for.
