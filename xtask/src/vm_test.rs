@@ -95,11 +95,15 @@ fn tests(kernel: &str, selection: Selection<'_>, filter: Option<&str>) -> Result
     let image = folder.join("root.ext4");
     let plan = plan(&tests, filter);
     root::write(&tests, &plan, &folder.join("root"), &image)?;
-    let mut reports = Vec::new();
+    let (mut reports, mut faults) = (Vec::new(), Vec::new());
     for kernel in &kernels {
-        reports.push(boot(kernel, &image, &folder.join(kernel.name))?);
+        match boot(kernel, &image, &folder.join(kernel.name)) {
+            Ok(report) => reports.push(report),
+            // The other kernels are worth knowing all the same.
+            Err(error) => faults.push(format!("{error:#}")),
+        }
     }
-    conclude(&reports)?;
+    conclude(&reports, faults)?;
     Ok(Outcome::Passed)
 }
 
@@ -144,9 +148,9 @@ fn boot(kernel: &Kernel, root: &Path, folder: &Path) -> Result<Report> {
     Ok(Report::read(kernel.name, &kernel.release, &said))
 }
 
-fn conclude(reports: &[Report]) -> Result<()> {
+fn conclude(reports: &[Report], mut faults: Vec<String>) -> Result<()> {
     println!("\n{}\n", report::table(reports));
-    let faults: Vec<String> = reports.iter().flat_map(Report::faults).collect();
+    faults.extend(reports.iter().flat_map(Report::faults));
     if !faults.is_empty() {
         bail!("not everything is well:\n  {}", faults.join("\n  "));
     }

@@ -91,7 +91,8 @@ impl Machine<'_> {
         command.args(["-n", "10", "qemu-system-x86_64"]);
         // Emulation on purpose: it runs wherever the tests run, and the same everywhere.
         command.args(["-machine", "q35", "-accel", "tcg,thread=multi"]);
-        command.args(["-cpu", "max", "-smp", "2", "-m", "1536M"]);
+        // QEMU 7.2's cmpxchg16b can leave an address in the flags, and kernels from 6.12 on die of it.
+        command.args(["-cpu", "max,-cx16", "-smp", "2", "-m", "1536M"]);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
         command.args(["-display", "none", "-monitor", "none"]);
         command.arg("-kernel").arg(self.kernel.vmlinuz());

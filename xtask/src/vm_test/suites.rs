@@ -74,8 +74,8 @@ pub(super) const SUITES: &[Suite] = &[
     far_apart("http1+5ms", "http1", 5),
 ];
 
-/// Those for every change; the others of [`SUITES`] run on the host's kernel then.
-const SHORT: &[&str] = &["hooks", "vm", "redirect+2ms"];
+/// Those for every change; the rest takes long under emulation.
+const SHORT: &[&str] = &["vm"];
 
 /// Which of [`SUITES`].
 #[derive(Clone, Copy, Debug)]
