@@ -11,6 +11,7 @@ mod problem_log;
 mod readiness;
 mod signals;
 mod sources;
+mod steering;
 mod surface;
 
 use std::sync::Arc;
@@ -31,13 +32,14 @@ use crate::model::Snapshot;
 use crate::net;
 use crate::proxy::{self, Proxy};
 
-use adapters::{EnrolKernel, ServeProxy};
+use adapters::{EnrolKernel, PodNetns, ServeProxy};
 use arrival::{Arrival, Giving};
 use assemble::Parts;
 use handover::Successor;
 use phase::{Phase, State};
 use signals::Signals;
 use sources::Sources;
+use steering::Gone;
 use surface::Surface;
 
 /// Age of the oldest heartbeat from which the hooks pass connections through.
@@ -151,7 +153,8 @@ impl Agent {
         let phase = entrance.phase();
         let kernel = build::load_kernel(&args, &surroundings, &entrance.claim)?;
         let traffic = Arc::new(Traffic::new());
-        let mut sources = Sources::start(&args).await?;
+        let (gone, told) = Gone::channel();
+        let mut sources = Sources::start(&args, gone).await?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
         let proxy = build::start_proxy(&args, &kernel, &traffic, &snapshots)?;
         let capture_status = CaptureStatus::default();
@@ -164,6 +167,7 @@ impl Agent {
             capture: capture_status.clone(),
             snapshots: snapshots.clone(),
             sources: sources.statuses(),
+            ejections: sources.ejections(),
             phase: phase.clone(),
         });
         let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;
@@ -174,13 +178,25 @@ impl Agent {
         let reports = build::spawn_reports(sources.cluster(), &parts, &stop_capture);
         tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
         build::spawn_upkeep(&parts, &stop_rest);
+        let pods = PodNetns::default();
+        let closing = steering::close_stale(
+            told,
+            Arc::clone(&kernel),
+            pods.clone(),
+            snapshots.clone(),
+            stop_rest.clone(),
+        );
+        tokio::spawn(closing);
         let start_capture = |inherited| {
             let capture = Capture {
                 root: root.clone(),
                 workers: proxy.workers(),
                 surroundings,
                 enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
-                serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
+                serve: Arc::new(ServeProxy {
+                    proxy: Arc::clone(&proxy),
+                    pods,
+                }),
                 status: capture_status,
                 inherited,
             };

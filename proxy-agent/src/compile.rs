@@ -12,6 +12,7 @@ mod attach;
 mod by_key;
 mod cluster_ids;
 mod difference;
+mod direct;
 mod dirty;
 mod duration;
 mod endpoints;

@@ -4,6 +4,7 @@
 //! against its [`RouteTable`], which names a [`Cluster`], whose [`Endpoint`]s share the load.
 
 mod cluster;
+mod direct;
 mod endpoint;
 mod listener;
 mod pod;
@@ -14,6 +15,7 @@ mod route_parent;
 mod snapshot;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
+pub use direct::{DirectPolicy, StaleConnections};
 pub use endpoint::Endpoint;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
 pub use pod::{CaptureDecision, NotCaptured, Pod};

@@ -1,5 +1,7 @@
 //! Puts together what `status`, `/metrics` and `/readyz` show, at the moment they are asked.
 
+mod endpoints;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,13 +21,14 @@ use crate::model::{
 };
 use crate::objects::{KindState, ObjectSet};
 use crate::status::{
-    BpfStatus, EndpointStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
-    RouteStatus, ServiceStatus, SourceStatus, Status, TrafficStatus,
+    BpfStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus, RouteStatus,
+    ServiceStatus, SourceStatus, Status, TrafficStatus,
 };
 
 use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
 use super::phase::{Phase, State};
+use super::steering::Ejections;
 
 /// Problems in `status` at most; `overview` counts them all.
 const MAX_PROBLEMS: usize = 1_000;
@@ -41,6 +44,7 @@ pub(super) struct Parts {
     pub(super) capture: CaptureStatus,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
+    pub(super) ejections: Ejections,
     pub(super) phase: Phase,
 }
 
@@ -72,7 +76,7 @@ impl Parts {
         Status {
             services: services(&snapshot, &self.traffic),
             routes: routes(&snapshot),
-            endpoints: endpoints(&snapshot, &self.traffic),
+            endpoints: self.endpoints(&snapshot),
             ..self.brief(&snapshot)
         }
     }
@@ -265,6 +269,7 @@ fn services(snapshot: &Snapshot, traffic: &Traffic) -> Vec<ServiceStatus> {
         let (mode, reason) = match listener.verdict {
             ListenerVerdict::Proxy(ListenerProtocol::Http) => ("http", ""),
             ListenerVerdict::Proxy(ListenerProtocol::Tcp) => ("tcp", ""),
+            ListenerVerdict::Direct => ("direct", ""),
             ListenerVerdict::Pass(reason) => ("pass", reason.name()),
         };
         ServiceStatus {
@@ -337,28 +342,6 @@ fn table(snapshot: &Snapshot, parent: &str, clients: &str, routes: &RouteTable) 
             .map(|rule| explain::describe(rule, snapshot))
             .collect(),
     }
-}
-
-fn endpoints(snapshot: &Snapshot, traffic: &Traffic) -> Vec<EndpointStatus> {
-    let clusters = snapshot.clusters.iter().flatten();
-    let of_cluster = |cluster: &Arc<Cluster>| {
-        let name = Arc::clone(&cluster.name);
-        let status = move |endpoint: &crate::model::Endpoint| {
-            let totals = traffic.endpoint(&name, endpoint.address);
-            let or_empty = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
-            EndpointStatus {
-                cluster: name.to_string(),
-                address: endpoint.address.to_string(),
-                pod: or_empty(&endpoint.pod),
-                node: or_empty(&endpoint.node),
-                requests_total: totals.sent_total,
-                connect_failures_total: totals.connect_failures_total,
-                in_flight: totals.sent_total.saturating_sub(totals.ended_total),
-            }
-        };
-        cluster.endpoints.iter().map(status).collect::<Vec<_>>()
-    };
-    clusters.flat_map(of_cluster).collect()
 }
 
 fn age(since: SystemTime) -> u64 {

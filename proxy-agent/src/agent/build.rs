@@ -8,7 +8,7 @@ use std::time::Duration;
 use proxy_ebpf::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
@@ -28,7 +28,11 @@ use super::{Error, STALE_AFTER, readiness};
 /// Age at which a destination that nobody accepted is swept.
 const FLOW_LIMIT: Duration = Duration::from_secs(60);
 /// Time between sweeps.
-const FLOW_SWEEP: Duration = Duration::from_secs(15);
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// How long the programs are timed, and then not: what timing costs is paid one second in thirty.
+const TIMED: Duration = Duration::from_secs(1);
+const UNTIMED: Duration = Duration::from_secs(29);
 
 /// Finds out which network namespaces are no pod's.
 pub(super) fn look_around(root: &Path) -> Result<Surroundings, Error> {
@@ -124,6 +128,25 @@ pub(super) async fn end_reports(reports: Option<JoinHandle<()>>) {
     }
 }
 
+/// Times the programs a part of the time, until `stop`.
+async fn time_programs(kernel: Arc<Kernel>, stop: CancellationToken) {
+    loop {
+        match kernel.time_programs() {
+            Ok(timing) => {
+                let timed = stop.run_until_cancelled(sleep(TIMED)).await;
+                drop(timing);
+                if timed.is_none() {
+                    return;
+                }
+            }
+            Err(error) => return tracing::debug!(%error, "the programs are not timed"),
+        }
+        if stop.run_until_cancelled(sleep(UNTIMED)).await.is_none() {
+            return;
+        }
+    }
+}
+
 /// Starts the tasks that only watch over the others.
 pub(super) fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
     tokio::spawn(readiness::log(Arc::clone(parts), stop.clone()));
@@ -132,16 +155,21 @@ pub(super) fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
         let stop = stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(log.pump()).await });
     }
+    tokio::spawn(time_programs(Arc::clone(kernel), stop.clone()));
     let kernel = Arc::clone(kernel);
     let stop = stop.clone();
     tokio::spawn(async move {
-        let mut sweep = interval(FLOW_SWEEP);
+        let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(sweep.tick()).await.is_some() {
             match kernel.sweep_flows(FLOW_LIMIT) {
                 Ok(0) => {}
                 Ok(swept) => tracing::warn!(swept, "connections that were never accepted"),
                 Err(error) => tracing::error!(%error, "flows cannot be swept"),
+            }
+            match kernel.sweep_direct() {
+                Ok(swept) => tracing::trace!(?swept, "direct connections' remains"),
+                Err(error) => tracing::error!(%error, "what is over cannot be swept"),
             }
         }
     });

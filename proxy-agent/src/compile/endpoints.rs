@@ -1,10 +1,10 @@
 //! Which addresses serve a Service port.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 
 use super::by_key::Name;
 use super::index::{At, Index};
@@ -14,30 +14,106 @@ use super::service::{Port, PortSubset, Target};
 use crate::model::Endpoint;
 use crate::objects::{Located, Origin, Slice, SliceAddress, SliceState};
 
-/// The usable endpoints of a Service's port: sorted by address, each once.
+/// What is known to serve a port: sorted by address, each once.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Where connections may go.
+    pub usable: Vec<Endpoint>,
+    /// The rest.
+    pub lingering: Vec<SocketAddr>,
+}
+
+impl Known {
+    /// Of `all`, the `usable` ones are used, as far as `near` does.
+    fn new(
+        all: impl IntoIterator<Item = Endpoint>,
+        usable: impl IntoIterator<Item = Endpoint>,
+        near: Near<'_>,
+    ) -> Self {
+        let usable = near.choose(sorted(usable));
+        let is_used = |address: &SocketAddr| {
+            let found = usable.binary_search_by_key(address, |endpoint| endpoint.address);
+            found.is_ok()
+        };
+        let all = all.into_iter().map(|endpoint| endpoint.address);
+        let lingering: BTreeSet<_> = all.filter(|address| !is_used(address)).collect();
+        Self {
+            lingering: lingering.into_iter().collect(),
+            usable,
+        }
+    }
+}
+
+/// Which endpoints a Service wants its clients on one node to use.
+#[derive(Clone, Copy, Debug)]
+enum Near<'a> {
+    /// All of them.
+    Everywhere,
+    /// Those of the node, even if there are none (`internalTrafficPolicy: Local`).
+    Only(&'a str),
+    /// Those of the node, if there are any (`trafficDistribution: PreferSameNode`).
+    First(&'a str),
+}
+
+impl<'a> Near<'a> {
+    fn of(spec: &ServiceSpec, node: Option<&'a str>) -> Self {
+        let local = spec.internal_traffic_policy.as_deref() == Some("Local");
+        let first = spec.traffic_distribution.as_deref() == Some("PreferSameNode");
+        match node {
+            Some(node) if local => Self::Only(node),
+            Some(node) if first => Self::First(node),
+            Some(_) | None => Self::Everywhere,
+        }
+    }
+
+    fn choose(self, mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+        let (node, must) = match self {
+            Self::Everywhere => return endpoints,
+            Self::Only(node) => (node, true),
+            Self::First(node) => (node, false),
+        };
+        let is_near = |one: &Endpoint| one.node.as_deref() == Some(node);
+        if must || endpoints.iter().any(is_near) {
+            endpoints.retain(is_near);
+        }
+        endpoints
+    }
+}
+
+/// The endpoints of a Service's port, as clients on `node` are to use them.
 pub(super) fn of_port(
     index: &Index,
     at: &At<'_, Service>,
     port: &Port,
+    node: Option<&str>,
     problems: &mut Problems,
-) -> Vec<Endpoint> {
+) -> Known {
     let Some(spec) = at.object.spec.as_ref().filter(|_| port.tcp) else {
-        return Vec::new();
+        return Known::default();
     };
-    let unready_too = spec.publish_not_ready_addresses == Some(true);
+    let (near, unready_too) = (
+        Near::of(spec, node),
+        spec.publish_not_ready_addresses == Some(true),
+    );
     if let Some(slices) = index.slices(at.key()) {
-        return of_slices(slices, &port.name, unready_too, problems);
+        return of_slices(slices, &port.name, unready_too, near, problems);
     }
     let Some(selector) = selector(at) else {
-        return Vec::new();
+        return Known::default();
     };
-    sorted(index.selected(at.key().0, selector).filter_map(|at| {
-        if !(is_ready(at.object) || unready_too && is_alive(at.object)) {
-            return None;
+    let selected = index.selected(at.key().0, selector);
+    let (mut all, mut usable) = (Vec::new(), Vec::new());
+    for at in selected.filter(|at| !pod::is_completed(at.object)) {
+        let number = pod_port(at.object, &port.target);
+        let Some(endpoint) = number.and_then(|number| of_pod(at.located, at.object, number)) else {
+            continue;
+        };
+        if is_ready(at.object) || unready_too && is_alive(at.object) {
+            usable.push(endpoint.clone());
         }
-        let number = pod_port(at.object, &port.target)?;
-        of_pod(at.located, at.object, number)
-    }))
+        all.push(endpoint);
+    }
+    Known::new(all, usable, near)
 }
 
 /// The selector by which endpoints are found: in a cluster they are EndpointSlices.
@@ -123,9 +199,10 @@ fn of_slices<'a>(
     slices: impl Iterator<Item = At<'a, Slice>>,
     port_name: &str,
     unready_too: bool,
+    near: Near<'_>,
     problems: &mut Problems,
-) -> Vec<Endpoint> {
-    let (mut ready, mut leaving) = (Vec::new(), Vec::new());
+) -> Known {
+    let (mut all, mut ready, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
     for at in slices {
         // By name, both being empty where there is one port.
         let mut ports = at.object.ports.iter();
@@ -148,6 +225,7 @@ fn of_slices<'a>(
                 node: endpoint.node.clone(),
                 zone: endpoint.zone.clone(),
             };
+            all.push(model.clone());
             match endpoint.state {
                 SliceState::Ready => ready.push(model),
                 SliceState::Leaving | SliceState::Unready if unready_too => ready.push(model),
@@ -156,7 +234,8 @@ fn of_slices<'a>(
             }
         }
     }
-    sorted(if ready.is_empty() { leaving } else { ready })
+    let usable = if ready.is_empty() { leaving } else { ready };
+    Known::new(all, usable, near)
 }
 
 /// Each address once. An endpoint stands in two slices while it moves between them.

@@ -12,8 +12,8 @@ use super::problems::Problems;
 use super::scope::Scope;
 use super::service::{Declared, Ports};
 use crate::model::{
-    Action, BalancePolicy, Cluster, Destination, Filters, Hosts, Match, RouteTable, Rule, Timeouts,
-    UpstreamProtocol, WeightedDestination,
+    Action, BalancePolicy, Cluster, Destination, DirectPolicy, Filters, Hosts, Match, RouteTable,
+    Rule, Timeouts, UpstreamProtocol, WeightedDestination,
 };
 use crate::objects::linkerd::{Route, Service};
 
@@ -165,7 +165,9 @@ fn cluster(
             Some(Declared::Http(upstream)) => upstream,
             Some(Declared::Opaque | Declared::Nothing) | None => UpstreamProtocol::AsReceived,
         },
+        direct: DirectPolicy::default(),
         endpoints,
+        lingering: Vec::new(),
     })
 }
 

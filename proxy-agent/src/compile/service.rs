@@ -9,12 +9,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::by_key::{ByKey, Key, Name};
 use super::cluster_ids::ClusterIds;
+use super::direct::{self, Mode};
 use super::index::At;
 use super::problems::Problems;
-use crate::model::{BalancePolicy, ClusterId, PassReason, UpstreamProtocol};
+use crate::model::{BalancePolicy, ClusterId, DirectPolicy, PassReason, UpstreamProtocol};
 use crate::objects::Origin;
 
-/// On Services: `least-request` or `round-robin`.
+/// On Services: how endpoints are chosen.
 const BALANCE: &str = "proxy-agent.io/balance";
 /// Services with this label are another proxy's.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
@@ -63,6 +64,10 @@ pub(super) struct Port {
     pub declared: Declared,
     /// How its endpoints are chosen from.
     pub balance: BalancePolicy,
+    /// Who carries its connections, if the Service says.
+    pub mode: Option<Mode>,
+    /// How direct connections are treated.
+    pub direct: DirectPolicy,
     /// Name of its cluster.
     pub cluster: Arc<str>,
     /// Id of its cluster.
@@ -189,6 +194,7 @@ pub(super) fn ports(
         return Vec::new();
     };
     let balance = balance(at, problems);
+    let (mode, direct) = (direct::mode(at, problems), direct::policy(at, problems));
     let mut ports: Vec<Port> = Vec::new();
     for (index, kube) in spec.ports.iter().flatten().enumerate() {
         let field = format!("spec.ports[{index}].port");
@@ -221,12 +227,15 @@ pub(super) fn ports(
             pass: pass(at, spec, kube),
             declared: declared(kube),
             balance,
+            mode,
+            direct,
             id: ids.id(&cluster),
             cluster,
             subsets: Vec::new(),
         });
     }
     ports.sort_by(|one, other| (one.number, &one.cluster).cmp(&(other.number, &other.cluster)));
+    direct::warn_of_affinity(at, &ports, problems);
     ports
 }
 
@@ -301,8 +310,9 @@ fn balance(at: &At<'_, Service>, problems: &mut Problems) -> BalancePolicy {
     {
         None | Some("least-request") => BalancePolicy::LeastRequest,
         Some("round-robin") => BalancePolicy::RoundRobin,
+        Some("random") => BalancePolicy::Random,
         Some(other) => {
-            let reason = format!("found `{other}`, accepted: least-request, round-robin");
+            let reason = format!("found `{other}`, accepted: least-request, round-robin, random");
             problems.error(
                 at.located,
                 format!("metadata.annotations[{BALANCE}]"),
@@ -315,26 +325,10 @@ fn balance(at: &At<'_, Service>, problems: &mut Problems) -> BalancePolicy {
 
 /// What kube-proxy would do for captured connections and the agent does not do yet.
 fn warn_of_what_is_not_enforced(at: &At<'_, Service>, problems: &mut Problems) {
-    let Some(spec) = &at.object.spec else {
-        return;
-    };
-    let affinity = spec
-        .session_affinity
-        .as_deref()
-        .filter(|value| *value != "None");
-    let policy = spec
-        .internal_traffic_policy
-        .as_deref()
-        .filter(|value| *value != "Cluster");
-    let distribution = spec.traffic_distribution.as_deref();
-    for (field, value) in [
-        ("spec.sessionAffinity", affinity),
-        ("spec.internalTrafficPolicy", policy),
-        ("spec.trafficDistribution", distribution),
-    ] {
-        if let Some(value) = value {
-            let reason = format!("`{value}` is not enforced yet: every ready endpoint is used");
-            problems.warning(at.located, field, reason);
-        }
+    let spec = at.object.spec.as_ref();
+    let distribution = spec.and_then(|spec| spec.traffic_distribution.as_deref());
+    if let Some(value) = distribution.filter(|value| *value != "PreferSameNode") {
+        let reason = format!("`{value}` is not enforced yet: every ready endpoint is used");
+        problems.warning(at.located, "spec.trafficDistribution", reason);
     }
 }

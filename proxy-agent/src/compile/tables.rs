@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::attach::{Attachment, Dialect, PortRule, sort_by_precedence, sort_calls};
 use super::by_key::Name;
+use super::direct;
 use super::problems::Problems;
 use super::service::{Declared, Port};
 use crate::model::{
@@ -31,9 +32,7 @@ pub(super) fn listeners(
     } else {
         ListenerProtocol::Tcp
     };
-    let verdict = port
-        .pass
-        .map_or(ListenerVerdict::Proxy(protocol), ListenerVerdict::Pass);
+    let verdict = direct::verdict(port, protocol, !attached.is_empty());
     let routes = table(&attached, None, port).unwrap_or_else(|| implicit(port.id));
     let clients: BTreeSet<&Arc<str>> = attached
         .iter()
@@ -176,9 +175,12 @@ fn without_effect(one: &Attachment, before: &[&Attachment], ports: &[Port]) -> O
     if taken.is_empty() {
         return Some("it has no port that can be HTTP; name one by `port`".to_owned());
     }
-    if taken.iter().all(|port| port.pass.is_some()) {
-        let reason = taken[0].pass.map(PassReason::name).unwrap_or_default();
-        return Some(format!("its connections pass ({reason})"));
+    let mut reasons: Vec<_> = taken
+        .iter()
+        .map(|port| direct::without_routes(port))
+        .collect();
+    if reasons.iter().all(Option::is_some) {
+        return reasons.swap_remove(0);
     }
     let winner = before.iter().find(|rival| {
         let same_port = rival.port.is_none() || rival.port == one.port;

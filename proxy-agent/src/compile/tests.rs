@@ -1,6 +1,7 @@
 //! Compilation, by table. Each file is one dialect or concern.
 
 mod capture;
+mod direct;
 mod gateway_api;
 mod grpc;
 mod incremental;

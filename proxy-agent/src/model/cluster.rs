@@ -1,8 +1,9 @@
 //! A set of endpoints that are interchangeable for a request.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Endpoint;
+use super::{DirectPolicy, Endpoint};
 
 /// Index of a cluster in [`super::Snapshot::clusters`]. The id of a name stays the same from one
 /// snapshot to the next as long as the name is in use, so that workers can keep state by id.
@@ -24,6 +25,8 @@ pub enum BalancePolicy {
     LeastRequest,
     /// Each endpoint in turn.
     RoundRobin,
+    /// At random.
+    Random,
 }
 
 impl BalancePolicy {
@@ -32,6 +35,7 @@ impl BalancePolicy {
         match self {
             Self::LeastRequest => "least-request",
             Self::RoundRobin => "round-robin",
+            Self::Random => "random",
         }
     }
 }
@@ -62,6 +66,11 @@ pub struct Cluster {
     pub balance: BalancePolicy,
     /// What is spoken to endpoints.
     pub upstream: UpstreamProtocol,
+    /// What is done with connections that go straight to the endpoints.
+    pub direct: DirectPolicy,
     /// The usable endpoints, sorted by address, without duplicates.
     pub endpoints: Vec<Endpoint>,
+    /// Addresses that are known and not used, sorted: not ready, on their way out, or not for this
+    /// node. Connections that they have are theirs to end.
+    pub lingering: Vec<SocketAddr>,
 }

@@ -55,7 +55,8 @@ pub(super) async fn serve(open: OpenConnection, stream: TcpStream, destination: 
     let target = Target::Cluster(listener.cluster);
     let protocol = match listener.verdict {
         ListenerVerdict::Proxy(protocol) => protocol,
-        ListenerVerdict::Pass(_) => ListenerProtocol::Tcp,
+        // Under way while the verdict changed, or without room in the kernel.
+        ListenerVerdict::Direct | ListenerVerdict::Pass(_) => ListenerProtocol::Tcp,
     };
     drop(snapshot);
     match protocol {

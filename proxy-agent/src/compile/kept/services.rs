@@ -11,11 +11,12 @@ use crate::compile::address::Allocator;
 use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::dirty::Dirty;
+use crate::compile::endpoints::Known;
 use crate::compile::index::Index;
 use crate::compile::problems::{Part, Problems};
 use crate::compile::service::{self, Addresses, Declared, Port};
 use crate::compile::{endpoints, istio, switches};
-use crate::model::{Cluster, Endpoint, UpstreamProtocol};
+use crate::model::{Cluster, UpstreamProtocol};
 use crate::objects::istio::DestinationRule;
 
 impl Kept {
@@ -136,9 +137,10 @@ impl Kept {
             let at = self.index.get::<Service>(name.key());
             let ports = self.ports.get(name.key());
             let clusters = at.zip(ports).map(|(at, ports)| {
+                let node = self.options.node_name.as_deref();
                 let of_port = |port| {
-                    let endpoints = endpoints::of_port(&self.index, &at, port, &mut problems);
-                    clusters(port, endpoints, &self.index)
+                    let known = endpoints::of_port(&self.index, &at, port, node, &mut problems);
+                    clusters(port, known, &self.index)
                 };
                 ports.iter().flat_map(of_port).collect::<Vec<_>>()
             });
@@ -215,8 +217,8 @@ fn names_of_clusters(port: &Port) -> impl Iterator<Item = Arc<str>> {
 }
 
 /// The clusters of a port.
-fn clusters(port: &Port, endpoints: Vec<Endpoint>, index: &Index) -> Vec<Arc<Cluster>> {
-    let whole = cluster(port, endpoints);
+fn clusters(port: &Port, known: Known, index: &Index) -> Vec<Arc<Cluster>> {
+    let whole = cluster(port, known);
     let subsets = port.subsets.iter().map(|subset| Cluster {
         id: subset.id,
         name: Arc::clone(&subset.cluster),
@@ -229,7 +231,7 @@ fn clusters(port: &Port, endpoints: Vec<Endpoint>, index: &Index) -> Vec<Arc<Clu
     all
 }
 
-fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
+fn cluster(port: &Port, known: Known) -> Cluster {
     Cluster {
         id: port.id,
         name: Arc::clone(&port.cluster),
@@ -241,6 +243,8 @@ fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
             Declared::Http(upstream) => upstream,
             Declared::Opaque | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
-        endpoints,
+        direct: port.direct,
+        endpoints: known.usable,
+        lingering: known.lingering,
     }
 }
