@@ -13,7 +13,7 @@ mod stream;
 
 pub use connect::{ConnectError, connect};
 pub use descriptors::{DescriptorStream, MAX_DESCRIPTORS, Message};
-pub use limits::raise_nofile;
+pub use limits::{raise_nofile, yield_to_others};
 pub use listen::{CANDIDATE_PORTS, ListenError, PodListeners, adopt_listeners, bind_listeners};
 pub use netns::Netns;
 pub use sock_diag::end_sockets;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 use crate::model::{
-    Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
+    Expression, Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
 };
 
 pub use edit::{location, rewrite_path};
@@ -66,6 +66,8 @@ pub enum Unmet {
     WithoutHeader(usize),
     /// On the client.
     Source,
+    /// What is joined by and, or and not.
+    Expression,
 }
 
 impl RouteTable {
@@ -117,9 +119,26 @@ impl Match {
             return Some(Unmet::WithoutHeader(index));
         }
         let source = self.source.as_ref();
-        source
-            .is_some_and(|source| !request.client.is_some_and(|client| source.holds(&client)))
-            .then_some(Unmet::Source)
+        if source.is_some_and(|source| !request.client.is_some_and(|client| source.holds(&client)))
+        {
+            return Some(Unmet::Source);
+        }
+        let expression = self.expression.as_ref();
+        expression
+            .is_some_and(|expression| !expression.holds(request))
+            .then_some(Unmet::Expression)
+    }
+}
+
+impl Expression {
+    /// Whether it holds.
+    pub fn holds(&self, request: &RequestView<'_>) -> bool {
+        match self {
+            Self::All(of) => of.iter().all(|one| one.holds(request)),
+            Self::Any(of) => of.iter().any(|one| one.holds(request)),
+            Self::Not(of) => !of.holds(request),
+            Self::Match(of) => of.holds(request),
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn smoke() -> Result<Outcome> {
     let args = Args {
         rounds: 1,
         seconds: 1,
-        only: vec![Kind::NoMesh, Kind::Agent],
+        only: vec![Kind::NoMesh, Kind::Direct, Kind::Agent],
     };
     compare(&args, target("debug/proxy-agent"))?;
     Ok(Outcome::Passed)

@@ -53,6 +53,8 @@ pub(super) struct Sources {
     options: Options,
     log: ProblemLog,
     steering: Steering,
+    /// Cancelled when a snapshot of sources that were all read is in force.
+    all_read: CancellationToken,
     /// Snapshots that a worker or a request may still hold: the last to let go of one frees much,
     /// and that is to be this thread.
     retired: Vec<Arc<Snapshot>>,
@@ -93,6 +95,7 @@ impl Sources {
             },
             log: ProblemLog::default(),
             steering: Steering::new(gone),
+            all_read: CancellationToken::new(),
             retired: Vec::new(),
         })
     }
@@ -110,6 +113,11 @@ impl Sources {
     /// The API server, if it is among the sources.
     pub(super) fn cluster(&self) -> Option<Cluster> {
         self.cluster.clone()
+    }
+
+    /// Cancelled when a snapshot of sources that were all read is in force.
+    pub(super) fn all_read(&self) -> CancellationToken {
+        self.all_read.clone()
     }
 
     /// Waits up to `patience` for every source's first read, and puts the first snapshot in force.
@@ -188,6 +196,9 @@ impl Sources {
         self.retired
             .push(publish.send_replace(Arc::clone(&snapshot)));
         let applied = self.steering.apply(&snapshot, kernel);
+        if sets.iter().all(|set| set.synced) {
+            self.all_read.cancel();
+        }
         self.retired.retain(|former| Arc::strong_count(former) > 1);
         match applied {
             Ok(report) => {

@@ -19,7 +19,7 @@ use crate::outlier;
 
 use self::health::Health;
 
-pub(super) use self::gone::{Gone, close_stale};
+pub(super) use self::gone::{Gone, Told, close_stale};
 pub(super) use self::health::Ejections;
 
 /// A connection keeps to the address family that the application asked for.

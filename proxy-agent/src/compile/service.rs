@@ -7,12 +7,15 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Service, ServicePort as KubePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::annotations::Annotated;
 use super::by_key::{ByKey, Key, Name};
 use super::cluster_ids::ClusterIds;
 use super::direct::{self, Mode};
 use super::index::At;
 use super::problems::Problems;
-use crate::model::{BalancePolicy, ClusterId, DirectPolicy, PassReason, UpstreamProtocol};
+use crate::model::{
+    BalancePolicy, ClusterId, DirectPolicy, FailureAccrual, PassReason, UpstreamProtocol,
+};
 use crate::objects::Origin;
 
 /// On Services: how endpoints are chosen.
@@ -74,6 +77,10 @@ pub(super) struct Port {
     pub id: ClusterId,
     /// Parts of its endpoints.
     pub subsets: Vec<PortSubset>,
+    /// What is filled in for rules that do not say it themselves.
+    pub defaults: Option<Arc<Annotated>>,
+    /// When an endpoint that fails is to be passed over.
+    pub failure_accrual: Option<FailureAccrual>,
 }
 
 /// A part of a port's endpoints: those whose pods carry the labels.
@@ -232,6 +239,8 @@ pub(super) fn ports(
             id: ids.id(&cluster),
             cluster,
             subsets: Vec::new(),
+            defaults: None,
+            failure_accrual: None,
         });
     }
     ports.sort_by(|one, other| (one.number, &one.cluster).cmp(&(other.number, &other.cluster)));

@@ -1,6 +1,8 @@
 //! Compilation, by table. Each file is one dialect or concern.
 
+mod annotations;
 mod capture;
+mod dialects;
 mod direct;
 mod gateway_api;
 mod grpc;
@@ -8,9 +10,12 @@ mod incremental;
 mod istio;
 mod istio_policies;
 mod linkerd;
+mod linkerd_routes;
 mod policies;
 mod route_parents;
 mod service;
+mod service_profile;
+mod smi;
 mod stable;
 mod subsets;
 

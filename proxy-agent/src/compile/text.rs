@@ -34,6 +34,15 @@ fn not_regular(text: &str, error: &regex::Error) -> String {
     format!("found `{text}`, which is no regular expression: {last}")
 }
 
+/// Compiles an expression that must match the beginning of a text.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn prefix_regex(text: &str) -> Result<Regex, String> {
+    // Alone first, as above.
+    regex_part(text).and_then(|_alone| regex_part(&format!("^(?:{text})")))
+}
+
 /// Compiles an expression that matches parts of a text.
 ///
 /// # Errors

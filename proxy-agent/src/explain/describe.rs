@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::policies;
 use crate::model::{
-    Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, Rule, Snapshot,
-    SourceMatch, StringMatch, WeightedDestination,
+    Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, Rule,
+    Snapshot, SourceMatch, StringMatch, WeightedDestination,
 };
 use crate::route::{RequestView, Unmet, rewrite_path, strip_port};
 
@@ -65,10 +65,24 @@ fn conditions(of: &Match) -> String {
             .map(|one| format!("not header {} {}", one.name, text(&one.value))),
     );
     words.extend(of.source.as_deref().map(source));
+    words.extend(of.expression.as_deref().map(expression));
     if words.is_empty() {
         "everything".to_owned()
     } else {
         words.join(", ")
+    }
+}
+
+fn expression(of: &Expression) -> String {
+    let joined = |list: &[Expression], word: &str| {
+        let parts: Vec<_> = list.iter().map(expression).collect();
+        format!("({})", parts.join(word))
+    };
+    match of {
+        Expression::All(list) => joined(list, " and "),
+        Expression::Any(list) => joined(list, " or "),
+        Expression::Not(inner) => format!("not {}", expression(inner)),
+        Expression::Match(of) => conditions(of),
     }
 }
 
@@ -126,6 +140,7 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
             header.map(|one| format!("no header {} {}", one.name, text(&one.value)))
         }
         Unmet::Source => of.source.as_deref().map(source),
+        Unmet::Expression => of.expression.as_deref().map(expression),
     };
     let found = match unmet {
         Unmet::Path => request.path.to_owned(),
@@ -134,6 +149,7 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
         Unmet::Header(index) => sent(of.headers.get(index), request),
         Unmet::WithoutHeader(index) => sent(of.without_headers.get(index), request),
         Unmet::Source => "another client".to_owned(),
+        Unmet::Expression => format!("{} {}", request.method, request.path),
         Unmet::Query(_) => request.query.unwrap_or("none").to_owned(),
     };
     let mut line = String::new();

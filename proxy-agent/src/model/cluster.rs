@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{DirectPolicy, Endpoint};
+use super::{DirectPolicy, Endpoint, FailureAccrual};
 
 /// Index of a cluster in [`super::Snapshot::clusters`]. The id of a name stays the same from one
 /// snapshot to the next as long as the name is in use, so that workers can keep state by id.
@@ -68,6 +68,8 @@ pub struct Cluster {
     pub upstream: UpstreamProtocol,
     /// What is done with connections that go straight to the endpoints.
     pub direct: DirectPolicy,
+    /// When an endpoint that fails is to be passed over; accepted, not enforced.
+    pub failure_accrual: Option<FailureAccrual>,
     /// The usable endpoints, sorted by address, without duplicates.
     pub endpoints: Vec<Endpoint>,
     /// Addresses that are known and not used, sorted: not ready, on their way out, or not for this

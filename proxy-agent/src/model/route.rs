@@ -54,6 +54,21 @@ pub struct Match {
     pub without_headers: Vec<HeaderMatch>,
     /// Condition on the client; most rules have none.
     pub source: Option<Box<SourceMatch>>,
+    /// What cannot be said by conditions that must all hold; most rules have none.
+    pub expression: Option<Box<Expression>>,
+}
+
+/// Conditions joined by and, or and not. Of bounded depth.
+#[derive(Clone, Debug)]
+pub enum Expression {
+    /// Every one holds.
+    All(Vec<Expression>),
+    /// One of them holds.
+    Any(Vec<Expression>),
+    /// It does not hold.
+    Not(Box<Expression>),
+    /// All conditions of a match hold.
+    Match(Match),
 }
 
 /// A condition on the client pod.

@@ -25,6 +25,7 @@ use super::forward::{Forward, Tried};
 use super::load::{ClusterState, EndpointState};
 use super::plan::Plan;
 use super::reply::{REASON, Reason};
+use super::stream_limit::StreamLimit;
 use super::traffic::Ticket;
 use super::upstream::{Lease, Protocol};
 use super::{headers, mirror, retrying, session, upgrade};
@@ -276,7 +277,8 @@ impl Exchange<'_> {
         if let Some(continued) = continued {
             continued.cancel();
         }
-        ticket.answered(response.status(), self.started.elapsed());
+        let took = self.started.elapsed();
+        ticket.classified(response.status(), plan.policies(), took);
         plan.finish(&mut response);
         plan.keep_session(&ticket, &mut response);
         if upgrade::switches(&method, response.status()) {
@@ -284,9 +286,13 @@ impl Exchange<'_> {
             upgrade::join(Rc::clone(self.downstream), client, &mut response, kept);
             return Ok(response.map(|_| ResponseBody::Empty));
         }
+        let limits = plan.policies().and_then(|of| of.stream);
+        let limit = limits.map(|limits| StreamLimit::new(limits, self.started));
         let (open, lease) = (self.open, Some(lease));
-        Ok(response
-            .map(|body| ResponseBody::Upstream(UpstreamBody::new(body, lease, open, ticket))))
+        Ok(response.map(|body| {
+            let body = UpstreamBody::new(body, lease, open, ticket);
+            ResponseBody::Upstream(body.within(limit))
+        }))
     }
 
     fn cluster(&self, id: ClusterId) -> Result<Rc<ClusterState>, Failure> {

@@ -90,12 +90,15 @@ fn open(endpoint: &EndpointKey) -> u64 {
 }
 
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "as many turns as fit: the upper half of the cursor is never looked at"
+)]
 fn next(set: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
     let first = SLOTS.get_ptr_mut(SlotKey::new(set, 0));
     // SAFETY: as for `AFFINITY`.
     let first = unsafe { first.ok_or(Skip::SetGone)?.as_mut() }.ok_or(Skip::SetGone)?;
     let turn = atomic::fetch_add(NonNull::from(first.cursor_mut()), 1);
-    // As many turns as fit: the upper half of the cursor is never looked at.
     slot(set, turn as u32 % count)
 }
 

@@ -3,6 +3,8 @@
 mod browser;
 mod grpc;
 mod istio;
+mod linkerd;
 mod mirror;
 mod retry;
 mod scene;
+mod split;

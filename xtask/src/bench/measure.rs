@@ -80,8 +80,8 @@ impl fmt::Display for Sample {
 pub(super) fn sample(scenario: &Scenario, work: Work, seconds: u32) -> Result<Sample> {
     let duration = format!("{seconds}s");
     let url = match work {
-        Work::LargeBodies => scenario.service.url_of("files/large"),
-        Work::KeepAlive | Work::NewConnections => scenario.service.url(),
+        Work::LargeBodies => scenario.url_of("files/large"),
+        Work::KeepAlive | Work::NewConnections => scenario.url_of(""),
     };
     let mut arguments = vec!["-t", "2", "-c", CONNECTIONS, "-d", &duration, "--latency"];
     if work == Work::NewConnections {

@@ -20,6 +20,10 @@ pub(super) const LARGE_BYTES: usize = 1 << 20;
 pub(crate) enum Kind {
     /// kube-proxy's DNAT alone.
     NoMesh,
+    /// The client knows an endpoint's address: no Service at all.
+    Straight,
+    /// This project's agent on the node, and a Service in direct mode.
+    Direct,
     /// This project's agent on the node.
     Agent,
     /// Envoy in the client's pod, behind an nftables redirect.
@@ -29,13 +33,26 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: &[Self] = &[Self::NoMesh, Self::Agent, Self::Envoy, Self::Haproxy];
+    pub(super) const ALL: &[Self] = &[
+        Self::NoMesh,
+        Self::Straight,
+        Self::Direct,
+        Self::Agent,
+        Self::Envoy,
+        Self::Haproxy,
+    ];
+
+    const fn has_agent(self) -> bool {
+        matches!(self, Self::Agent | Self::Direct)
+    }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoMesh => "no mesh",
+            Self::Straight => "no mesh, no Service",
+            Self::Direct => "agent, direct mode",
             Self::Agent => "agent",
             Self::Envoy => "Envoy sidecar",
             Self::Haproxy => "HAProxy sidecar",
@@ -65,7 +82,7 @@ pub(super) struct Scenario {
     proxy: Proxy,
     pub(super) client: Pod,
     pub(super) service: Service,
-    _servers: Vec<Pod>,
+    servers: Vec<Pod>,
     _node: Node,
 }
 
@@ -81,17 +98,21 @@ impl Scenario {
             pod.serve_nginx(8080, node.scratch())?;
             servers.push(pod);
         }
-        let service = node.service("web").round_robin().to(&servers)?;
+        let mut service = node.service("web").round_robin();
+        if kind == Kind::Direct {
+            service = service.annotated("mode", "direct");
+        }
+        let service = service.to(&servers)?;
         let client = node.pod("client");
-        let client = if kind == Kind::Agent {
+        let client = if kind.has_agent() {
             client.captured()
         } else {
             client
         }
         .start()?;
         let proxy = match kind {
-            Kind::NoMesh => Proxy::None,
-            Kind::Agent => {
+            Kind::NoMesh | Kind::Straight => Proxy::None,
+            Kind::Agent | Kind::Direct => {
                 let options = AgentOptions::new(&node).binary(&programs.agent).log("warn");
                 let agent = options.start()?;
                 agent.wait_captured([&client])?;
@@ -109,11 +130,21 @@ impl Scenario {
             proxy,
             client,
             service,
-            _servers: servers,
+            servers,
             _node: node,
         };
         scenario.verify()?;
         Ok(scenario)
+    }
+
+    /// `http://ADDRESS/` that the client asks, with a path that starts without a slash.
+    pub(super) fn url_of(&self, path: &str) -> String {
+        match self.kind {
+            Kind::Straight => format!("http://{}:8080/{path}", self.servers[0].ip()),
+            Kind::NoMesh | Kind::Direct | Kind::Agent | Kind::Envoy | Kind::Haproxy => {
+                self.service.url_of(path)
+            }
+        }
     }
 
     /// Process id of the proxy.
@@ -131,7 +162,7 @@ impl Scenario {
         proxy_e2e::until(&format!("{} answers", self.kind), || {
             Ok(self
                 .client
-                .status(&[&self.service.url()])
+                .status(&[&self.url_of("")])
                 .is_ok_and(|status| status == 200))
         })?;
         let through_dnat = self.service.packets()? > ordinary;

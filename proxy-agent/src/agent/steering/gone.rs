@@ -25,7 +25,10 @@ use crate::net::end_sockets;
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// A Service's address, and an endpoint that connections to it went to.
-type Pair = (SocketAddr, SocketAddr);
+pub(in crate::agent) type Pair = (SocketAddr, SocketAddr);
+
+/// What was told of endpoints that went.
+pub(in crate::agent) type Told = mpsc::UnboundedReceiver<Pair>;
 
 /// Where endpoints that go are told.
 #[derive(Clone, Debug)]
@@ -33,7 +36,7 @@ pub(in crate::agent) struct Gone(mpsc::UnboundedSender<Pair>);
 
 impl Gone {
     /// The two ends.
-    pub(in crate::agent) fn channel() -> (Self, mpsc::UnboundedReceiver<Pair>) {
+    pub(in crate::agent) fn channel() -> (Self, Told) {
         let (tell, told) = mpsc::unbounded_channel();
         (Self(tell), told)
     }
@@ -67,7 +70,7 @@ fn known(cluster: &Cluster) -> impl Iterator<Item = SocketAddr> {
 
 /// Ends the connections to endpoints that are gone, until `stop`.
 pub(in crate::agent) async fn close_stale(
-    mut told: mpsc::UnboundedReceiver<Pair>,
+    mut told: Told,
     kernel: Arc<Kernel>,
     pods: PodNetns,
     snapshots: watch::Receiver<Arc<Snapshot>>,

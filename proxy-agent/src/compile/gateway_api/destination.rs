@@ -64,7 +64,7 @@ pub(super) fn resolve(
         reference.group.as_deref().unwrap_or_default(),
         reference.kind.as_deref().unwrap_or("Service"),
     );
-    if !group.is_empty() || kind != "Service" {
+    if !matches!(group, "" | "core") || kind != "Service" {
         return Err((
             InvalidKind,
             "kind",
@@ -74,10 +74,9 @@ pub(super) fn resolve(
     let own = &*at.located.id.namespace;
     let namespace = reference.namespace.as_deref().unwrap_or(own);
     let service = (namespace, reference.name.as_str());
-    let kind = &at.located.id.kind;
     let permitted = namespace == own
         || is_parent(at, service)
-        || grant::allows(scope.grants(namespace), kind, own, service.1);
+        || grant::allows(scope.grants(namespace), &at.located.id, service.1);
     if !permitted {
         let reason = format!(
             "no ReferenceGrant in namespace `{namespace}` allows this from namespace `{own}`"
@@ -112,8 +111,7 @@ pub(super) fn resolve(
 /// own clients where they asked to go (GEP-1426); nothing is opened to them by that.
 fn is_parent(at: &At<'_, HttpRoute>, service: Key<'_>) -> bool {
     at.object.spec.parent_refs.iter().flatten().any(|parent| {
-        parent.group.as_deref() == Some("")
-            && parent.kind.as_deref() == Some("Service")
+        super::is_service(parent)
             && (parent.namespace.as_deref(), &*parent.name) == (Some(service.0), service.1)
     })
 }

@@ -67,6 +67,7 @@ pub(super) fn retry(from: &HttpRouteRulesRetry) -> Result<Retry, Fault> {
         },
         per_try: None,
         backoff,
+        budget: None,
     })
 }
 

@@ -99,7 +99,7 @@ fn policies(
         delay,
         abort,
         cors: route.cors_policy.as_ref().map(policy::cors).transpose()?,
-        session: None,
+        ..Policies::default()
     })
 }
 

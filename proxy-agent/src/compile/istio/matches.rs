@@ -83,6 +83,7 @@ fn conditions(one: &HttpMatch) -> Result<Option<Match>, Fault> {
         authority: authority.transpose()?,
         without_headers: headers("withoutHeaders", &one.without_headers)?,
         source: source(one),
+        expression: None,
     }))
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 
 use super::Kept;
 use crate::compile::address::Allocator;
@@ -15,9 +15,10 @@ use crate::compile::endpoints::Known;
 use crate::compile::index::Index;
 use crate::compile::problems::{Part, Problems};
 use crate::compile::service::{self, Addresses, Declared, Port};
-use crate::compile::{endpoints, istio, switches};
+use crate::compile::{annotations, endpoints, istio, smi, switches};
 use crate::model::{Cluster, UpstreamProtocol};
 use crate::objects::istio::DestinationRule;
+use crate::objects::smi::HttpRouteGroup;
 
 impl Kept {
     /// Reads Services anew. Names of clusters that are gone for it go to `free`.
@@ -32,7 +33,8 @@ impl Kept {
         for name in &dirty.services {
             moved |= self.read_addresses(name);
         }
-        if moved {
+        // Where no Service is left, none tells that its address went.
+        if moved || self.addresses.len() == 0 {
             dirty.services.extend(self.give_addresses(allocator));
         }
         for name in &dirty.services {
@@ -77,7 +79,7 @@ impl Kept {
     fn give_addresses(&mut self, allocator: &mut Allocator) -> Vec<Name> {
         let lacking = self.addresses.iter().filter(|(_, found)| found.lacking);
         let lacking: Vec<Name> = lacking.map(|(key, _)| key.into()).collect();
-        if lacking.is_empty() && self.given.is_empty() {
+        if lacking.is_empty() && allocator.is_empty() {
             return Vec::new();
         }
         let all = self.addresses.values();
@@ -110,6 +112,8 @@ impl Kept {
             let given = given.copied();
             let mut ports = service::ports(&at, addresses, given, ids, &mut problems);
             istio::apply(&self.index.rules(name.key()), &mut ports, ids);
+            let namespace = self.index.get::<Namespace>(("", &name.namespace));
+            annotations::apply(&at, namespace.as_ref(), &mut ports, &mut problems);
             ports
         });
         self.found.set(Part::Service, name, problems);
@@ -127,6 +131,17 @@ impl Kept {
                 istio::judge(&at, is_service, &mut problems);
             }
             self.found.set(Part::DestinationRule, name, problems);
+        }
+    }
+
+    /// Judges HTTPRouteGroups anew.
+    pub(in crate::compile) fn groups(&mut self, dirty: &Dirty) {
+        for name in &dirty.groups {
+            let mut problems = Problems::default();
+            if let Some(at) = self.index.get::<HttpRouteGroup>(name.key()) {
+                smi::judge(&at, &mut problems);
+            }
+            self.found.set(Part::RouteGroup, name, problems);
         }
     }
 
@@ -244,6 +259,7 @@ fn cluster(port: &Port, known: Known) -> Cluster {
             Declared::Opaque | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
         direct: port.direct,
+        failure_accrual: port.failure_accrual,
         endpoints: known.usable,
         lingering: known.lingering,
     }
