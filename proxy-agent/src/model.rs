@@ -8,11 +8,13 @@ mod direct;
 mod endpoint;
 mod failure_accrual;
 mod listener;
+mod path;
 mod pod;
 mod policy;
 mod problem;
 mod route;
 mod route_parent;
+mod route_table;
 mod snapshot;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
@@ -20,6 +22,7 @@ pub use direct::{DirectPolicy, StaleConnections};
 pub use endpoint::Endpoint;
 pub use failure_accrual::FailureAccrual;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};
+pub use path::{PathError, normalise};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
 pub use policy::{
     Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryBudget, RetryOn,
@@ -28,8 +31,9 @@ pub use policy::{
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
     Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch,
-    PathRewrite, QueryMatch, Redirect, RouteTable, Rule, SourceMatch, StringMatch, Timeouts,
+    PathRewrite, QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts,
     WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
+pub use route_table::RouteTable;
 pub use snapshot::{Hosts, Snapshot};

@@ -1,6 +1,7 @@
 //! Finds the rule of a request and says what follows from it. Pure: no I/O, never awaits.
 //!
-//! Tables are compiled and sorted elsewhere; here the first rule that matches is the answer.
+//! Tables are compiled and sorted elsewhere; here the first rule that matches is the answer. Paths
+//! come in their normal form.
 
 mod edit;
 mod header;
@@ -21,12 +22,14 @@ use crate::model::{
 pub use edit::{location, rewrite_path};
 pub use query::strip_port;
 
+pub use crate::model::{PathError, normalise};
+
 /// What rules look at in a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
     /// The method.
     pub method: &'a Method,
-    /// The path, without the query.
+    /// The path in its normal form, without the query.
     pub path: &'a str,
     /// The query, without the `?`.
     pub query: Option<&'a str>,
@@ -74,9 +77,8 @@ impl RouteTable {
     /// The rule that decides; `None` means 404. Allocates nothing, unless a condition looks at a
     /// header that occurs several times or at a query parameter that is percent-encoded.
     pub fn find(&self, request: &RequestView<'_>) -> Option<&Rule> {
-        self.rules
-            .iter()
-            .find(|rule| rule.conditions.holds(request))
+        let holds = |rule: &Rule| rule.conditions.holds(request);
+        self.first(request.path, request.headers, holds)
     }
 }
 

@@ -174,16 +174,7 @@ pub(super) fn destination(
 pub(super) fn forward_to(cluster: ClusterId) -> Action {
     Action::Forward {
         filters: Filters::default(),
-        destinations: vec![share(1, Destination::Cluster(cluster))],
-    }
-}
-
-/// A destination with its share and nothing else.
-pub(super) fn share(weight: u32, destination: Destination) -> WeightedDestination {
-    WeightedDestination {
-        weight,
-        destination,
-        filters: Filters::default(),
+        destinations: vec![WeightedDestination::plain(1, Destination::Cluster(cluster))],
     }
 }
 
@@ -251,7 +242,7 @@ mod tests {
             let mut rules: Vec<_> = all.into_iter().map(port_rule).collect();
             sort_by_precedence(&mut rules);
             let rules = rules.into_iter().map(|one| one.rule).collect();
-            let table = RouteTable { origin: "test".into(), rules };
+            let table = RouteTable::new("test".into(), rules);
             let mut headers = HeaderMap::new();
             for name in sent {
                 let name = HeaderName::from_bytes(&[b'a' + name]).expect("a name");

@@ -19,6 +19,7 @@ use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
 
+use self::destination::Of;
 use self::filter::RuleFilters;
 use self::findings::Findings;
 use super::attach::{
@@ -170,27 +171,37 @@ fn attach(
     parent: &HttpRouteParentRefs,
     scope: &Scope<'_>,
 ) -> Result<To, (&'static str, String)> {
-    if parent.section_name.is_some() {
-        let reason = "is not read of a Service: name the port by `port`".to_owned();
-        return Err(("sectionName", reason));
-    }
     let namespace = parent
         .namespace
         .as_deref()
         .unwrap_or(&at.located.id.namespace);
     let key = (namespace, parent.name.as_str());
-    let Some((service, _)) = scope.service(key) else {
+    let Some((service, ports)) = scope.service(key) else {
         return Err(("name", format!("no Service {namespace}/{}", parent.name)));
     };
-    let Some(number) = parent.port else {
-        return Ok((service, None));
-    };
-    let port = u16::try_from(number)
-        .ok()
-        .filter(|port| scope.tcp_port(key, *port).is_some());
-    match port {
-        Some(port) => Ok((service, Some(port))),
-        None => Err(("port", scope.no_such_port(key, number.into()))),
+    let numbered = parent.port.map(|number| {
+        let port = u16::try_from(number)
+            .ok()
+            .and_then(|port| scope.tcp_port(key, port));
+        port.ok_or_else(|| ("port", scope.no_such_port(key, number.into())))
+    });
+    // ParentReference of the v1 reference: a section of a Service is a port, by name.
+    let named = parent.section_name.as_deref().map(|name| {
+        let port = ports.iter().find(|port| &*port.name == name && port.tcp);
+        port.ok_or_else(|| {
+            let reason = format!(
+                "Service {namespace}/{} has no TCP port `{name}`",
+                parent.name
+            );
+            ("sectionName", reason)
+        })
+    });
+    match (numbered.transpose()?, named.transpose()?) {
+        (Some(one), Some(other)) if one.number != other.number => {
+            let reason = format!("found `{}`, which is port {}", other.name, other.number);
+            Err(("sectionName", reason))
+        }
+        (one, other) => Ok((service, one.or(other).map(|port| port.number))),
     }
 }
 
@@ -205,7 +216,9 @@ fn rules(
     let annotated = annotations::read(at.located, &mut scope.problems);
     let mut compiled = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
-        let field: Arc<str> = format!("spec.rules[{index}]").into();
+        let field = format!("spec.rules[{index}]");
+        let named = rule.name.as_ref().map(|name| format!("{field} ({name})"));
+        let shown: Arc<str> = named.unwrap_or_else(|| field.clone()).into();
         let alternatives = match matches {
             Matches::Http => matches::of_http(rule),
             Matches::Grpc(all) => matches::of_grpc(all.get(index).map(Vec::as_slice)),
@@ -222,7 +235,7 @@ fn rules(
                 .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
         };
         let carried_out = outcome.unwrap_or_else(|(why, (inner, reason))| {
-            let field = [&field, inner.as_str()].join(".");
+            let field = [&*field, inner.as_str()].join(".");
             let reason = format!("{reason}; the rule answers 500");
             findings.unaccepted(why, &field, &reason);
             scope.problems.error(at.located, field, reason);
@@ -231,7 +244,7 @@ fn rules(
         compiled.extend(alternatives.into_iter().map(|(conditions, named)| {
             let mut rule = Rule {
                 object: Some(Arc::clone(&object)),
-                field: Arc::clone(&field),
+                field: Arc::clone(&shown),
                 conditions,
                 action: Arc::clone(&carried_out.action),
                 timeouts: carried_out.timeouts,
@@ -294,7 +307,7 @@ fn carried_out(
         session,
         ..Policies::default()
     };
-    let action = action(at, &field, rule, filters, scope, findings)?;
+    let action = action(at, (&field, conditions), rule, filters, scope, findings)?;
     Ok(CarriedOut {
         action: Arc::new(action),
         timeouts: timeouts.unwrap_or_default(),
@@ -308,7 +321,7 @@ fn carried_out(
 
 fn action(
     at: &At<'_, HttpRoute>,
-    field: &str,
+    (field, conditions): (&str, &[&Match]),
     rule: &HttpRouteRules,
     filters: RuleFilters<'_>,
     scope: &mut Scope<'_>,
@@ -325,7 +338,12 @@ fn action(
         }
         return Ok(Action::Redirect { filters, redirect });
     }
-    let destinations = destination::compile(at, field, references, scope, findings)?;
+    let of = Of {
+        field,
+        conditions,
+        filters: &filters,
+    };
+    let destinations = destination::compile(at, of, references, scope, findings)?;
     if references.is_empty() && &*at.located.id.group == POLICY {
         // Completed for each parent.
         return Ok(Action::Forward {

@@ -63,7 +63,10 @@ pub(super) fn compile(index: &Index, ports: &Ports, ids: &mut ClusterIds) -> Com
             );
             scope.problems.error(at.located, "spec.host", reason);
         } else {
-            let to = vec![attach::share(1, Destination::Cluster(cluster.id))];
+            let to = vec![WeightedDestination::plain(
+                1,
+                Destination::Cluster(cluster.id),
+            )];
             tables.insert(host, table(&at, to));
         }
         compiled.clusters.push(Arc::new(cluster));
@@ -198,7 +201,7 @@ fn share(
         } else {
             Destination::Invalid
         };
-        return attach::share(weight, to);
+        return WeightedDestination::plain(weight, to);
     }
     let resolved = kubernetes(at, key, scope).map(|(service, port, id)| {
         http_ports.insert((service, port));
@@ -207,7 +210,7 @@ fn share(
     let resolved = resolved.map_err(|reason| ("name", reason));
     let problems = &mut scope.problems;
     let to = attach::destination(resolved, "spec.service", at.located, problems);
-    attach::share(weight, to)
+    WeightedDestination::plain(weight, to)
 }
 
 /// A Kubernetes Service and the first of its TCP ports.
@@ -248,15 +251,14 @@ fn table<T>(at: &At<'_, T>, destinations: Vec<WeightedDestination>) -> RouteTabl
             destinations,
         }
     };
-    RouteTable {
-        origin: object.to_string().into(),
-        rules: vec![Rule {
-            object: Some(object),
-            field: "spec".into(),
-            conditions: Match::default(),
-            action: Arc::new(action),
-            timeouts: Timeouts::default(),
-            policies: None,
-        }],
-    }
+    let origin = object.to_string().into();
+    let rule = Rule {
+        object: Some(object),
+        field: "spec".into(),
+        conditions: Match::default(),
+        action: Arc::new(action),
+        timeouts: Timeouts::default(),
+        policies: None,
+    };
+    RouteTable::new(origin, vec![rule])
 }

@@ -105,10 +105,8 @@ fn table(attached: &[&Attachment], clients: Option<&Arc<str>>, port: &Port) -> O
         }
         one.rule
     });
-    Some(RouteTable {
-        origin: origin(decision.routes.iter().chain(&decision.split)),
-        rules: rules.collect(),
-    })
+    let origin = origin(decision.routes.iter().chain(&decision.split));
+    Some(RouteTable::new(origin, rules.collect()))
 }
 
 /// The rules of a decision, in the order in which they are tried.
@@ -141,7 +139,7 @@ fn origin<'s>(attached: impl IntoIterator<Item = &'s &'s Attachment>) -> Arc<str
 }
 
 /// The table of a port without routes: everything to its own endpoints.
-fn implicit(port: &Port) -> RouteTable {
+pub(super) fn implicit(port: &Port) -> RouteTable {
     let mut rule = Rule {
         object: None,
         field: "".into(),
@@ -153,10 +151,7 @@ fn implicit(port: &Port) -> RouteTable {
     if let Some(defaults) = &port.defaults {
         fill_in(&mut rule, Says::default(), defaults);
     }
-    RouteTable {
-        origin: "implicit".into(),
-        rules: vec![rule],
-    }
+    RouteTable::new("implicit".into(), vec![rule])
 }
 
 /// Names the routes of a Service that another one shadows, and those that no port takes up.

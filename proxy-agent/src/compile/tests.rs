@@ -2,6 +2,7 @@
 
 mod annotations;
 mod capture;
+mod destinations;
 mod dialects;
 mod direct;
 mod gateway_api;
@@ -11,6 +12,7 @@ mod istio;
 mod istio_policies;
 mod linkerd;
 mod linkerd_routes;
+mod paths;
 mod policies;
 mod route_parents;
 mod service;
@@ -132,6 +134,7 @@ fn outcome(action: &Action, snapshot: &Snapshot) -> String {
             let mut text = String::new();
             for one in destinations {
                 let name = match one.destination {
+                    Destination::Redirect(_) => "redirect",
                     Destination::Cluster(id) => snapshot.cluster(id).map_or("gone", |c| &c.name),
                     Destination::Invalid => "invalid",
                 };

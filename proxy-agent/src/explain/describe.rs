@@ -21,11 +21,12 @@ pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
 }
 
 fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
-    let name = |one: &WeightedDestination| match one.destination {
-        Destination::Cluster(id) => snapshot
-            .cluster(id)
-            .map_or("gone", |cluster| &cluster.name)
-            .to_owned(),
+    let name = |one: &WeightedDestination| match &one.destination {
+        Destination::Cluster(id) => {
+            let cluster = snapshot.cluster(*id);
+            cluster.map_or_else(|| "gone".to_owned(), |cluster| cluster.name.to_string())
+        }
+        Destination::Redirect(redirect) => format!("redirect {}", redirect.status.as_u16()),
         Destination::Invalid => "invalid (500)".to_owned(),
     };
     if let [one] = destinations {

@@ -64,7 +64,7 @@ fn session(of: &Session) -> String {
 fn mirror(of: &Mirror, snapshot: &Snapshot) -> String {
     let to = match of.to {
         Destination::Cluster(id) => snapshot.cluster(id).map_or("gone", |cluster| &cluster.name),
-        Destination::Invalid => "nowhere: the reference is invalid",
+        Destination::Redirect(_) | Destination::Invalid => "nowhere: the reference is invalid",
     };
     format!("mirrors {} to {to}", share(of.share))
 }

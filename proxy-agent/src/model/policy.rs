@@ -230,6 +230,8 @@ pub struct Session {
     pub carrier: SessionCarrier,
     /// Time after which a session begins anew.
     pub absolute_timeout: Option<Duration>,
+    /// Time without a request after which it does.
+    pub idle_timeout: Option<Duration>,
     /// Secret of the tokens, the same on every node: who does not know it learns nothing from a
     /// token and makes none.
     pub key: Arc<str>,

@@ -160,7 +160,7 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "HTTPRoute", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::HttpRoute);
             }
-            ("gateway.networking.k8s.io", "GRPCRoute", "v1") => {
+            ("gateway.networking.k8s.io", "GRPCRoute", "v1" | "v1beta1" | "v1alpha2") => {
                 self.typed(id, value, prefix, Reject, Object::GrpcRoute);
             }
             ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
@@ -321,9 +321,8 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         ("networking.istio.io", "VirtualService" | "DestinationRule") => {
             Some("v1, v1beta1, v1alpha3")
         }
-        ("linkerd.io", "Service" | "Route") | ("gateway.networking.k8s.io", "GRPCRoute") => {
-            Some("v1")
-        }
+        ("gateway.networking.k8s.io", "GRPCRoute") => Some("v1, v1beta1, v1alpha2"),
+        ("linkerd.io", "Service" | "Route") => Some("v1"),
         ("linkerd.io", "ServiceProfile") => Some("v1alpha2, v1alpha1"),
         ("policy.linkerd.io", "HTTPRoute") => Some("v1beta3, v1beta2, v1beta1"),
         ("split.smi-spec.io", "TrafficSplit") | ("specs.smi-spec.io", "HTTPRouteGroup") => {

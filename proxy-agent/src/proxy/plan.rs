@@ -1,17 +1,14 @@
 //! What a rule does to one request on its way up, and to the response on its way down.
 
-use std::rc::Rc;
-
 use http::header::HOST;
 use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Filters, Policies, Rule, WeightedDestination};
+use crate::model::{Filters, Mirror, Policies, Rule, WeightedDestination};
 use crate::route;
 
 use super::body::RequestBody;
-use super::load::EndpointState;
 use super::reply::Reason;
 use super::traffic::Ticket;
 use super::upstream::Protocol;
@@ -22,14 +19,21 @@ pub(super) struct Plan<'a> {
     pub(super) rule: &'a Rule,
     pub(super) filters: &'a Filters,
     pub(super) chosen: &'a WeightedDestination,
-    /// The endpoint of the request's session.
-    pub(super) preferred: Option<Rc<EndpointState>>,
+    /// The request's session.
+    pub(super) session: Option<session::Found>,
 }
 
 impl Plan<'_> {
     /// What the rule does beside.
     pub(super) fn policies(&self) -> Option<&Policies> {
         self.rule.policies.as_deref()
+    }
+
+    /// Who gets a copy: those that the rule names, and those of the destination.
+    pub(super) fn mirrors(&self) -> impl Iterator<Item = &Mirror> + Clone {
+        let of_destination = self.chosen.policies.as_deref();
+        let policies = self.policies().into_iter().chain(of_destination);
+        policies.flat_map(|of| &of.mirrors)
     }
 
     /// The request as it goes to the upstream, and what lets a body go that is held back.
@@ -73,11 +77,13 @@ impl Plan<'_> {
         Ok((request.map(RequestBody::Streamed), None))
     }
 
-    /// Gives the request the path and the authority that the rule says.
+    /// Gives the request the path and the authority that the rule says, else its destination.
     fn rewrite(&self, request: &mut Request<Incoming>) -> Result<(), Reason> {
-        let path = &self.filters.rewrite_path;
-        let authority = self.filters.rewrite_authority.as_ref();
-        let authority = authority.or(self.chosen.filters.rewrite_authority.as_ref());
+        let (of_rule, of_destination) = (self.filters, &self.chosen.filters);
+        let path = of_rule.rewrite_path.as_ref();
+        let path = path.or(of_destination.rewrite_path.as_ref());
+        let authority = of_rule.rewrite_authority.as_ref();
+        let authority = authority.or(of_destination.rewrite_authority.as_ref());
         if path.is_none() && authority.is_none() {
             return Ok(());
         }
@@ -117,14 +123,13 @@ impl Plan<'_> {
         *response.version_mut() = Version::HTTP_11;
     }
 
-    /// Tells the client of its session, unless it had this one already.
+    /// Tells the client of its session, where there is something new to tell.
     pub(super) fn keep_session<B>(&self, ticket: &Ticket, response: &mut Response<B>) {
         let session = self.policies().and_then(|of| of.session.as_ref());
         let (Some(session), Some(endpoint)) = (session, ticket.endpoint()) else {
             return;
         };
-        if self.preferred.as_ref().map(|one| one.address) != Some(endpoint) {
-            session::stamp(session, endpoint, response.headers_mut());
-        }
+        let found = self.session.as_ref();
+        session::keep(session, found, endpoint, response.headers_mut());
     }
 }

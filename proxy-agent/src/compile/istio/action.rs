@@ -274,6 +274,7 @@ fn destinations(
             weight,
             destination,
             filters,
+            policies: None,
         });
     }
     Ok(destinations)

@@ -129,6 +129,7 @@ pub(super) const KINDS: [Kind; 16] = [
         group: "gateway.networking.k8s.io",
         kind: "GRPCRoute",
         plural: "grpcroutes",
+        versions: &["v1", "v1beta1", "v1alpha2"],
         follow: Follow::WhenServed,
         ..ALWAYS
     },
