@@ -158,6 +158,10 @@ impl Agent {
     /// Starts from the outside in: the admin surface says why it is not ready yet, the workers run
     /// before a hook sends them anything, and pods are enrolled last. Where another agent serves
     /// the node, it goes on until all of that is done.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the order of the start is read from top to bottom"
+    )]
     async fn start(args: RunArgs) -> Result<(Self, CaptureTask), Error> {
         let root = find_root(args.cgroup_root.as_deref())?;
         let entrance = handover::enter(&args, &root).await?;
