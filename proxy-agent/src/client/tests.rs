@@ -325,8 +325,7 @@ async fn json_and_yaml_say_what_the_agent_said() {
     let found: Status = serde_json::from_str(&json).unwrap();
     assert_eq!(found, status_of_a_node_in_trouble());
     let yaml = agent.run("status|pods|-o|yaml").await.unwrap();
-    let found: Vec<PodStatus> = serde_yaml_ng::from_str(&yaml).unwrap();
-    assert_eq!(found, pods());
+    assert_eq!(serde_yaml_ng::from_str::<Vec<_>>(&yaml).unwrap(), pods());
 }
 
 #[tokio::test]
