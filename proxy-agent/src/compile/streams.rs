@@ -63,6 +63,11 @@ pub(super) struct Streams {
 }
 
 impl Streams {
+    /// Whether anybody's connections go by rules.
+    pub(super) fn say_something(&self) -> bool {
+        self.all.is_some() || !self.clients.is_empty()
+    }
+
     /// Of the routes that are for `port`: those of requests and those of connections, each in the
     /// order of precedence.
     pub(super) fn of(port: &Port, http: &[&Attachment], streams: &[&StreamAttachment]) -> Self {

@@ -209,8 +209,7 @@ impl Reader<'_> {
         if let Some(versions) = versions_read(&id.group, &id.kind) {
             let reason =
                 format!("found version `{version}`, which is not read; accepted: {versions}");
-            let field =
-                accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
+            let field = accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
             self.problem(Severity::Error, Some(&id), field, reason);
         }
         self.accept(id, Object::Unknown);

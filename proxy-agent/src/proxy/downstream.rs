@@ -59,7 +59,8 @@ pub(super) async fn serve(open: OpenConnection, stream: TcpStream, destination: 
     let target = Target::Cluster(listener.cluster);
     let protocol = match listener.verdict {
         ListenerVerdict::Proxy(protocol) => protocol,
-        ListenerVerdict::Pass(_) => ListenerProtocol::Tcp,
+        // Under way while the verdict changed, or without room in the kernel.
+        ListenerVerdict::Direct | ListenerVerdict::Pass(_) => ListenerProtocol::Tcp,
     };
     let streams = listener.streams_for(&open.pod.namespace).cloned();
     drop(snapshot);

@@ -101,6 +101,9 @@ impl ClusterState {
         let first = match self.cluster.balance {
             BalancePolicy::LeastRequest => balance::least_request(&self.endpoints, draw),
             BalancePolicy::RoundRobin => self.round.pick(self.endpoints.len()),
+            BalancePolicy::Random => {
+                (!self.endpoints.is_empty()).then(|| draw.below(self.endpoints.len()))
+            }
         }?;
         let (before, from) = self.endpoints.split_at(first);
         let endpoint = from

@@ -8,11 +8,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use proxy_agent::bpf::{Kernel, LoadOptions, netns_cookie};
-use proxy_ebpf::{FlowKey, Frontend, FrontendKey, PodEntry, PodFlags, Settings, Stat, Verdict};
+use proxy_agent::bpf::{DirectSet, Kernel, LoadOptions, ReconcileReport, Wanted, netns_cookie};
+use proxy_ebpf::{FlowKey, FrontendKey, PodEntry, PodFlags, Settings, Stat};
 use tracing::level_filters::LevelFilter;
 
 /// Where the stand-in for the agent listens.
@@ -123,16 +124,25 @@ impl Pod {
     /// Feeds the programs everything but the pod.
     fn prepare(&self) {
         self.settle(Settings::new(node_cookie(), 1, STALE_AFTER_NS, false));
-        let proxied = SERVICES.map(|text| (text, Verdict::Proxy));
-        let wanted = proxied.into_iter().chain([(PASSED, Verdict::Pass)]);
-        let wanted = wanted.map(|(text, verdict)| {
-            let addr: SocketAddr = text.parse().expect("an address");
-            (FrontendKey::from_socket_addr(addr), Frontend::new(verdict))
-        });
-        let report = self.kernel.reconcile_frontends(&wanted.collect());
-        assert_eq!(report.expect("frontends").inserted, 4);
+        assert_eq!(self.steer([]).inserted, 4);
         let heartbeat = self.kernel.heartbeat(0).expect("a worker");
         heartbeat.beat().expect("beat");
+    }
+
+    /// Gives the programs `direct` addresses beside the usual ones, and takes former ones away.
+    pub(crate) fn steer<const N: usize>(
+        &self,
+        direct: [(&str, &Arc<DirectSet>); N],
+    ) -> ReconcileReport {
+        let proxied = SERVICES.map(|text| (text, Wanted::Proxy));
+        let direct = direct.map(|(text, set)| (text, Wanted::Direct(Arc::clone(set))));
+        let wanted = proxied.into_iter().chain([(PASSED, Wanted::Pass)]);
+        let wanted = wanted.chain(direct).map(|(text, wanted)| {
+            let addr: SocketAddr = text.parse().expect("an address");
+            (FrontendKey::from_socket_addr(addr), wanted)
+        });
+        let report = self.kernel.reconcile_frontends(&wanted.collect());
+        report.expect("frontends")
     }
 
     /// Tells the programs about the agent.

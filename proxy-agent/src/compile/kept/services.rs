@@ -335,6 +335,7 @@ fn cluster(port: &Port, found: Found) -> Cluster {
             Declared::Http(upstream) => upstream,
             Declared::Opaque | Declared::Tls | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
+        direct: port.direct,
         failure_accrual: port.failure_accrual,
         endpoints: found.usable,
         left_out: found.left_out,

@@ -198,16 +198,16 @@ fn a_clients_namespace_has_its_own_word_before_the_services() {
 fn opaque_ports_are_not_http_whatever_they_are_called() {
     let named = service("web", 80).replace("port: 80", "name: http, port: 80");
     for (ports, expected) in [
-        ("['80']", ListenerProtocol::Tcp),
-        ("[80]", ListenerProtocol::Tcp),
-        ("['79-81']", ListenerProtocol::Tcp),
-        ("['81']", ListenerProtocol::Http),
+        ("['80']", ListenerVerdict::Direct),
+        ("[80]", ListenerVerdict::Direct),
+        ("['79-81']", ListenerVerdict::Direct),
+        ("['81']", ListenerVerdict::Proxy(ListenerProtocol::Http)),
     ] {
         let snapshot =
             compile(&(named.clone() + &profile_in("ns", &format!("opaquePorts: {ports}"))));
         assert_eq!(problems(&snapshot), Vec::<String>::new(), "{ports}");
         let verdict = listener(&snapshot, "web", 80).verdict;
-        assert_eq!(verdict, ListenerVerdict::Proxy(expected), "{ports}");
+        assert_eq!(verdict, expected, "{ports}");
     }
     let snapshot = compile(&(named + &profile_in("shop", "opaquePorts: ['80']")));
     assert_eq!(
