@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, chart, privileges, setup, soak, tidy, tools};
+use crate::{bench, build_ebpf, chart, privileges, setup, soak, tidy, tools, vm_test};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,7 @@ const ALL: &[Step] = &[
     ("scripts", scripts),
     ("dependencies", dependencies),
     ("end to end", || e2e::tests(&e2e::Args::all())),
+    ("oldest kernel, in a virtual machine", vm_test::short),
     ("on a cluster", || e2e::tests(&e2e::Args::on_cluster())),
     ("privileges, on a cluster", privileges::tests),
     ("soak, half a minute on a cluster", soak::short),
@@ -121,7 +122,12 @@ fn spelling() -> Result<Outcome> {
 /// Shell scripts that users run.
 fn scripts() -> Result<Outcome> {
     let shellcheck = tools::shellcheck()?;
-    let scripts = ["deploy/kubectl-proxy_agent", ".ci/run"];
+    let scripts = [
+        "deploy/kubectl-proxy_agent",
+        ".ci/run",
+        "xtask/src/vm_test/guest.sh",
+        "xtask/src/vm_test/init.sh",
+    ];
     passed(run_command(
         Command::new(shellcheck).args(scripts).current_dir(root()),
     ))

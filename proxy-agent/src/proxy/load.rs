@@ -4,7 +4,7 @@
 //! and the endpoint's idle connections with it: an endpoint that goes takes them along.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::retry;
 use super::budgets::Budgets;
 use super::upstream::Pool;
 
-/// Number of a pod on this worker: cheaper to hash than its uid.
+/// Number of a pod on this worker: cheaper to look up than its uid.
 pub(super) type PodIndex = u64;
 
 /// One endpoint of one cluster.
@@ -26,7 +26,7 @@ pub(super) struct EndpointState {
     pub(super) address: SocketAddr,
     pub(super) recorder: Arc<EndpointRecorder>,
     /// Connections by the pod in whose netns they were made: never lent to another pod.
-    pub(super) pools: RefCell<HashMap<PodIndex, Pool>>,
+    pub(super) pools: RefCell<BTreeMap<PodIndex, Pool>>,
     in_flight: Cell<u32>,
     last_pick: Cell<u64>,
 }

@@ -8,3 +8,4 @@ mod mirror;
 mod retry;
 mod scene;
 mod split;
+mod virtual_service;
