@@ -5,6 +5,7 @@
 
 mod accept;
 mod body;
+mod client_hello;
 mod clock;
 mod cors;
 mod detect;
@@ -26,6 +27,7 @@ mod reply;
 mod retrying;
 mod session;
 mod share;
+mod stream;
 mod stream_limit;
 mod target;
 mod tcp;
@@ -49,6 +51,8 @@ use crate::model::Snapshot;
 use crate::net::Netns;
 
 use worker::{Command, Parts, Worker};
+
+pub use client_hello::{Hello, client_hello};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

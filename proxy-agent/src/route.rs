@@ -7,6 +7,7 @@ mod edit;
 mod header;
 mod path;
 mod query;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::model::{
 
 pub use edit::{location, rewrite_path};
 pub use query::strip_port;
+pub use stream::Greeting;
 
 pub use crate::model::{PathError, normalise};
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 
 use super::by_key::Name;
 use super::index::{At, Index};
+use super::nearby::{self, Candidate, Here, Hints};
 use super::pod;
 use super::problems::Problems;
 use super::service::{Port, PortSubset, Target};
@@ -39,9 +40,10 @@ impl Found {
     }
 }
 
-/// The endpoints of a Service's port.
+/// The endpoints of a Service's port for those who are `here`.
 pub(super) fn of_port(
     index: &Index,
+    here: Here<'_>,
     at: &At<'_, Service>,
     port: &Port,
     problems: &mut Problems,
@@ -51,18 +53,22 @@ pub(super) fn of_port(
     };
     let unready_too = spec.publish_not_ready_addresses == Some(true);
     if let Some(slices) = index.slices(at.key()) {
-        return of_slices(slices, &port.name, unready_too, problems);
+        let found = of_slices(slices, &port.name, unready_too, problems);
+        return found.choose(here, spec, at.origin);
     }
     let Some(selector) = selector(at) else {
         return Found::default();
     };
-    let (mut usable, mut left_out) = (Vec::new(), Vec::new());
+    let (mut ready, mut left_out) = (Vec::new(), Vec::new());
     for at in index.selected(at.key().0, selector) {
         let number = pod_port(at.object, &port.target);
-        let endpoint = number.and_then(|number| of_pod(at.located, at.object, number));
+        let endpoint = number.and_then(|number| of_pod(index, at.located, at.object, number));
         let serves = is_ready(at.object) || unready_too && is_alive(at.object);
         match endpoint {
-            Some(endpoint) if serves => usable.push(endpoint),
+            Some(endpoint) if serves => ready.push(Candidate {
+                endpoint,
+                hints: Hints::of_distribution(spec),
+            }),
             endpoint => left_out.push(LeftOut {
                 address: endpoint.map(|endpoint| endpoint.address),
                 pod: Some(name_of(at.located)),
@@ -70,7 +76,33 @@ pub(super) fn of_port(
             }),
         }
     }
-    Found::new(sorted(usable), left_out)
+    let all = Candidates {
+        ready,
+        leaving: Vec::new(),
+        left_out,
+    };
+    all.choose(here, spec, at.origin)
+}
+
+/// What is found of a Service's port before it is chosen from.
+#[derive(Default)]
+struct Candidates<'a> {
+    ready: Vec<Candidate<'a>>,
+    leaving: Vec<Endpoint>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Candidates<'_> {
+    fn choose(self, here: Here<'_>, spec: &ServiceSpec, origin: Origin) -> Found {
+        let mut left_out = self.left_out;
+        let elsewhere = self.ready.iter().map(|one| &one.endpoint);
+        left_out.extend(elsewhere.map(|one| left(one, WhyLeftOut::Elsewhere)));
+        let leaving = self.leaving.iter();
+        left_out.extend(leaving.map(|one| left(one, WhyLeftOut::Terminating)));
+        // Those that are chosen after all are not left out.
+        let usable = here.choose(spec, origin, self.ready, self.leaving);
+        Found::new(sorted(usable), left_out)
+    }
 }
 
 /// Why a pod that is selected serves nothing; `port` is the number of its port, if it has it.
@@ -107,7 +139,7 @@ pub(super) fn of_pods(
 ) -> Vec<Endpoint> {
     let selected = index.selected(namespace, selector);
     let ready = selected.filter(|at| is_ready(at.object));
-    sorted(ready.filter_map(|at| of_pod(at.located, at.object, port(at.object)?)))
+    sorted(ready.filter_map(|at| of_pod(index, at.located, at.object, port(at.object)?)))
 }
 
 /// Those of `endpoints` whose pods carry the labels of a subset of `service`.
@@ -160,31 +192,34 @@ fn is_ready(pod: &Pod) -> bool {
         && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn of_pod(located: &Located, pod: &Pod, port: u16) -> Option<Endpoint> {
+fn of_pod(index: &Index, located: &Located, pod: &Pod, port: u16) -> Option<Endpoint> {
     let ip = *pod::ips(pod).first()?;
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     Some(Endpoint {
         address: SocketAddr::new(ip, port),
         pod: Some(name_of(located)),
         node: node.map(Arc::from),
-        zone: None,
+        zone: node
+            .and_then(|node| nearby::zone(index, node))
+            .map(Arc::from),
     })
 }
 
+/// The endpoints that are ready, and those that serve and terminate.
 fn of_slices<'a>(
     slices: impl Iterator<Item = At<'a, Slice>>,
     port_name: &str,
     unready_too: bool,
     problems: &mut Problems,
-) -> Found {
-    let (mut ready, mut leaving, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+) -> Candidates<'a> {
+    let mut found = Candidates::default();
     for at in slices {
         // By name, both being empty where there is one port.
         let mut ports = at.object.ports.iter();
         let Some(port) = ports.find(|port| *port.name == *port_name) else {
             continue;
         };
-        for endpoint in &at.object.endpoints {
+        for (place, endpoint) in at.object.endpoints.iter().enumerate() {
             let ip = match &endpoint.address {
                 SliceAddress::Ip(ip) => *ip,
                 SliceAddress::Bad { found, place } => {
@@ -201,19 +236,21 @@ fn of_slices<'a>(
                 zone: endpoint.zone.clone(),
             };
             match endpoint.state {
-                SliceState::Ready => ready.push(model),
-                SliceState::Leaving | SliceState::Unready if unready_too => ready.push(model),
-                SliceState::Leaving => leaving.push(model),
-                SliceState::Unready => left_out.push(left(&model, WhyLeftOut::NotReady)),
+                SliceState::Leaving if !unready_too => found.leaving.push(model),
+                SliceState::Unready if !unready_too => {
+                    found.left_out.push(left(&model, WhyLeftOut::NotReady));
+                }
+                SliceState::Ready | SliceState::Leaving | SliceState::Unready => {
+                    let hints = at.object.hints.get(place);
+                    found.ready.push(Candidate {
+                        endpoint: model,
+                        hints: hints.map_or(Hints::None, Hints::Given),
+                    });
+                }
             }
         }
     }
-    if ready.is_empty() {
-        return Found::new(sorted(leaving), left_out);
-    }
-    let leaving = leaving.iter();
-    left_out.extend(leaving.map(|one| left(one, WhyLeftOut::Terminating)));
-    Found::new(sorted(ready), left_out)
+    found
 }
 
 fn left(endpoint: &Endpoint, why: WhyLeftOut) -> LeftOut {
@@ -224,8 +261,21 @@ fn left(endpoint: &Endpoint, why: WhyLeftOut) -> LeftOut {
     }
 }
 
+/// Those of endpoints with labels that carry all of `labels`, sorted, each address once.
+pub(super) fn carrying(
+    labelled: &[(Endpoint, BTreeMap<String, String>)],
+    labels: &BTreeMap<String, String>,
+) -> Vec<Endpoint> {
+    let carries = |own: &BTreeMap<String, String>| {
+        let mut labels = labels.iter();
+        labels.all(|(label, value)| own.get(label) == Some(value))
+    };
+    let here = labelled.iter().filter(|(_, own)| carries(own));
+    sorted(here.map(|(endpoint, _)| endpoint.clone()))
+}
+
 /// Each address once. An endpoint stands in two slices while it moves between them.
-fn sorted(endpoints: impl IntoIterator<Item = Endpoint>) -> Vec<Endpoint> {
+pub(super) fn sorted(endpoints: impl IntoIterator<Item = Endpoint>) -> Vec<Endpoint> {
     let mut by_address = BTreeMap::new();
     for endpoint in endpoints {
         by_address.entry(endpoint.address).or_insert(endpoint);

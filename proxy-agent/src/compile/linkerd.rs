@@ -63,7 +63,10 @@ pub(super) fn compile(index: &Index, ports: &Ports, ids: &mut ClusterIds) -> Com
             );
             scope.problems.error(at.located, "spec.host", reason);
         } else {
-            let to = vec![attach::share(1, Destination::Cluster(cluster.id))];
+            let to = vec![WeightedDestination::plain(
+                1,
+                Destination::Cluster(cluster.id),
+            )];
             tables.insert(host, table(&at, to));
         }
         compiled.clusters.push(Arc::new(cluster));
@@ -160,9 +163,12 @@ fn cluster(
         balance: kubernetes.map_or_else(BalancePolicy::default, |port| port.balance),
         upstream: match kubernetes.map(|port| port.declared) {
             Some(Declared::Http(upstream)) => upstream,
-            Some(Declared::Opaque | Declared::Nothing) | None => UpstreamProtocol::AsReceived,
+            Some(Declared::Opaque | Declared::Tls | Declared::Nothing) | None => {
+                UpstreamProtocol::AsReceived
+            }
         },
         failure_accrual: kubernetes.and_then(|port| port.failure_accrual),
+        policies: None,
         endpoints,
         left_out: Vec::new(),
     })
@@ -197,7 +203,7 @@ fn share(
         } else {
             Destination::Invalid
         };
-        return attach::share(weight, to);
+        return WeightedDestination::plain(weight, to);
     }
     let resolved = kubernetes(at, key, scope).map(|(service, port, id)| {
         http_ports.insert((service, port));
@@ -206,7 +212,7 @@ fn share(
     let resolved = resolved.map_err(|reason| ("name", reason));
     let problems = &mut scope.problems;
     let to = attach::destination(resolved, "spec.service", at.located, problems);
-    attach::share(weight, to)
+    WeightedDestination::plain(weight, to)
 }
 
 /// A Kubernetes Service and the first of its TCP ports.

@@ -7,7 +7,7 @@ use http::Method;
 
 use super::attach::{
     Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, Named, PortRule, Profile, forward_to,
-    respond, share, shared_id,
+    respond, shared_id,
 };
 use super::by_key::Key;
 use super::defaults::Says;
@@ -19,6 +19,7 @@ use super::text::{header_name, prefix_regex, regex_match};
 use super::{istio, switches};
 use crate::model::{
     Action, Destination, Expression, HeaderMatch, Match, PathMatch, Rule, Timeouts,
+    WeightedDestination,
 };
 use crate::objects::smi::{Backend, HttpMatch, HttpRouteGroup, TrafficSplit};
 
@@ -95,7 +96,7 @@ fn action(at: &At<'_, TrafficSplit>, port: &Port, scope: &mut Scope<'_>) -> Arc<
         match weight(at, backend) {
             Ok(weight) => {
                 if let Some(to) = destination(at, &field, backend, weight, port, scope) {
-                    destinations.push(share(weight, to));
+                    destinations.push(WeightedDestination::plain(weight, to));
                 }
             }
             Err(reason) => {

@@ -26,7 +26,7 @@ pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
         .join("; ")
 }
 
-fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
+pub(super) fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
     let name = |one: &WeightedDestination| match &one.destination {
         Destination::Cluster(id) => {
             let cluster = snapshot.cluster(*id);
@@ -93,7 +93,7 @@ fn expression(of: &Expression) -> String {
     }
 }
 
-fn source(of: &SourceMatch) -> String {
+pub(super) fn source(of: &SourceMatch) -> String {
     let namespace = of.namespace.iter();
     let words = namespace.map(|name| format!("namespace {name}"));
     let labels = of

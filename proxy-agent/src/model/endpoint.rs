@@ -34,6 +34,8 @@ pub enum WhyLeftOut {
     NotReady,
     /// It is on its way out.
     Terminating,
+    /// It is meant for other nodes or zones.
+    Elsewhere,
     /// Its pod has ended.
     Completed,
     /// Its pod has no address yet.
@@ -48,6 +50,7 @@ impl WhyLeftOut {
         match self {
             Self::NotReady => "not ready",
             Self::Terminating => "terminating",
+            Self::Elsewhere => "meant for other nodes or zones",
             Self::Completed => "its pod has ended",
             Self::NoAddress => "its pod has no address yet",
             Self::NoSuchPort => "its pod has no port of the targetPort's name",

@@ -1,13 +1,13 @@
 //! `spec.dstOverrides`.
 
 use super::ServiceProfile;
-use crate::compile::attach::{NO_DESTINATION, destination, respond, share};
+use crate::compile::attach::{NO_DESTINATION, destination, respond};
 use crate::compile::by_key::Name;
 use crate::compile::index::At;
 use crate::compile::istio;
 use crate::compile::scope::Scope;
 use crate::compile::service::Port;
-use crate::model::{Action, ClusterId, Filters};
+use crate::model::{Action, ClusterId, Filters, WeightedDestination};
 
 /// Where requests go instead of the Service's own endpoints.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Overrides {
                 .map_err(|reason| ("authority", reason));
             let field = format!("spec.dstOverrides[{index}]");
             let to = destination(resolved, &field, at.located, &mut scope.problems);
-            destinations.push(share(*weight, to));
+            destinations.push(WeightedDestination::plain(*weight, to));
         }
         Action::Forward {
             filters: Filters::default(),
