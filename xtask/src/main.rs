@@ -15,6 +15,7 @@ mod cluster;
 mod conformance;
 mod demo;
 mod e2e;
+mod fuzz;
 mod image;
 mod installed;
 mod manifests;
@@ -57,6 +58,8 @@ enum Verb {
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
+    /// The fuzz targets, with libFuzzer: manifests, paths, requests.
+    Fuzz(fuzz::Args),
     /// The Gateway API's conformance suite, as root on a real cluster.
     Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
@@ -95,6 +98,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image(args) => image::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Measure(args) => measure::run(&args),

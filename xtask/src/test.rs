@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, chart, privileges, setup, tidy, tools};
+use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, tidy, tools};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,9 @@ const ALL: &[Step] = &[
     ("clippy, eBPF programs", clippy_ebpf),
     ("documentation", documentation),
     ("tests without root", unit),
+    ("fuzz targets, 30 s each", || {
+        passed(fuzz::run(&fuzz::Args::short()))
+    }),
     ("chart", || passed(chart::run(&chart::Args::default()))),
     ("scripts", scripts),
     ("dependencies", dependencies),
@@ -120,7 +123,11 @@ fn spelling() -> Result<Outcome> {
 /// Shell scripts that users run.
 fn scripts() -> Result<Outcome> {
     let shellcheck = tools::shellcheck()?;
-    let scripts = ["deploy/kubectl-proxy_agent", ".ci/run"];
+    let scripts = [
+        "deploy/kubectl-proxy_agent",
+        ".ci/run",
+        "proxy-agent/fuzz/instrument.sh",
+    ];
     passed(run_command(
         Command::new(shellcheck).args(scripts).current_dir(root()),
     ))
