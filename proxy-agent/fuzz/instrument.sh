@@ -6,7 +6,7 @@ set -eu
 case " $* " in
 *" build_script_build "*) exec "$@" ;;
 esac
-exec "$@" -Copt-level=2 -Cdebug-assertions=on -Coverflow-checks=on \
+exec "$@" -Copt-level=1 -Cdebug-assertions=on -Coverflow-checks=on \
     -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

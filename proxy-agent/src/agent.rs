@@ -12,7 +12,9 @@ mod readiness;
 mod signals;
 mod sources;
 mod surface;
+mod vacancy;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::bpf::Kernel;
 use crate::capture::cgroup::{RootLock, find_root};
-use crate::capture::{Capture, CaptureStatus};
+use crate::capture::{Capture, CaptureStatus, FirstLook};
 use crate::cli::RunArgs;
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
@@ -67,6 +69,13 @@ pub enum Error {
     /// Another agent serves the node and could not be followed.
     #[error("the node cannot be taken over: start again")]
     Handover(#[from] handover::Error),
+    /// The successor has ended, and nobody serves the node: whoever supervises this process is to
+    /// start it again.
+    #[error("{successor} took the node over and has ended: start again to serve it")]
+    Abandoned {
+        /// As the log names it.
+        successor: String,
+    },
     /// The system refused something small.
     #[error("cannot {action}")]
     System {
@@ -78,11 +87,12 @@ pub enum Error {
 }
 
 /// Runs the agent until SIGTERM or SIGINT, and drains. Once another agent has taken the node over,
-/// it drains at once, and waits for the signal to end.
+/// it drains at once, and waits for the signal to end, or for the other one's end.
 ///
 /// # Errors
 ///
-/// When it cannot start, or capture fails for good; nothing stays attached then.
+/// When it cannot start, capture fails for good, or the agent that took the node over has left it
+/// without one; nothing stays attached then.
 pub async fn run(args: RunArgs) -> Result<(), Error> {
     let mut signals = Signals::listen()?;
     if let Err(error) = net::raise_nofile() {
@@ -104,7 +114,7 @@ pub async fn run(args: RunArgs) -> Result<(), Error> {
     };
     let capture = ended.is_none().then_some(capture);
     let drained = match handed_over {
-        Some((to, asked)) => agent.retire(to, capture, &mut signals, asked).await,
+        Some((to, asked)) => agent.retire(to, capture, &mut signals, asked).await?,
         None => tokio::select! {
             drained = agent.drain(capture) => drained,
             () = signals.next() => false,
@@ -135,6 +145,8 @@ struct Agent {
     surface: Surface,
     giving: Giving,
     drain_timeout: Duration,
+    /// The cgroup that `lock` is on.
+    root: PathBuf,
     /// What is written to the API server; it ends with `stop_capture`, for others to go on.
     reports: Option<JoinHandle<()>>,
     lock: RootLock,
@@ -172,8 +184,14 @@ impl Agent {
         let stop_rest = CancellationToken::new();
         let stop_capture = CancellationToken::new();
         let reports = build::spawn_reports(sources.cluster(), &parts, &stop_capture);
+        let all_read = sources.all_read();
         tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
         build::spawn_upkeep(&parts, &stop_rest);
+        let first_look = FirstLook::default();
+        let node = surroundings.node().cookie();
+        let refusing =
+            build::refuse_unknown(Arc::clone(&parts), node, all_read, first_look.clone());
+        tokio::spawn(stop_capture.clone().run_until_cancelled_owned(refusing));
         let start_capture = |inherited| {
             let capture = Capture {
                 root: root.clone(),
@@ -183,10 +201,11 @@ impl Agent {
                 serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
                 status: capture_status,
                 inherited,
+                first_look,
             };
             tokio::spawn(capture.run(snapshots, stop_capture.clone()))
         };
-        let settled = arrival.settle(&root, &kernel, &proxy, start_capture);
+        let settled = arrival.settle(&root, &kernel, &proxy, &stop_capture, start_capture);
         let settled = settled.await?;
         phase.set(State::Serving);
         let agent = Self {
@@ -198,6 +217,7 @@ impl Agent {
             surface: settled.surface,
             giving: settled.giving,
             drain_timeout: args.drain_timeout,
+            root,
             reports,
             lock: settled.lock,
         };
@@ -205,13 +225,21 @@ impl Agent {
     }
 
     /// Leaves without a refusal: the hooks first, then the pods' entries, then the listeners, then
-    /// the connections. Returns whether all of them ended in time.
+    /// the connections. The node is free for another agent before these have ended. Returns
+    /// whether all of them ended in time.
     async fn drain(self, capture: Option<CaptureTask>) -> bool {
         tracing::info!(timeout = ?self.drain_timeout, "draining");
         self.phase.set(State::Draining);
         self.kernel.detach();
         self.end_capture(capture).await;
-        let drained = timeout(self.drain_timeout, self.proxy.drain()).await;
+        let lock = self.lock;
+        let drained = timeout(self.drain_timeout, async {
+            self.proxy.close().await;
+            self.surface.give_socket_up().await;
+            drop(lock);
+            self.proxy.drain().await;
+        });
+        let drained = drained.await;
         self.stop_rest.cancel();
         build::end_reports(self.reports).await;
         self.surface.close().await;
@@ -221,13 +249,17 @@ impl Agent {
     /// Leaves the node to the successor, which has the hooks and the listeners, and drains what is
     /// open. It then waits for a signal, unless one has `asked` for the end already: whoever
     /// supervises this process would start it again. Returns whether all ended in time.
+    ///
+    /// # Errors
+    ///
+    /// Nobody serves the node any more: to be started again is what this process then is for.
     async fn retire(
         self,
         to: Successor,
         capture: Option<CaptureTask>,
         signals: &mut Signals,
         mut asked: bool,
-    ) -> bool {
+    ) -> Result<bool, Error> {
         tracing::info!(successor = to.name, timeout = ?self.drain_timeout, "handed over; draining");
         self.phase.set(State::HandedOver(to.name.clone()));
         self.kernel.detach();
@@ -250,11 +282,16 @@ impl Agent {
         self.stop_rest.cancel();
         build::end_reports(self.reports).await;
         tracing::info!(drained, "nothing is left to do here");
-        if !asked {
-            signals.next().await;
-        }
+        let abandoned = !asked
+            && tokio::select! {
+                () = signals.next() => false,
+                () = vacancy::of(&self.root, &to) => true,
+            };
         self.surface.close().await;
-        drained
+        if abandoned {
+            return Err(Error::Abandoned { successor: to.name });
+        }
+        Ok(drained)
     }
 
     async fn end_capture(&self, capture: Option<CaptureTask>) {

@@ -9,6 +9,7 @@
 //! kernel's map and the proxy are reached through [`Enrol`] and [`Serve`] alone.
 
 pub mod cgroup;
+mod first_look;
 mod inherited;
 mod layout;
 mod pod;
@@ -38,6 +39,7 @@ use self::layout::Directory;
 use self::pod::{Claims, Context, PodTask};
 use self::watch::Watch;
 
+pub use self::first_look::FirstLook;
 pub use self::inherited::Inherited;
 pub use self::report::CaptureStatus;
 pub use self::seams::{Ack, BoxError, Enrol, Serve, ServedPod};
@@ -82,6 +84,8 @@ pub struct Capture {
     pub status: CaptureStatus,
     /// Listeners of another agent that this one takes over from.
     pub inherited: Inherited,
+    /// Where it is told what has become of the pods that are there at the start.
+    pub first_look: FirstLook,
 }
 
 impl Capture {
@@ -151,6 +155,7 @@ impl Pods {
                 serve: capture.serve,
                 status: capture.status,
                 inherited: capture.inherited,
+                first_look: capture.first_look,
                 claims: Claims::default(),
                 leave: CancellationToken::new(),
             }),
@@ -165,6 +170,7 @@ impl Pods {
     async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut complete = self.rescan()?;
         self.context.status.mark_scanned();
+        self.context.first_look.listed();
         let tasks = &self.tasks;
         self.context.inherited.keep(|uid| tasks.contains_key(uid));
         info!(root = %self.root.display(), pods = self.tasks.len(), "watching for pods");
@@ -226,6 +232,7 @@ impl Pods {
         if let Err(error) = self.watch.add_pod(&dir, &uid) {
             return is_gone_or_warn(&dir, &error);
         }
+        self.context.first_look.add(&uid);
         let (kick, gone) = (Arc::new(Notify::new()), CancellationToken::new());
         let cgroup = dir
             .strip_prefix(&self.root)

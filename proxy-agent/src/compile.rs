@@ -8,9 +8,11 @@
 //! compiler that forgets everything makes the same snapshot.
 
 mod address;
+mod annotations;
 mod attach;
 mod by_key;
 mod cluster_ids;
+mod defaults;
 mod difference;
 mod dirty;
 mod duration;
@@ -23,10 +25,13 @@ mod kind;
 mod labels;
 mod linkerd;
 mod pod;
+mod precedence;
 mod problems;
 mod routes;
 mod scope;
 mod service;
+mod service_profile;
+mod smi;
 mod switches;
 mod tables;
 #[cfg(test)]
@@ -88,6 +93,7 @@ impl Compiler {
         }
         kept.services(&mut dirty, &mut self.allocator, &mut self.ids, &mut free);
         kept.rules(&dirty);
+        kept.groups(&dirty);
         kept.endpoints(&dirty);
         kept.routes(&mut dirty);
         kept.linkerd(&mut dirty, &mut self.ids, &mut free);

@@ -160,11 +160,7 @@ fn verdict(listener: &Listener) -> String {
 
 fn opaque(snapshot: &Snapshot, listener: &Listener, answer: &mut Explanation) {
     "none: opaque TCP, TLS among it, is balanced by connection".clone_into(&mut answer.route);
-    let whole = WeightedDestination {
-        weight: 1,
-        destination: Destination::Cluster(listener.cluster),
-        filters: crate::model::Filters::default(),
-    };
+    let whole = WeightedDestination::plain(1, Destination::Cluster(listener.cluster));
     answer.clusters = clusters(snapshot, &[whole]);
 }
 
@@ -231,6 +227,7 @@ fn clusters(snapshot: &Snapshot, destinations: &[WeightedDestination]) -> Vec<Ex
             ..ExplainedCluster::default()
         };
         match one.destination {
+            Destination::Redirect(_) => "a redirect".clone_into(&mut explained.name),
             Destination::Invalid => {
                 "invalid reference: answers 500 (invalid_backend)".clone_into(&mut explained.name)
             }

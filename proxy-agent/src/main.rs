@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use proxy_agent::cli::{Cli, RunArgs, Verb};
-use proxy_agent::{agent, log};
+use proxy_agent::{agent, log, net};
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
@@ -44,6 +44,7 @@ fn serve(args: RunArgs) -> anyhow::Result<ExitCode> {
         // keep any number of them alive by turns.
         .max_blocking_threads(4)
         .thread_keep_alive(Duration::from_millis(500))
+        .on_thread_start(net::yield_to_others)
         .enable_all()
         .build()
         .context("cannot start the control runtime")?;

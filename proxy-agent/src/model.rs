@@ -5,27 +5,33 @@
 
 mod cluster;
 mod endpoint;
+mod failure_accrual;
 mod listener;
+mod path;
 mod pod;
 mod policy;
 mod problem;
 mod route;
 mod route_parent;
+mod route_table;
 mod snapshot;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
 pub use endpoint::Endpoint;
-pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason};
+pub use failure_accrual::FailureAccrual;
+pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};
+pub use path::{PathError, normalise};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
 pub use policy::{
-    Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryOn, Session,
-    SessionCarrier, Share,
+    Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryBudget, RetryOn,
+    Session, SessionCarrier, Share, StreamLimits,
 };
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
-    Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, PathRewrite,
-    QueryMatch, Redirect, RouteTable, Rule, SourceMatch, StringMatch, Timeouts,
+    Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch,
+    PathRewrite, QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts,
     WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
+pub use route_table::RouteTable;
 pub use snapshot::{Hosts, Snapshot};

@@ -12,7 +12,7 @@ mod stream;
 
 pub use connect::{ConnectError, connect};
 pub use descriptors::{DescriptorStream, MAX_DESCRIPTORS, Message};
-pub use limits::raise_nofile;
+pub use limits::{raise_nofile, yield_to_others};
 pub use listen::{CANDIDATE_PORTS, ListenError, PodListeners, adopt_listeners, bind_listeners};
 pub use netns::Netns;
 pub use stream::{accept_now, keep_alive, reset_on_close};

@@ -5,6 +5,7 @@
 
 mod accepted;
 mod document;
+mod quantity;
 mod read;
 mod set;
 mod slice;
@@ -14,6 +15,8 @@ mod tests;
 pub mod grpc;
 pub mod istio;
 pub mod linkerd;
+pub mod service_profile;
+pub mod smi;
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
@@ -22,6 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::model::{ObjectId, Place};
 
+pub use quantity::Quantity;
 pub use read::{Format, Parsed, parse, read_served};
 pub use set::{KindPhase, KindState, ObjectSet, Origin};
 pub use slice::{SERVICE_NAME, Slice, SliceAddress, SliceEndpoint, SlicePort, SliceState};
@@ -62,6 +66,14 @@ pub enum Object {
     LinkerdService(Box<linkerd::Service>),
     /// `linkerd.io/v1 Route`.
     LinkerdRoute(Box<linkerd::Route>),
+    /// `policy.linkerd.io HTTPRoute`, v1beta1 to v1beta3.
+    PolicyHttpRoute(Box<linkerd::PolicyHttpRoute>),
+    /// `linkerd.io ServiceProfile`, v1alpha2 or v1alpha1.
+    ServiceProfile(Box<service_profile::ServiceProfile>),
+    /// `split.smi-spec.io TrafficSplit`, v1alpha1 to v1alpha4.
+    TrafficSplit(Box<smi::TrafficSplit>),
+    /// `specs.smi-spec.io HTTPRouteGroup`, v1alpha1 to v1alpha4.
+    HttpRouteGroup(Box<smi::HttpRouteGroup>),
     /// Any other kind: listed in `status`, otherwise left alone.
     Unknown,
 }
@@ -80,6 +92,10 @@ impl Object {
             Self::DestinationRule(rule) => Some(&rule.metadata),
             Self::LinkerdService(service) => Some(&service.metadata),
             Self::LinkerdRoute(route) => Some(&route.metadata),
+            Self::PolicyHttpRoute(route) => Some(&route.0.metadata),
+            Self::ServiceProfile(profile) => Some(&profile.metadata),
+            Self::TrafficSplit(split) => Some(&split.metadata),
+            Self::HttpRouteGroup(group) => Some(&group.metadata),
             Self::EndpointSlice(_) | Self::Unknown => None,
         }
     }

@@ -9,12 +9,14 @@ mod clock;
 mod detect;
 mod downstream;
 mod exec;
+mod failure;
 mod forward;
 mod h2_heads;
 mod headers;
 mod http;
 mod io;
 mod load;
+mod lookup;
 mod mirror;
 mod plan;
 mod pod;
@@ -23,6 +25,8 @@ mod reply;
 mod retrying;
 mod session;
 mod share;
+mod stream_limit;
+mod target;
 mod tcp;
 mod tee;
 mod traffic;
@@ -207,6 +211,16 @@ impl Proxy {
         for commands in &self.commands {
             let release = |done| Command::Release(Arc::clone(uid), done);
             waiting.push(send(commands, release).await);
+        }
+        acknowledged(waiting).await;
+    }
+
+    /// Stops accepting from all pods, whose map entries must be gone; returns when every accept
+    /// queue is empty and every listener closed. Open connections go on.
+    pub async fn close(&self) {
+        let mut waiting = Vec::new();
+        for commands in &self.commands {
+            waiting.push(send(commands, Command::Close).await);
         }
         acknowledged(waiting).await;
     }

@@ -1,9 +1,13 @@
 //! When a request may be sent again, and how long to wait before. Pure: no clock, no randomness of
 //! its own.
 
+mod budget;
+
 use std::time::Duration;
 
 use crate::model::{Backoff, RetryOn};
+
+pub use budget::Budget;
 
 /// Share of a cluster's requests under way that may be retries, in percent. Envoy's retry budget.
 const BUDGET_PERCENT: u32 = 20;

@@ -1,6 +1,7 @@
 //! Finds the rule of a request and says what follows from it. Pure: no I/O, never awaits.
 //!
-//! Tables are compiled and sorted elsewhere; here the first rule that matches is the answer.
+//! Tables are compiled and sorted elsewhere; here the first rule that matches is the answer. Paths
+//! come in their normal form.
 
 pub mod cors;
 mod edit;
@@ -16,18 +17,20 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 use crate::model::{
-    Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
+    Expression, Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
 };
 
 pub use edit::{edit_request, edit_response, location, rewrite_path};
 pub use query::strip_port;
+
+pub use crate::model::{PathError, normalise};
 
 /// What rules look at in a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
     /// The method.
     pub method: &'a Method,
-    /// The path, without the query.
+    /// The path in its normal form, without the query.
     pub path: &'a str,
     /// The query, without the `?`.
     pub query: Option<&'a str>,
@@ -67,15 +70,16 @@ pub enum Unmet {
     WithoutHeader(usize),
     /// On the client.
     Source,
+    /// What is joined by and, or and not.
+    Expression,
 }
 
 impl RouteTable {
     /// The rule that decides; `None` means 404. Allocates nothing, unless a condition looks at a
     /// header that occurs several times or at a query parameter that is percent-encoded.
     pub fn find(&self, request: &RequestView<'_>) -> Option<&Rule> {
-        self.rules
-            .iter()
-            .find(|rule| rule.conditions.holds(request))
+        let holds = |rule: &Rule| rule.conditions.holds(request);
+        self.first(request.path, request.headers, holds)
     }
 }
 
@@ -118,9 +122,26 @@ impl Match {
             return Some(Unmet::WithoutHeader(index));
         }
         let source = self.source.as_ref();
-        source
-            .is_some_and(|source| !request.client.is_some_and(|client| source.holds(&client)))
-            .then_some(Unmet::Source)
+        if source.is_some_and(|source| !request.client.is_some_and(|client| source.holds(&client)))
+        {
+            return Some(Unmet::Source);
+        }
+        let expression = self.expression.as_ref();
+        expression
+            .is_some_and(|expression| !expression.holds(request))
+            .then_some(Unmet::Expression)
+    }
+}
+
+impl Expression {
+    /// Whether it holds.
+    pub fn holds(&self, request: &RequestView<'_>) -> bool {
+        match self {
+            Self::All(of) => of.iter().all(|one| one.holds(request)),
+            Self::Any(of) => of.iter().any(|one| one.holds(request)),
+            Self::Not(of) => !of.holds(request),
+            Self::Match(of) => of.holds(request),
+        }
     }
 }
 

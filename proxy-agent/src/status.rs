@@ -231,6 +231,9 @@ pub struct RouteStatus {
     pub origin: String,
     /// One line a rule: conditions → action.
     pub rules: Vec<String>,
+    /// Routes that would apply if others did not stand before them, each with the one that decides.
+    #[serde(default)]
+    pub shadowed: Vec<String>,
 }
 
 /// One endpoint of one cluster.

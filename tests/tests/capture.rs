@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use proxy_e2e::{Agent, Load, NGINX_BODY, Node, Scene, until};
+use proxy_e2e::{Agent, AgentOptions, Load, NGINX_BODY, Node, Scene, until};
 
 #[test]
 fn nginx_and_curl_see_each_other_as_always() -> Result<()> {
@@ -110,6 +110,43 @@ fn a_pod_that_nobody_knows_is_refused_if_so_asked() -> Result<()> {
         .client
         .load(&Load::new(&scene.web.url()).requests(5).fresh())?
         .all_ok(5)
+}
+
+#[test]
+fn pods_that_were_there_are_not_refused_when_the_agent_comes_back() -> Result<()> {
+    let refuse = ["--unknown-pods", "refuse"];
+    let mut scene = Scene::with(1, |service| service, |agent| agent.arguments(&refuse))?;
+    let uncaptured = scene.node.pod("uncaptured").start()?;
+    until("it is decided", || {
+        Ok(scene.agent.wait_not_captured(&uncaptured)? == "not-enabled")
+    })?;
+    let fresh = Load::new(&scene.web.url()).connections(4).fresh();
+    let fresh = fresh.pause_ms(1);
+    let beside = uncaptured.start_load(&fresh)?;
+    for _ in 0..3 {
+        scene.agent.process().kill()?;
+        let without = scene.client.start_load(&fresh)?;
+        without.wait_answers(50)?;
+
+        scene.agent = AgentOptions::new(&scene.node).arguments(&refuse).start()?;
+        scene.agent.wait_captured([&scene.client])?;
+        until("unknown pods are refused again", || {
+            Ok(scene.agent.log().contains("unknown pods are refused"))
+        })?;
+        without.wait_answers(without.answers() + 100)?;
+        beside.wait_answers(beside.answers() + 100)?;
+
+        without.stop()?.flawless()?;
+        assert_eq!(scene.agent.counter("refused_unknown_pod")?, 0);
+    }
+    beside.stop()?.flawless()?;
+    // The control: a pod that nobody knows.
+    let unknown = scene.node.pod("unknown").without_manifest().start()?;
+    scene.agent.wait_not_captured(&unknown)?;
+    let refused = unknown.load(&Load::new(&scene.web.url()).requests(5).fresh())?;
+    assert_eq!(refused.answered, 0);
+    assert!(scene.agent.counter("refused_unknown_pod")? >= 5);
+    Ok(())
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use proxy_e2e::{Agent, Load, Node, Scene, until};
+use proxy_e2e::{Agent, AgentOptions, Load, Node, Scene, until};
 
 #[test]
 fn under_load_no_request_fails() -> Result<()> {
@@ -67,6 +67,43 @@ fn a_request_that_crosses_the_goaway_of_an_idle_connection_is_answered() -> Resu
     let output = client.finish()?.success()?;
     assert!(output.contains("answered"), "{output}");
     assert!(scene.agent.process().wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn another_agent_has_the_node_before_the_last_connections_have_ended() -> Result<()> {
+    let node = Node::new()?;
+    let servers = node.echo_pods("web", 1)?;
+    let web = node.service("web").to(&servers)?;
+    let client = node.pod("client").captured().start()?;
+    let places = [node.pod("agent-0").start()?, node.pod("agent-1").start()?];
+    let mut first = AgentOptions::new(&node).inside(&places[0]).start()?;
+    first.wait_captured([&client])?;
+    first.wait_endpoints(&web, 1)?;
+    let slow = Load::new(&web.url_of("delay/8000")).requests(1);
+    let slow = client.start_load(&slow.timeout_ms(20_000))?;
+    until("the request is under way", || {
+        Ok(first.service("web")?["traffic"]["in_flight"] == 1)
+    })?;
+
+    first.signal(Signal::SIGTERM)?;
+    // As one that was refused: it waits beside the first one. Without the node it would end.
+    until("the first one has left the node", || {
+        Ok(!node.scratch().join("agent.sock").exists())
+    })?;
+    let second = AgentOptions::new(&node).inside(&places[1]).start()?;
+
+    second.wait_captured([&client])?;
+    second.wait_endpoints(&web, 1)?;
+    client
+        .load(&Load::new(&web.url()).requests(10).fresh())?
+        .all_ok(10)?;
+    assert_eq!(second.counter("proxied")?, 10);
+    assert!(first.process().is_running()?, "the control: it drains");
+    slow.finish()?.all_ok(1)?;
+    assert!(first.process().wait()?.success());
+    assert_eq!(second.probe("/readyz")?.0, 200, "its socket is its own");
+    assert!(second.status().is_ok());
     Ok(())
 }
 

@@ -16,7 +16,9 @@ mod values;
 
 /// Release and namespace of the rendered manifests and of the documents.
 const NAME: &str = "proxy-agent";
-/// The oldest Kubernetes of Chart.yaml's `kubeVersion`: what is rendered must do there.
+/// The oldest Kubernetes of Chart.yaml's `kubeVersion`: what is rendered for it is checked. The
+/// schemas are of the oldest version that there are types of, 1.33; the chart uses no field that is
+/// younger than 1.30 (`internalTrafficPolicy` and `maxSurge` are of 1.26 and 1.25).
 const KUBERNETES: &str = "1.30.0";
 /// The chart, from the root of the project.
 const CHART: &str = "deploy/helm/proxy-agent";

@@ -84,6 +84,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     print!("{log}");
     ensure!(log.failed.is_empty(), "{} tests failed", log.failed.len());
     ensure!(log.passed > 0, "no test ran: see target/conformance.log");
+    let late = log.late().len();
+    ensure!(late == 0, "{late} answers came later than promised");
+    if args.run.is_none() && !args.without_agent {
+        fs::copy(report(), published()?).context("take the suite's report")?;
+    }
     Ok(())
 }
 
@@ -129,7 +134,11 @@ fn suite(args: &Args, cluster: &Cluster) -> Result<Log> {
         }
         None if args.without_agent => {}
         None => {
-            suite.arg("-report-output").arg(report()?);
+            // A former one would be taken for this run's.
+            if report().exists() {
+                fs::remove_file(report()).context("remove the former report")?;
+            }
+            suite.arg("-report-output").arg(report());
         }
     }
     println!("conformance: running the suite; its log is target/conformance.log");
@@ -146,7 +155,12 @@ fn suite(args: &Args, cluster: &Cluster) -> Result<Log> {
             println!("{news}");
         }
     }
-    running.wait().context("wait for the suite")?;
+    let status = running.wait().context("wait for the suite")?;
+    // Tests that failed are in the log; anything else that went wrong is not.
+    ensure!(
+        status.success() || !log.failed.is_empty(),
+        "the suite ended with {status}: see target/conformance.log"
+    );
     Ok(log)
 }
 
@@ -163,7 +177,13 @@ fn claimed(args: &Args) -> Vec<&str> {
         .collect()
 }
 
-fn report() -> Result<PathBuf> {
+/// What the suite writes.
+fn report() -> PathBuf {
+    target("conformance.yaml")
+}
+
+/// Where it is kept once all went well.
+fn published() -> Result<PathBuf> {
     let folder = root().join("docs/conformance");
     fs::create_dir_all(&folder).context("create docs/conformance")?;
     Ok(folder.join(concat!(env!("CARGO_PKG_VERSION"), ".yaml")))

@@ -154,11 +154,13 @@ fn cluster_tests(args: &Args) -> Result<Outcome> {
     setup::cluster()?;
     run_command(&mut api_server_tests(args))?;
     let image = image::build(Profile::Debug)?;
+    let wrk = image::of_program("local/wrk:dev", Path::new("/usr/bin/wrk"))?;
     let mut command = cargo();
     command.args(["test", "--package", "proxy-e2e", "--test", "cluster", "--"]);
     command.args(&args.filter);
     command
         .env("PROXY_AGENT_IMAGE", image)
+        .env("PROXY_AGENT_WRK_IMAGE", wrk)
         .env("RUST_BACKTRACE", "0");
     run_command(&mut command)?;
     Ok(Outcome::Passed)

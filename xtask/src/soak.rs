@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use proxy_e2e::{Load, Report};
 
+use crate::e2e::{Outcome, missing_privilege};
+use crate::image::{self, Profile};
 use crate::installed::api::Stop;
 use crate::installed::footprint::Footprint;
 use crate::installed::pod_load::PodLoad;
 use crate::installed::{Installed, Place};
+use crate::setup;
 use churn::Changes;
 use verdict::Verdict;
 
@@ -33,6 +36,22 @@ pub(crate) struct Args {
     changes_per_second: f64,
 }
 
+/// Half a minute with the build that the tests use: the soak works, and nothing leaks at once.
+pub(crate) fn short() -> Result<Outcome> {
+    if let Some(missing) = missing_privilege() {
+        return Ok(Outcome::Skipped(missing));
+    }
+    setup::toolchain()?;
+    run(&Args {
+        place: Place::with(image::build(Profile::Debug)?),
+        minutes: 0.5,
+        changes_per_second: 20.0,
+    })?;
+    Ok(Outcome::Passed)
+}
+
+/// Connections of one load, at most.
+const MOST_AT_ONCE: u32 = 4;
 const NAMESPACE: &str = "soak";
 const NODES: u8 = 2;
 /// Buffers, pools and caches have the size that this traffic needs then.
@@ -61,12 +80,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.changes_per_second,
         time.as_secs()
     );
-    let outcome = round(&installed, args.changes_per_second, time)?;
+    let round = round(&installed, args.changes_per_second, time)?;
     let after = at_rest(&installed, |seen| {
         Ok(verdict::leaks(&before, seen).is_empty())
     })?;
     let verdict = Verdict {
-        outcome,
+        round,
         before,
         after,
     };
@@ -81,27 +100,35 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// What came of a time of change and load.
 #[derive(Debug)]
-struct Outcome {
+struct Round {
     took: Duration,
     changes: Changes,
+    /// Changes a second that were asked for.
+    asked: f64,
     /// Of requests to pods that end gracefully.
     steady: Report,
+    /// Of requests to pods that never end, while endpoints are added and removed.
+    still: Report,
     /// Of requests to pods that are killed.
     frail: Report,
+    /// Requests to them that can be on their way at a moment.
+    at_once: u64,
     /// Connections that the hooks sent through the agents meanwhile.
     proxied: u64,
     /// The most memory that an agent used, KiB.
     peak_kib: u64,
 }
 
-fn round(installed: &Installed, changes_per_second: f64, time: Duration) -> Result<Outcome> {
+fn round(installed: &Installed, changes_per_second: f64, time: Duration) -> Result<Round> {
     let proxied = || -> Result<u64> {
         let agents = installed.agents.iter();
         agents.map(|agent| agent.outcome("proxied")).sum()
     };
     let (begun, proxied_before) = (Instant::now(), proxied()?);
     let steady = loads(installed, "steady")?;
+    let still = loads(installed, "still")?;
     let frail = loads(installed, "frail")?;
+    let at_once = frail.len() as u64 * u64::from(MOST_AT_ONCE);
     let stop = Stop::default();
     let cluster = &installed.cluster;
     let (changes, peak_kib) = thread::scope(|scope| {
@@ -115,11 +142,14 @@ fn round(installed: &Installed, changes_per_second: f64, time: Duration) -> Resu
         let churned = churning.join().unwrap_or_else(|_| bail!("panic"));
         anyhow::Ok((churned.context("change objects")?, watched?))
     })?;
-    Ok(Outcome {
+    Ok(Round {
         took: begun.elapsed(),
         changes,
+        asked: changes_per_second,
         steady: sum(steady)?,
+        still: sum(still)?,
         frail: sum(frail)?,
+        at_once,
         proxied: proxied()? - proxied_before,
         peak_kib,
     })
@@ -128,7 +158,7 @@ fn round(installed: &Installed, changes_per_second: f64, time: Duration) -> Resu
 /// Requests from every client pod: on connections that are kept, and on new ones.
 fn loads(installed: &Installed, service: &str) -> Result<Vec<PodLoad>> {
     let url = format!("http://{}/", installed.cluster_ip(NAMESPACE, service)?);
-    let kept = Load::new(&url).connections(4).pause_ms(40);
+    let kept = Load::new(&url).connections(MOST_AT_ONCE).pause_ms(40);
     let fresh = Load::new(&url).connections(2).pause_ms(80).fresh();
     let clients = ["get", "pods", "-n", NAMESPACE, "-l", "app=client"];
     let clients = installed

@@ -1,11 +1,12 @@
-//! Any three lines as a path, a prefix and what replaces it: matched and rewritten.
+//! Any three lines as a path, a prefix and what replaces it: brought into normal form, matched and
+//! rewritten.
 #![no_main]
 
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use proxy_agent::model::{Action, Match, PathMatch, PathRewrite, Rule, Timeouts};
-use proxy_agent::route::rewrite_path;
+use proxy_agent::route::{normalise, rewrite_path};
 
 fuzz_target!(|data: &[u8]| {
     let mut lines = std::str::from_utf8(data).unwrap_or_default().split('\n');
@@ -16,6 +17,7 @@ fuzz_target!(|data: &[u8]| {
     if !path.starts_with('/') || !prefix.starts_with('/') {
         return;
     }
+    is_normal(path);
     let prefix: Arc<str> = prefix.trim_end_matches('/').into();
     let by_element = PathMatch::ElementPrefix(Arc::clone(&prefix));
     let elements = |text: &str| {
@@ -45,6 +47,20 @@ fuzz_target!(|data: &[u8]| {
         );
     }
 });
+
+/// What must hold of a path's normal form, if it has one.
+fn is_normal(path: &str) {
+    let Ok(normal) = normalise(path) else {
+        assert!(path.contains("%00"), "{path}");
+        return;
+    };
+    assert!(normal.starts_with('/'), "{path} to {normal}");
+    assert!(normal.len() <= path.len(), "{path} to {normal}");
+    assert!(!normal.contains("//"), "{path} to {normal}");
+    let dots = |element: &str| matches!(element, "." | "..");
+    assert!(!normal.split('/').any(dots), "{path} to {normal}");
+    assert_eq!(normalise(&normal).as_deref(), Ok(&*normal), "twice: {path}");
+}
 
 fn rule(path: PathMatch) -> Rule {
     Rule {

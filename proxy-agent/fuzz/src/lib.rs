@@ -1,5 +1,7 @@
 //! What the fuzz targets share: snapshots of texts, and requests out of bytes.
 
+mod act;
+
 use std::sync::Arc;
 
 use http::header::HOST;
@@ -22,7 +24,7 @@ pub fn compile(text: &str, format: Format) -> Snapshot {
 }
 
 /// A request out of lines: method and target, then headers as `name: value`. Lines that are none of
-/// it are left out.
+/// it are left out; the path gets its normal form, as the proxy sees to.
 pub fn request(text: &[u8]) -> Option<Request<()>> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let first = lines.next()?;
@@ -30,7 +32,7 @@ pub fn request(text: &[u8]) -> Option<Request<()>> {
     let (method, target) = first.split_at(space);
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method).ok()?;
-    *request.uri_mut() = Uri::try_from(&target[1..]).ok()?;
+    *request.uri_mut() = normal(&Uri::try_from(&target[1..]).ok()?)?;
     let headers = request.headers_mut();
     for line in lines.take(16) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
@@ -44,6 +46,17 @@ pub fn request(text: &[u8]) -> Option<Request<()>> {
         }
     }
     Some(request)
+}
+
+fn normal(uri: &Uri) -> Option<Uri> {
+    let mut target = route::normalise(uri.path()).ok()?.into_owned();
+    if let Some(query) = uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(target.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// The authority of a request, as the proxy reads it.
@@ -90,5 +103,3 @@ pub fn serve(snapshot: &Snapshot, listener: &Listener, request: &Request<()>) {
         act::act(rule, request, &view);
     }
 }
-
-mod act;

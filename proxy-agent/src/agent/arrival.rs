@@ -116,13 +116,14 @@ impl Arrival {
         }
     }
 
-    /// Gets hold of the hooks, and serves. Capture starts when the listeners that it is to use are
-    /// there; where another agent serves, before the hooks change hands.
+    /// Gets hold of the hooks, and serves until `leave`. Capture starts when the listeners that it
+    /// is to use are there; where another agent serves, before the hooks change hands.
     pub(super) async fn settle(
         self,
         root: &Path,
         kernel: &Arc<Kernel>,
         proxy: &Arc<Proxy>,
+        leave: &CancellationToken,
         start_capture: impl FnOnce(Inherited) -> CaptureTask,
     ) -> Result<Settled, Error> {
         let Self {
@@ -146,7 +147,8 @@ impl Arrival {
                 let capture = start_capture(estate.inherited.clone());
                 let (lock, predecessor) = estate.switch(kernel, address_is_shared).await?;
                 proxy.begin();
-                tokio::spawn(forget(predecessor, cgroups, Arc::clone(kernel)));
+                let (kernel, leave) = (Arc::clone(kernel), leave.clone());
+                tokio::spawn(forget(predecessor, cgroups, kernel, leave));
                 (lock, capture)
             }
         };
@@ -203,9 +205,21 @@ async fn take(offered: Offered, root: &Path) -> Result<Taken, Error> {
     Err(error.into())
 }
 
-/// Captures the predecessor's sockets again when it has ended: its cgroup may become a pod's.
-async fn forget(predecessor: Predecessor, cgroups: Vec<u64>, kernel: Arc<Kernel>) {
-    predecessor.gone().await;
+/// Captures the predecessor's sockets again when it has ended: its cgroup may become a pod's. At
+/// `leave` it lets go of the predecessor instead, which then knows that nobody serves any more.
+async fn forget(
+    predecessor: Predecessor,
+    cgroups: Vec<u64>,
+    kernel: Arc<Kernel>,
+    leave: CancellationToken,
+) {
+    if leave
+        .run_until_cancelled(predecessor.gone())
+        .await
+        .is_none()
+    {
+        return;
+    }
     let own = own_id().ok();
     for id in cgroups.into_iter().filter(|id| Some(*id) != own) {
         if let Err(error) = kernel.remove_agent_cgroup(id) {

@@ -308,9 +308,16 @@ fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
             "{}/{}:{}",
             listener.namespace, listener.service, listener.port
         );
-        routes.push(table(snapshot, &parent, "all", &listener.routes));
+        let shadowed = |clients: Option<&Arc<str>>| shadowed(listener, clients);
+        routes.push(RouteStatus {
+            shadowed: shadowed(None),
+            ..table(snapshot, &parent, "all", &listener.routes)
+        });
         for (namespace, routes_of) in &listener.consumer_routes {
-            routes.push(table(snapshot, &parent, namespace, routes_of));
+            routes.push(RouteStatus {
+                shadowed: shadowed(Some(namespace)),
+                ..table(snapshot, &parent, namespace, routes_of)
+            });
         }
     }
     for (namespace, hosts) in snapshot.virtual_hosts.iter() {
@@ -327,6 +334,23 @@ fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     routes
 }
 
+/// What is shadowed for the clients of a namespace, or for all others. Where a namespace has no
+/// table of its own, the common one shows it.
+fn shadowed(listener: &Listener, clients: Option<&Arc<str>>) -> Vec<String> {
+    let here = listener.shadowed.iter().filter(|one| match &one.clients {
+        Some(of) if listener.consumer_routes.contains_key(of) => Some(of) == clients,
+        Some(_) | None => clients.is_none(),
+    });
+    here.map(|one| match &one.clients {
+        Some(namespace) => format!(
+            "{} for clients in {namespace}: {} decides",
+            one.object, one.by
+        ),
+        None => format!("{}: {} decides", one.object, one.by),
+    })
+    .collect()
+}
+
 fn table(snapshot: &Snapshot, parent: &str, clients: &str, routes: &RouteTable) -> RouteStatus {
     let rules = routes.rules.iter();
     RouteStatus {
@@ -336,6 +360,7 @@ fn table(snapshot: &Snapshot, parent: &str, clients: &str, routes: &RouteTable) 
         rules: rules
             .map(|rule| explain::describe(rule, snapshot))
             .collect(),
+        shadowed: Vec::new(),
     }
 }
 

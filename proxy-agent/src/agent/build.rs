@@ -8,13 +8,13 @@ use std::time::Duration;
 use proxy_ebpf::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
 use crate::bpf::{Kernel, LoadOptions};
-use crate::capture::Surroundings;
 use crate::capture::cgroup::own_id;
+use crate::capture::{FirstLook, Surroundings};
 use crate::cli::{RunArgs, UnknownPods};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
@@ -29,6 +29,9 @@ use super::{Error, STALE_AFTER, readiness};
 const FLOW_LIMIT: Duration = Duration::from_secs(60);
 /// Time between sweeps.
 const FLOW_SWEEP: Duration = Duration::from_secs(15);
+
+/// Time for the pods that were there at the start, from when the sources are read on.
+const DECIDE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Finds out which network namespaces are no pod's.
 pub(super) fn look_around(root: &Path) -> Result<Surroundings, Error> {
@@ -60,16 +63,50 @@ pub(super) fn load_kernel(
             kernel
         }
     };
+    // Unknown to the map is at first every pod.
+    kernel.configure(settings(args, around.node().cookie(), false))?;
+    kernel.add_agent_cgroup(own_id()?)?;
+    Ok(Arc::new(kernel))
+}
+
+fn settings(args: &RunArgs, node_netns_cookie: u64, refuse_unknown: bool) -> Settings {
     let stale_after_ns = u64::try_from(STALE_AFTER.as_nanos()).unwrap_or(u64::MAX);
-    let refuse_unknown = args.unknown_pods == UnknownPods::Refuse;
-    kernel.configure(Settings::new(
-        around.node().cookie(),
+    Settings::new(
+        node_netns_cookie,
         args.workers,
         stale_after_ns,
         refuse_unknown,
-    ))?;
-    kernel.add_agent_cgroup(own_id()?)?;
-    Ok(Arc::new(kernel))
+    )
+}
+
+/// Refuses what unknown pods connect to, if so asked, once all sources are read and the pods that
+/// were there are decided: these had their connections before this agent came.
+pub(super) async fn refuse_unknown(
+    parts: Arc<Parts>,
+    node_netns_cookie: u64,
+    all_read: CancellationToken,
+    first_look: FirstLook,
+) {
+    if parts.args.unknown_pods != UnknownPods::Refuse {
+        return;
+    }
+    all_read.cancelled().await;
+    let mut snapshots = parts.snapshots.clone();
+    let decided = timeout(DECIDE_LIMIT, first_look.all_decided(&mut snapshots)).await;
+    if decided.is_err() {
+        let pods = first_look.undecided().join(", ");
+        tracing::warn!(
+            pods,
+            "pods that were there are not enrolled yet: refused until they are"
+        );
+    }
+    match parts
+        .kernel
+        .configure(settings(&parts.args, node_netns_cookie, true))
+    {
+        Ok(()) => tracing::info!("connections of unknown pods are refused from now on"),
+        Err(error) => tracing::error!(%error, "connections of unknown pods pass"),
+    }
 }
 
 /// Starts the workers.

@@ -52,6 +52,8 @@ pub(super) struct Sources {
     log: ProblemLog,
     /// What the kernel holds the addresses of; `None` after a failure.
     in_kernel: Option<Arc<[Arc<Listener>]>>,
+    /// Cancelled when a snapshot of sources that were all read is in force.
+    all_read: CancellationToken,
     /// Snapshots that a worker or a request may still hold: the last to let go of one frees much,
     /// and that is to be this thread.
     retired: Vec<Arc<Snapshot>>,
@@ -92,6 +94,7 @@ impl Sources {
             },
             log: ProblemLog::default(),
             in_kernel: None,
+            all_read: CancellationToken::new(),
             retired: Vec::new(),
         })
     }
@@ -104,6 +107,11 @@ impl Sources {
     /// The API server, if it is among the sources.
     pub(super) fn cluster(&self) -> Option<Cluster> {
         self.cluster.clone()
+    }
+
+    /// Cancelled when a snapshot of sources that were all read is in force.
+    pub(super) fn all_read(&self) -> CancellationToken {
+        self.all_read.clone()
     }
 
     /// Waits up to `patience` for every source's first read, and puts the first snapshot in force.
@@ -166,6 +174,9 @@ impl Sources {
         // Workers first: a connection that the hook sends them is for a listener that they know.
         self.retired
             .push(publish.send_replace(Arc::clone(&snapshot)));
+        if sets.iter().all(|set| set.synced) {
+            self.all_read.cancel();
+        }
         self.retired.retain(|former| Arc::strong_count(former) > 1);
         let listeners = &snapshot.listeners;
         let known = self.in_kernel.take();

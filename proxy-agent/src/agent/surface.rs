@@ -17,7 +17,10 @@ pub(super) struct Surface {
     views: Arc<Views>,
     stop: CancellationToken,
     stop_address: CancellationToken,
+    stop_socket: CancellationToken,
     running: TaskTracker,
+    /// Those of `running` that answer on the admin socket.
+    on_socket: TaskTracker,
 }
 
 impl Surface {
@@ -28,8 +31,10 @@ impl Surface {
             address,
             views: Arc::new(views),
             stop_address: stop.child_token(),
+            stop_socket: stop.child_token(),
             stop,
             running: TaskTracker::new(),
+            on_socket: TaskTracker::new(),
         }
     }
 
@@ -48,7 +53,9 @@ impl Surface {
 
     /// Answers on the admin socket from now on.
     pub(super) fn answer_on_socket(&self, listener: UnixListener, file: SocketFile) {
-        self.spawn(Server::on_socket(listener, file), &self.stop);
+        let server = Server::on_socket(listener, file);
+        let run = server.run(Arc::clone(&self.views), self.stop_socket.clone());
+        self.running.spawn(self.on_socket.track_future(run));
     }
 
     fn spawn(&self, server: Server, stop: &CancellationToken) {
@@ -64,6 +71,13 @@ impl Surface {
     /// Leaves the admin address to the process that it was lent to.
     pub(super) fn give_address_up(&self) {
         self.stop_address.cancel();
+    }
+
+    /// Leaves the admin socket's path to the next agent.
+    pub(super) async fn give_socket_up(&self) {
+        self.stop_socket.cancel();
+        self.on_socket.close();
+        self.on_socket.wait().await;
     }
 
     /// Gives the answers under way a moment, and ends.

@@ -25,6 +25,7 @@ use crate::model::{CaptureDecision, NotCaptured, Snapshot};
 use crate::net::ListenError;
 use crate::status::PodStatus;
 
+use super::first_look::FirstLook;
 use super::inherited::Inherited;
 use super::report::CaptureStatus;
 use super::seams::{BoxError, Enrol, Serve};
@@ -45,6 +46,7 @@ pub(super) struct Context {
     pub(super) serve: Arc<dyn Serve>,
     pub(super) status: CaptureStatus,
     pub(super) inherited: Inherited,
+    pub(super) first_look: FirstLook,
     pub(super) claims: Claims,
     /// The agent stops: take the entries out of the map and leave the listeners to the proxy.
     pub(super) leave: CancellationToken,
@@ -130,10 +132,14 @@ impl PodTask {
             let again = match done {
                 Ok(Step::Settled) => {
                     context.inherited.settle(&self.uid);
+                    if decision.is_some() {
+                        context.first_look.decided(&self.uid);
+                    }
                     None
                 }
                 Ok(Step::Unsettled) => Some(backoff.next()),
                 Err(fault) => {
+                    context.first_look.decided(&self.uid);
                     self.report(&fault, &backoff);
                     Some(backoff.next())
                 }
@@ -151,6 +157,7 @@ impl PodTask {
         }
         self.release().await;
         self.context.inherited.settle(&self.uid);
+        self.context.first_look.decided(&self.uid);
         self.context.status.forget(&self.uid);
     }
 

@@ -185,6 +185,7 @@ fn status_of_a_node_in_trouble() -> Status {
             clients: "blog".into(),
             origin: "HTTPRoute blog/cart".into(),
             rules: vec!["path /a → shop/cart:80".into(), "any → 404 no_route".into()],
+            shadowed: vec!["VirtualService shop/cart: HTTPRoute blog/cart decides".into()],
         }],
         endpoints: vec![EndpointStatus {
             cluster: "shop/cart:80".into(),

@@ -105,7 +105,9 @@ pub(super) fn routes(routes: &[RouteStatus]) -> String {
         };
         let head = format!("{} ({}{clients})\n", route.parent, route.origin);
         let rules = route.rules.iter().map(|rule| format!("  {rule}\n"));
-        head + &rules.collect::<String>()
+        let shadowed = route.shadowed.iter();
+        let shadowed = shadowed.map(|one| format!("  shadowed: {one}\n"));
+        head + &rules.chain(shadowed).collect::<String>()
     });
     tables.collect::<Vec<_>>().join("\n")
 }

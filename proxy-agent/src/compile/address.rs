@@ -82,6 +82,11 @@ pub(super) struct Allocator {
 }
 
 impl Allocator {
+    /// Whether it remembers nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
     /// Gives every name an address of `cidr`. The same names give the same addresses in any
     /// process, but for names that collide. `taken` are never given. Names that find the range
     /// full are left out.

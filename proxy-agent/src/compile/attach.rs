@@ -3,10 +3,14 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use super::annotations::OpaquePorts;
 use super::by_key::Name;
+use super::defaults::Says;
 use super::problems::Problems;
 use super::service::{Declared, Port};
-use crate::model::{Action, ClusterId, Destination, Match, ObjectId, PathMatch, Rule};
+use crate::model::{
+    Action, ClusterId, Destination, Filters, Match, ObjectId, PathMatch, Rule, WeightedDestination,
+};
 use crate::objects::Located;
 
 /// Reason of answers to requests that a rule matched which could not be compiled.
@@ -21,8 +25,14 @@ pub(super) enum Dialect {
     GrpcRoute,
     /// Gateway API HTTPRoute.
     HttpRoute,
+    /// Linkerd's HTTPRoute.
+    PolicyHttpRoute,
     /// Istio VirtualService.
     VirtualService,
+    /// Linkerd ServiceProfile.
+    ServiceProfile,
+    /// SMI TrafficSplit.
+    TrafficSplit,
 }
 
 /// The rules of one object for one Service.
@@ -42,12 +52,24 @@ pub(super) struct Attachment {
     pub exactness: usize,
     /// Its rules in their own order.
     pub rules: Arc<[PortRule]>,
+    /// What a ServiceProfile says beside its rules.
+    pub profile: Profile,
+}
+
+/// What a ServiceProfile says of a Service beside its rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Profile {
+    /// Whether it says where requests go.
+    pub overrides: bool,
+    /// Ports that are opaque for everybody.
+    pub opaque: OpaquePorts,
 }
 
 impl Attachment {
     /// Whether it is for `port` of its Service.
     pub(super) fn is_for(&self, port: &Port) -> bool {
         port.tcp
+            && !self.rules.is_empty()
             && match self.port {
                 Some(number) => number == port.number,
                 None => port.declared != Declared::Opaque,
@@ -56,10 +78,17 @@ impl Attachment {
 }
 
 impl Dialect {
-    /// Whether it is one of the Gateway API's, whose routes are of producers or of consumers and
-    /// are merged with others of their kind.
-    pub(super) const fn is_gateway_api(self) -> bool {
-        matches!(self, Self::GrpcRoute | Self::HttpRoute)
+    /// Whether all routes of the kind count, as one.
+    pub(super) const fn is_merged(self) -> bool {
+        matches!(
+            self,
+            Self::GrpcRoute | Self::HttpRoute | Self::PolicyHttpRoute
+        )
+    }
+
+    /// Whether a Service's own annotations fill in what its rules do not say.
+    pub(super) const fn takes_defaults(self) -> bool {
+        !matches!(self, Self::VirtualService | Self::ServiceProfile)
     }
 }
 
@@ -70,6 +99,8 @@ pub(super) struct PortRule {
     pub port: Option<u16>,
     /// Of a GRPCRoute's rule.
     pub named: Named,
+    /// What nothing is filled in for.
+    pub says: Says,
 }
 
 /// How much of a gRPC call a rule names, in bytes.
@@ -82,15 +113,15 @@ pub(super) struct Named {
 }
 
 /// Sorts the rules of GRPCRoutes as GRPCRouteRule of the v1 reference says. Ties keep their order.
-pub(super) fn sort_calls(rules: &mut [&PortRule]) {
+pub(super) fn sort_calls(rules: &mut [PortRule]) {
     rules.sort_by_key(|one| Reverse((one.named, one.rule.conditions.headers.len())));
 }
 
 /// Sorts rules as Gateway API says: HTTPRouteMatch of its v1 reference. Ties keep their order, so
 /// routes come in by age and name, rules as they stand. Expressions, whose place the reference
 /// leaves open, come between exact paths and prefixes: behind `/` they would never be reached.
-pub(super) fn sort_by_precedence(rules: &mut [Rule]) {
-    rules.sort_by_key(|rule| Reverse(rank(&rule.conditions)));
+pub(super) fn sort_by_precedence(rules: &mut [PortRule]) {
+    rules.sort_by_key(|one| Reverse(rank(&one.rule.conditions)));
 }
 
 fn rank(conditions: &Match) -> (u8, usize, bool, usize, usize) {
@@ -132,11 +163,19 @@ pub(super) fn destination(
     resolved.map_or_else(
         |(below, reason)| {
             let reason = format!("{reason}; its share of requests is answered 500");
-            problems.error(located, format!("{field}.{below}"), reason);
+            problems.once(located, format!("{field}.{below}"), reason);
             Destination::Invalid
         },
         Destination::Cluster,
     )
+}
+
+/// Everything to one cluster.
+pub(super) fn forward_to(cluster: ClusterId) -> Action {
+    Action::Forward {
+        filters: Filters::default(),
+        destinations: vec![WeightedDestination::plain(1, Destination::Cluster(cluster))],
+    }
 }
 
 /// The object's id, to be shared by its rules.
@@ -194,9 +233,16 @@ mod tests {
             path in "(/[ab]){1,4}",
             sent in prop::collection::vec(0_u8..3, 0..4),
         ) {
-            let mut rules: Vec<_> = all.into_iter().map(rule).collect();
+            let port_rule = |conditions| PortRule {
+                rule: rule(conditions),
+                port: None,
+                named: Named::default(),
+                says: Says::default(),
+            };
+            let mut rules: Vec<_> = all.into_iter().map(port_rule).collect();
             sort_by_precedence(&mut rules);
-            let table = RouteTable { origin: "test".into(), rules };
+            let rules = rules.into_iter().map(|one| one.rule).collect();
+            let table = RouteTable::new("test".into(), rules);
             let mut headers = HeaderMap::new();
             for name in sent {
                 let name = HeaderName::from_bytes(&[b'a' + name]).expect("a name");

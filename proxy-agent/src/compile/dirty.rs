@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 
+use super::annotations::of_namespace;
 use super::attach::Dialect;
 use super::by_key::Name;
 use super::index::{Change, Held, service_of};
@@ -27,6 +28,8 @@ pub(super) struct Dirty {
     pub routes: BTreeSet<RouteKey>,
     /// DestinationRules to be judged again.
     pub rules: BTreeSet<Name>,
+    /// HTTPRouteGroups to be judged again.
+    pub groups: BTreeSet<Name>,
     /// Services whose listeners may be others.
     pub tables: BTreeSet<Name>,
     pub linkerd: bool,
@@ -47,6 +50,7 @@ impl Dirty {
         let name = any.name();
         match Kind::of(&any.located.object) {
             Some(Kind::Namespace) => {
+                self.note_opaque_ports(change, &name.name, kept);
                 self.namespaces.insert(name.name);
             }
             Some(Kind::Pod) => {
@@ -85,6 +89,13 @@ impl Dirty {
             }
             Some(Kind::ReferenceGrant) => self.note_asked(&Asked::Grants(name.namespace), kept),
             Some(Kind::LinkerdService | Kind::LinkerdRoute) => self.linkerd = true,
+            Some(Kind::PolicyHttpRoute) => self.note_route(Dialect::PolicyHttpRoute, name),
+            Some(Kind::ServiceProfile) => self.note_route(Dialect::ServiceProfile, name),
+            Some(Kind::TrafficSplit) => self.note_route(Dialect::TrafficSplit, name),
+            Some(Kind::HttpRouteGroup) => {
+                self.note_asked(&Asked::RouteGroup(name.clone()), kept);
+                self.groups.insert(name);
+            }
             None => {
                 self.unread = true;
                 if is_gateway(&any.located.id) {
@@ -106,6 +117,16 @@ impl Dirty {
 
     fn note_route(&mut self, dialect: Dialect, name: Name) {
         self.routes.insert(RouteKey { dialect, name });
+    }
+
+    /// Notes the Services of a namespace whose opaque ports are others than before.
+    fn note_opaque_ports(&mut self, change: &Change, namespace: &str, kept: &Kept) {
+        let ports = |held: &Option<Held>| held.as_ref()?.at().and_then(|at| of_namespace(&at));
+        if ports(&change.former) != ports(&change.present) {
+            let services = kept.index().of_namespace::<Service>(namespace);
+            self.services
+                .extend(services.map(|at| Name::from(at.key())));
+        }
     }
 
     fn note_asked(&mut self, asked: &Asked, kept: &Kept) {

@@ -1,4 +1,5 @@
-//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA).
+//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA), and Linkerd's HTTPRoute,
+//! which is of the same shape.
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -7,6 +8,7 @@ mod filter;
 mod findings;
 mod grant;
 mod grpc;
+mod linkerd;
 mod matches;
 mod policy;
 
@@ -17,23 +19,40 @@ use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
 };
 
+use self::destination::Of;
 use self::filter::RuleFilters;
 use self::findings::Findings;
 use super::attach::{
-    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, respond, shared_id,
+    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, Profile, respond, shared_id,
 };
 use super::by_key::Name;
+use super::defaults::{Says, override_with};
 use super::duration::gep2257;
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
+use super::{annotations, switches};
 use crate::model::{Action, ConditionReason, Match, Policies, Rule, Timeouts};
 use crate::objects::grpc::GrpcRoute;
+use crate::objects::linkerd::PolicyHttpRoute;
+
+/// Group of Linkerd's HTTPRoute.
+const POLICY: &str = "policy.linkerd.io";
 
 /// Compiles an HTTPRoute if it has a Service as its parent: its rules for each Service, and what
 /// became of it there.
 pub(super) fn compile(at: &At<'_, HttpRoute>, scope: &mut Scope<'_>) -> Compiled {
-    route(at, Matches::Http, scope)
+    route(at, Matches::Http, Dialect::HttpRoute, scope)
+}
+
+/// Compiles an HTTPRoute of Linkerd's likewise.
+pub(super) fn compile_policy(at: &At<'_, PolicyHttpRoute>, scope: &mut Scope<'_>) -> Compiled {
+    let shared = At {
+        located: at.located,
+        object: &at.object.0,
+        origin: at.origin,
+    };
+    route(&shared, Matches::Http, Dialect::PolicyHttpRoute, scope)
 }
 
 /// Compiles a GRPCRoute likewise.
@@ -43,7 +62,8 @@ pub(super) fn compile_grpc(at: &At<'_, GrpcRoute>, scope: &mut Scope<'_>) -> Com
         object: &at.object.shared,
         origin: at.origin,
     };
-    route(&shared, Matches::Grpc(&at.object.matches), scope)
+    let matches = Matches::Grpc(&at.object.matches);
+    route(&shared, matches, Dialect::GrpcRoute, scope)
 }
 
 /// Where the matches of a route's rules stand.
@@ -55,7 +75,12 @@ enum Matches<'a> {
     Grpc(&'a [Vec<GrpcRouteRulesMatches>]),
 }
 
-fn route(at: &At<'_, HttpRoute>, matches: Matches<'_>, scope: &mut Scope<'_>) -> Compiled {
+fn route(
+    at: &At<'_, HttpRoute>,
+    matches: Matches<'_>,
+    dialect: Dialect,
+    scope: &mut Scope<'_>,
+) -> Compiled {
     let mut compiled = Compiled::default();
     let parents = parents(at, scope);
     if parents.is_empty() {
@@ -66,21 +91,19 @@ fn route(at: &At<'_, HttpRoute>, matches: Matches<'_>, scope: &mut Scope<'_>) ->
         let reason = "ignored: a route of a Service applies whatever the host";
         scope.problems.warning(at.located, "spec.hostnames", reason);
     }
+    switches::name_what_is_without_effect(at.located, &mut scope.problems);
     let mut findings = Findings::default();
-    let rules = rules(at, matches, scope, &mut findings);
-    let dialect = match matches {
-        Matches::Http => Dialect::HttpRoute,
-        Matches::Grpc(_) => Dialect::GrpcRoute,
-    };
+    let rules = rules(at, matches, dialect, scope, &mut findings);
     let mut taken = Vec::new();
     for (parent, attached) in parents {
         let refused = match attached {
             Ok(to) => {
                 if !taken.contains(&to) {
                     taken.push(to.clone());
+                    let rules = linkerd::to_parent(&rules, &to, scope);
                     compiled
                         .attachments
-                        .push(attachment(at, dialect, to, &rules));
+                        .push(attachment(at, dialect, to, rules));
                 }
                 None
             }
@@ -96,7 +119,7 @@ fn attachment(
     at: &At<'_, HttpRoute>,
     dialect: Dialect,
     to: To,
-    rules: &Arc<[PortRule]>,
+    rules: Arc<[PortRule]>,
 ) -> Attachment {
     let (service, port) = to;
     let own = &at.located.id.namespace;
@@ -108,7 +131,8 @@ fn attachment(
         port,
         clients: consumer.then(|| Arc::clone(own)),
         exactness: usize::MAX,
-        rules: Arc::clone(rules),
+        rules,
+        profile: Profile::default(),
     }
 }
 
@@ -122,9 +146,7 @@ type Parent<'a> = (&'a HttpRouteParentRefs, Result<To, String>);
 fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>> {
     let mut parents: Vec<Parent<'a>> = Vec::new();
     for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
-        let is_service =
-            parent.group.as_deref() == Some("") && parent.kind.as_deref() == Some("Service");
-        if !is_service || parents.iter().any(|(known, _)| *known == parent) {
+        if !is_service(parent) || parents.iter().any(|(known, _)| *known == parent) {
             continue;
         }
         let attached = attach(at, parent, scope).map_err(|(field, reason)| {
@@ -138,79 +160,104 @@ fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>>
     parents
 }
 
+/// Whether a parent is a Service. Linkerd's documents call the core group by its name, too.
+fn is_service(parent: &HttpRouteParentRefs) -> bool {
+    let core = matches!(parent.group.as_deref(), Some("" | "core"));
+    core && parent.kind.as_deref() == Some("Service")
+}
+
 fn attach(
     at: &At<'_, HttpRoute>,
     parent: &HttpRouteParentRefs,
     scope: &Scope<'_>,
 ) -> Result<To, (&'static str, String)> {
-    if parent.section_name.is_some() {
-        let reason = "is not read of a Service: name the port by `port`".to_owned();
-        return Err(("sectionName", reason));
-    }
     let namespace = parent
         .namespace
         .as_deref()
         .unwrap_or(&at.located.id.namespace);
     let key = (namespace, parent.name.as_str());
-    let Some((service, _)) = scope.service(key) else {
+    let Some((service, ports)) = scope.service(key) else {
         return Err(("name", format!("no Service {namespace}/{}", parent.name)));
     };
-    let Some(number) = parent.port else {
-        return Ok((service, None));
-    };
-    let port = u16::try_from(number)
-        .ok()
-        .filter(|port| scope.tcp_port(key, *port).is_some());
-    match port {
-        Some(port) => Ok((service, Some(port))),
-        None => Err(("port", scope.no_such_port(key, number.into()))),
+    let numbered = parent.port.map(|number| {
+        let port = u16::try_from(number)
+            .ok()
+            .and_then(|port| scope.tcp_port(key, port));
+        port.ok_or_else(|| ("port", scope.no_such_port(key, number.into())))
+    });
+    // ParentReference of the v1 reference: a section of a Service is a port, by name.
+    let named = parent.section_name.as_deref().map(|name| {
+        let port = ports.iter().find(|port| &*port.name == name && port.tcp);
+        port.ok_or_else(|| {
+            let reason = format!(
+                "Service {namespace}/{} has no TCP port `{name}`",
+                parent.name
+            );
+            ("sectionName", reason)
+        })
+    });
+    match (numbered.transpose()?, named.transpose()?) {
+        (Some(one), Some(other)) if one.number != other.number => {
+            let reason = format!("found `{}`, which is port {}", other.name, other.number);
+            Err(("sectionName", reason))
+        }
+        (one, other) => Ok((service, one.or(other).map(|port| port.number))),
     }
 }
 
 fn rules(
     at: &At<'_, HttpRoute>,
     matches: Matches<'_>,
+    dialect: Dialect,
     scope: &mut Scope<'_>,
     findings: &mut Findings,
 ) -> Arc<[PortRule]> {
     let object = shared_id(at.located);
+    let annotated = annotations::read(at.located, &mut scope.problems);
     let mut compiled = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
-        let field: Arc<str> = format!("spec.rules[{index}]").into();
+        let field = format!("spec.rules[{index}]");
+        let named = rule.name.as_ref().map(|name| format!("{field} ({name})"));
+        let shown: Arc<str> = named.unwrap_or_else(|| field.clone()).into();
         let alternatives = match matches {
             Matches::Http => matches::of_http(rule),
             Matches::Grpc(all) => matches::of_grpc(all.get(index).map(Vec::as_slice)),
         };
         let alternatives = matches::named(at, &field, alternatives, &mut scope.problems, findings);
         let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
+        let unknown = (dialect == Dialect::PolicyHttpRoute).then(|| linkerd::unknown(rule));
         let outcome = match filter::incompatible(rule.filters.as_deref()) {
             Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
-            None => carried_out(at, index, rule, &conditions, scope, findings)
+            None => unknown
+                .flatten()
+                .map_or_else(|| Ok(()), Err)
+                .and_then(|()| carried_out(at, index, rule, &conditions, scope, findings))
                 .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
         };
         let carried_out = outcome.unwrap_or_else(|(why, (inner, reason))| {
-            let field = [&field, inner.as_str()].join(".");
+            let field = [&*field, inner.as_str()].join(".");
             let reason = format!("{reason}; the rule answers 500");
             findings.unaccepted(why, &field, &reason);
             scope.problems.error(at.located, field, reason);
             CarriedOut::alone(respond(INVALID_ROUTE))
         });
-        compiled.extend(
-            alternatives
-                .into_iter()
-                .map(|(conditions, named)| PortRule {
-                    rule: Rule {
-                        object: Some(Arc::clone(&object)),
-                        field: Arc::clone(&field),
-                        conditions,
-                        action: Arc::clone(&carried_out.action),
-                        timeouts: carried_out.timeouts,
-                        policies: carried_out.policies.clone(),
-                    },
-                    port: None,
-                    named,
-                }),
-        );
+        compiled.extend(alternatives.into_iter().map(|(conditions, named)| {
+            let mut rule = Rule {
+                object: Some(Arc::clone(&object)),
+                field: Arc::clone(&shown),
+                conditions,
+                action: Arc::clone(&carried_out.action),
+                timeouts: carried_out.timeouts,
+                policies: carried_out.policies.clone(),
+            };
+            let says = override_with(&mut rule, &annotated).or(carried_out.says);
+            PortRule {
+                rule,
+                port: None,
+                named,
+                says,
+            }
+        }));
     }
     compiled.into()
 }
@@ -223,6 +270,7 @@ struct CarriedOut {
     action: Arc<Action>,
     timeouts: Timeouts,
     policies: Option<Arc<Policies>>,
+    says: Says,
 }
 
 impl CarriedOut {
@@ -231,6 +279,7 @@ impl CarriedOut {
             action: Arc::new(action),
             timeouts: Timeouts::default(),
             policies: None,
+            says: Says::default(),
         }
     }
 }
@@ -258,17 +307,21 @@ fn carried_out(
         session,
         ..Policies::default()
     };
-    let action = action(at, &field, rule, filters, scope, findings)?;
+    let action = action(at, (&field, conditions), rule, filters, scope, findings)?;
     Ok(CarriedOut {
         action: Arc::new(action),
         timeouts: timeouts.unwrap_or_default(),
         policies: (!policies.is_empty()).then(|| Arc::new(policies)),
+        says: Says {
+            retry: rule.retry.is_some(),
+            limits: rule.timeouts.is_some(),
+        },
     })
 }
 
 fn action(
     at: &At<'_, HttpRoute>,
-    field: &str,
+    (field, conditions): (&str, &[&Match]),
     rule: &HttpRouteRules,
     filters: RuleFilters<'_>,
     scope: &mut Scope<'_>,
@@ -285,7 +338,19 @@ fn action(
         }
         return Ok(Action::Redirect { filters, redirect });
     }
-    let destinations = destination::compile(at, field, references, scope, findings)?;
+    let of = Of {
+        field,
+        conditions,
+        filters: &filters,
+    };
+    let destinations = destination::compile(at, of, references, scope, findings)?;
+    if references.is_empty() && &*at.located.id.group == POLICY {
+        // Completed for each parent.
+        return Ok(Action::Forward {
+            filters,
+            destinations,
+        });
+    }
     if destinations
         .iter()
         .all(|destination| destination.weight == 0)

@@ -9,8 +9,11 @@ mod policy;
 
 use std::sync::Arc;
 
-use super::attach::{Attachment, Dialect, INVALID_ROUTE, Named, PortRule, respond, shared_id};
+use super::attach::{
+    Attachment, Dialect, INVALID_ROUTE, Named, PortRule, Profile, respond, shared_id,
+};
 use super::by_key::{Key, Name};
+use super::defaults::Says;
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
@@ -18,6 +21,7 @@ use crate::model::{Action, Rule, Timeouts};
 use crate::objects::istio::{Delegate, HttpRoute, VirtualService};
 
 pub(super) use destination_rule::{apply, judge, service_of};
+pub(super) use host::parse as parse_host;
 
 /// The gateway that stands for every sidecar, here for every captured pod.
 const MESH: &str = "mesh";
@@ -55,6 +59,7 @@ pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Com
                 clients,
                 exactness,
                 rules: Arc::clone(&rules),
+                profile: Profile::default(),
             });
         }
     }
@@ -237,6 +242,7 @@ fn push(
             },
             port: one.port,
             named: Named::default(),
+            says: Says::default(),
         });
     }
 }

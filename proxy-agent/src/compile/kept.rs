@@ -182,8 +182,13 @@ impl Kept {
             let attached = self.routes.attached(name);
             let ports = self.ports.get(name.key());
             let mut problems = Problems::default();
-            let of_service = ports.map(Vec::as_slice).unwrap_or_default();
+            let of_service = ports.map(|ports| tables::opaque(ports, &attached));
+            let of_service = of_service.as_deref().unwrap_or_default();
             tables::name_what_is_without_effect(name, &attached, of_service, &mut problems);
+            if let Some(at) = self.index.get::<Service>(name.key()) {
+                let at = at.located;
+                tables::name_idle_annotations(at, &attached, of_service, &mut problems);
+            }
             self.found.set(Part::Effect, name, problems);
             let listeners = of_service.iter().flat_map(|port| {
                 let named = (name.clone(), port.number);

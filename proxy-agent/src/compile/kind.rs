@@ -4,7 +4,7 @@ use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 
-use crate::objects::{Object, Slice, grpc, istio, linkerd};
+use crate::objects::{Object, Slice, grpc, istio, linkerd, service_profile, smi};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -20,6 +20,10 @@ pub(super) enum Kind {
     DestinationRule,
     LinkerdService,
     LinkerdRoute,
+    PolicyHttpRoute,
+    ServiceProfile,
+    TrafficSplit,
+    HttpRouteGroup,
 }
 
 impl Kind {
@@ -37,6 +41,10 @@ impl Kind {
             Object::DestinationRule(_) => Self::DestinationRule,
             Object::LinkerdService(_) => Self::LinkerdService,
             Object::LinkerdRoute(_) => Self::LinkerdRoute,
+            Object::PolicyHttpRoute(_) => Self::PolicyHttpRoute,
+            Object::ServiceProfile(_) => Self::ServiceProfile,
+            Object::TrafficSplit(_) => Self::TrafficSplit,
+            Object::HttpRouteGroup(_) => Self::HttpRouteGroup,
             Object::Unknown => return None,
         })
     }
@@ -78,4 +86,8 @@ typed! {
     DestinationRule: istio::DestinationRule,
     LinkerdService: linkerd::Service,
     LinkerdRoute: linkerd::Route,
+    PolicyHttpRoute: linkerd::PolicyHttpRoute,
+    ServiceProfile: service_profile::ServiceProfile,
+    TrafficSplit: smi::TrafficSplit,
+    HttpRouteGroup: smi::HttpRouteGroup,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::attach::{NO_DESTINATION, respond, shared_id};
+use super::attach::{self, NO_DESTINATION, respond, shared_id};
 use super::by_key::{Key, Name};
 use super::cluster_ids::ClusterIds;
 use super::endpoints;
@@ -12,8 +12,8 @@ use super::problems::Problems;
 use super::scope::Scope;
 use super::service::{Declared, Ports};
 use crate::model::{
-    Action, BalancePolicy, Cluster, Destination, Filters, Hosts, Match, RouteTable, Rule, Timeouts,
-    UpstreamProtocol, WeightedDestination,
+    Action, BalancePolicy, Cluster, ClusterId, Destination, Filters, Hosts, Match, RouteTable,
+    Rule, Timeouts, UpstreamProtocol, WeightedDestination,
 };
 use crate::objects::linkerd::{Route, Service};
 
@@ -63,22 +63,22 @@ pub(super) fn compile(index: &Index, ports: &Ports, ids: &mut ClusterIds) -> Com
             );
             scope.problems.error(at.located, "spec.host", reason);
         } else {
-            let to = vec![destination(1, Destination::Cluster(cluster.id))];
+            let to = vec![WeightedDestination::plain(
+                1,
+                Destination::Cluster(cluster.id),
+            )];
             tables.insert(host, table(&at, to));
         }
         compiled.clusters.push(Arc::new(cluster));
     }
     for (host, routes) in by_host(index, &mut scope) {
-        let mut destinations = Vec::new();
-        for at in &routes {
-            destinations.extend(share(at, index, &mut scope, ids, &mut compiled.http_ports));
-        }
-        if !destinations.is_empty() {
-            let mut table = table(&routes[0], destinations);
-            let names: Vec<_> = routes.iter().map(|at| at.located.id.to_string()).collect();
-            table.origin = names.join(", ").into();
-            tables.insert(host, table);
-        }
+        let http_ports = &mut compiled.http_ports;
+        let shares = routes.iter();
+        let shares = shares.map(|at| share(at, index, &mut scope, ids, http_ports));
+        let mut table = table(&routes[0], shares.collect());
+        let names: Vec<_> = routes.iter().map(|at| at.located.id.to_string()).collect();
+        table.origin = names.join(", ").into();
+        tables.insert(host, table);
     }
     let mut virtual_hosts: HashMap<Arc<str>, Hosts> = HashMap::new();
     for ((namespace, host), table) in tables {
@@ -165,6 +165,7 @@ fn cluster(
             Some(Declared::Http(upstream)) => upstream,
             Some(Declared::Opaque | Declared::Nothing) | None => UpstreamProtocol::AsReceived,
         },
+        failure_accrual: kubernetes.and_then(|port| port.failure_accrual),
         endpoints,
     })
 }
@@ -178,17 +179,17 @@ fn labels(text: &str) -> Option<BTreeMap<String, String>> {
     pairs.collect()
 }
 
-/// The share of one Route; `None` when its Service is missing, which is named.
+/// The share of one Route. One whose Service is missing keeps it, answers 500 for it, and is named.
 fn share(
     at: &At<'_, Route>,
     index: &Index,
     scope: &mut Scope<'_>,
     ids: &mut ClusterIds,
     http_ports: &mut BTreeSet<(Name, u16)>,
-) -> Option<WeightedDestination> {
+) -> WeightedDestination {
     let spec = &at.object.spec;
-    let key: Key<'_> = (&at.located.id.namespace, &spec.service.name);
     let weight = spec.weight.unwrap_or(1);
+    let key: Key<'_> = (&at.located.id.namespace, &spec.service.name);
     if let Some(service) = index.get::<Service>(key) {
         let usable =
             is_host(&service.object.spec.host) && labels(&service.object.spec.label).is_some();
@@ -198,45 +199,43 @@ fn share(
         } else {
             Destination::Invalid
         };
-        return Some(destination(weight, to));
+        return WeightedDestination::plain(weight, to);
     }
-    let (service, ports) = scope.service(key).or_else(|| {
-        let reason = format!(
+    let resolved = kubernetes(at, key, scope).map(|(service, port, id)| {
+        http_ports.insert((service, port));
+        id
+    });
+    let resolved = resolved.map_err(|reason| ("name", reason));
+    let problems = &mut scope.problems;
+    let to = attach::destination(resolved, "spec.service", at.located, problems);
+    WeightedDestination::plain(weight, to)
+}
+
+/// A Kubernetes Service and the first of its TCP ports.
+fn kubernetes(
+    at: &At<'_, Route>,
+    key: Key<'_>,
+    scope: &mut Scope<'_>,
+) -> Result<(Name, u16, ClusterId), String> {
+    let found = scope.service(key);
+    let (service, ports) = found.ok_or_else(|| {
+        format!(
             "no Service {}/{}, neither linkerd.io/v1 nor v1",
             key.0, key.1
-        );
-        scope
-            .problems
-            .error(at.located, "spec.service.name", reason);
-        None
+        )
     })?;
     let mut tcp = ports.iter().filter(|port| port.tcp);
-    let Some(port) = tcp.next() else {
-        let reason = format!("Service {}/{} has no TCP port", key.0, key.1);
-        scope
-            .problems
-            .error(at.located, "spec.service.name", reason);
-        return None;
-    };
+    let port = tcp.next();
+    let port = port.ok_or_else(|| format!("Service {}/{} has no TCP port", key.0, key.1))?;
     if tcp.next().is_some() {
         let reason = format!(
             "Service {}/{} has several ports: {} is used",
             key.0, key.1, port.number
         );
-        scope
-            .problems
-            .warning(at.located, "spec.service.name", reason);
+        let problems = &mut scope.problems;
+        problems.warning(at.located, "spec.service.name", reason);
     }
-    http_ports.insert((service, port.number));
-    Some(destination(weight, Destination::Cluster(port.id)))
-}
-
-fn destination(weight: u32, destination: Destination) -> WeightedDestination {
-    WeightedDestination {
-        weight,
-        destination,
-        filters: Filters::default(),
-    }
+    Ok((service, port.number, port.id))
 }
 
 fn table<T>(at: &At<'_, T>, destinations: Vec<WeightedDestination>) -> RouteTable {
@@ -250,15 +249,14 @@ fn table<T>(at: &At<'_, T>, destinations: Vec<WeightedDestination>) -> RouteTabl
             destinations,
         }
     };
-    RouteTable {
-        origin: object.to_string().into(),
-        rules: vec![Rule {
-            object: Some(object),
-            field: "spec".into(),
-            conditions: Match::default(),
-            action: Arc::new(action),
-            timeouts: Timeouts::default(),
-            policies: None,
-        }],
-    }
+    let origin = object.to_string().into();
+    let rule = Rule {
+        object: Some(object),
+        field: "spec".into(),
+        conditions: Match::default(),
+        action: Arc::new(action),
+        timeouts: Timeouts::default(),
+        policies: None,
+    };
+    RouteTable::new(origin, vec![rule])
 }

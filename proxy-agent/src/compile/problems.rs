@@ -72,6 +72,10 @@ pub(super) enum Part {
     GrpcRoute,
     VirtualService,
     DestinationRule,
+    PolicyHttpRoute,
+    ServiceProfile,
+    TrafficSplit,
+    RouteGroup,
     /// Everything of `linkerd.io`.
     Linkerd,
     /// Routes that do nothing on a Service.

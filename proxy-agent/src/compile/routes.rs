@@ -12,10 +12,13 @@ use super::index::{Index, created};
 use super::problems::{Found, Part};
 use super::scope::{Asked, Scope};
 use super::service::Ports;
-use super::{gateway_api, istio};
+use super::{gateway_api, istio, service_profile, smi};
 use crate::model::RouteParent;
 use crate::objects::grpc::GrpcRoute;
 use crate::objects::istio::VirtualService;
+use crate::objects::linkerd::PolicyHttpRoute;
+use crate::objects::service_profile::ServiceProfile;
+use crate::objects::smi::TrafficSplit;
 
 /// What one route comes to.
 #[derive(Debug, Default)]
@@ -80,6 +83,21 @@ impl Routes {
                 let at = index.get::<VirtualService>(name);
                 let compiled = at.map(|at| istio::compile(&at, &mut scope));
                 (Part::VirtualService, compiled.unwrap_or_default())
+            }
+            Dialect::PolicyHttpRoute => {
+                let at = index.get::<PolicyHttpRoute>(name);
+                let compiled = at.map(|at| gateway_api::compile_policy(&at, &mut scope));
+                (Part::PolicyHttpRoute, compiled.unwrap_or_default())
+            }
+            Dialect::ServiceProfile => {
+                let at = index.get::<ServiceProfile>(name);
+                let compiled = at.map(|at| service_profile::compile(&at, &mut scope));
+                (Part::ServiceProfile, compiled.unwrap_or_default())
+            }
+            Dialect::TrafficSplit => {
+                let at = index.get::<TrafficSplit>(name);
+                let compiled = at.map(|at| smi::compile(&at, &mut scope));
+                (Part::TrafficSplit, compiled.unwrap_or_default())
             }
         };
         let (asked, problems) = scope.into_parts();

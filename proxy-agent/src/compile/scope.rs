@@ -12,6 +12,7 @@ use super::problems::Problems;
 use super::service::{Port, Ports};
 use crate::model::ObjectId;
 use crate::objects::istio::VirtualService;
+use crate::objects::smi::HttpRouteGroup;
 
 /// Something that a route was compiled by: when it changes, so may the route.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -28,6 +29,8 @@ pub(super) enum Asked {
     VirtualService(Name),
     /// Which VirtualServices others delegate to.
     Delegates,
+    /// An HTTPRouteGroup, or that there is none.
+    RouteGroup(Name),
 }
 
 /// Everything that routes may ask for.
@@ -100,6 +103,13 @@ impl<'s> Scope<'s> {
     pub(super) fn virtual_services(&self) -> impl Iterator<Item = At<'s, VirtualService>> {
         self.asked.borrow_mut().insert(Asked::Delegates);
         self.index.all()
+    }
+
+    /// An HTTPRouteGroup of the Service Mesh Interface.
+    pub(super) fn route_group(&self, key: Key<'_>) -> Option<At<'s, HttpRouteGroup>> {
+        let asked = Asked::RouteGroup(key.into());
+        self.asked.borrow_mut().insert(asked);
+        self.index.get(key)
     }
 
     /// The ReferenceGrants of a namespace.

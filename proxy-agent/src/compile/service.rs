@@ -7,11 +7,12 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Service, ServicePort as KubePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::annotations::Annotated;
 use super::by_key::{ByKey, Key, Name};
 use super::cluster_ids::ClusterIds;
 use super::index::At;
 use super::problems::Problems;
-use crate::model::{BalancePolicy, ClusterId, PassReason, UpstreamProtocol};
+use crate::model::{BalancePolicy, ClusterId, FailureAccrual, PassReason, UpstreamProtocol};
 use crate::objects::Origin;
 
 /// On Services: `least-request` or `round-robin`.
@@ -69,6 +70,10 @@ pub(super) struct Port {
     pub id: ClusterId,
     /// Parts of its endpoints.
     pub subsets: Vec<PortSubset>,
+    /// What is filled in for rules that do not say it themselves.
+    pub defaults: Option<Arc<Annotated>>,
+    /// When an endpoint that fails is to be passed over.
+    pub failure_accrual: Option<FailureAccrual>,
 }
 
 /// A part of a port's endpoints: those whose pods carry the labels.
@@ -224,6 +229,8 @@ pub(super) fn ports(
             id: ids.id(&cluster),
             cluster,
             subsets: Vec::new(),
+            defaults: None,
+            failure_accrual: None,
         });
     }
     ports.sort_by(|one, other| (one.number, &one.cluster).cmp(&(other.number, &other.cluster)));

@@ -1,9 +1,10 @@
-//! Labels and annotations of our own prefix that have no effect where they stand.
+//! Labels and annotations of our own prefix, and of Linkerd's, that have no effect where they stand.
 //!
 //! The values of those that have one are judged where they are read.
 
 use std::collections::BTreeMap;
 
+use super::annotations;
 use super::problems::Problems;
 use crate::objects::Located;
 
@@ -34,6 +35,7 @@ pub(super) fn name_what_is_without_effect(located: &Located, problems: &mut Prob
     check(located, "labels", metadata.labels.as_ref(), problems);
     let annotations = metadata.annotations.as_ref();
     check(located, "annotations", annotations, problems);
+    annotations::name_what_is_without_effect(located, problems);
 }
 
 fn check(

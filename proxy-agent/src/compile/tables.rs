@@ -1,16 +1,20 @@
 //! Attachments and ports to listeners: which dialect decides, and in which order rules are tried.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::attach::{Attachment, Dialect, PortRule, sort_by_precedence, sort_calls};
+use super::attach::{Attachment, Dialect, PortRule, forward_to, sort_by_precedence, sort_calls};
 use super::by_key::Name;
+use super::defaults::{Says, fill_in};
+use super::precedence::{Decision, decide, shadowed, shadower};
 use super::problems::Problems;
 use super::service::{Declared, Port};
+use super::smi;
 use crate::model::{
-    Action, ClusterId, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, Match,
-    PassReason, RouteTable, Rule, Timeouts, WeightedDestination,
+    Listener, ListenerProtocol, ListenerVerdict, Match, PassReason, RouteTable, Rule, Timeouts,
 };
+use crate::objects::Located;
 
 /// The listeners of one port: one, or two when some of its addresses pass.
 pub(super) fn listeners(
@@ -34,7 +38,7 @@ pub(super) fn listeners(
     let verdict = port
         .pass
         .map_or(ListenerVerdict::Proxy(protocol), ListenerVerdict::Pass);
-    let routes = table(&attached, None, port).unwrap_or_else(|| implicit(port.id));
+    let routes = table(&attached, None, port).unwrap_or_else(|| implicit(port));
     let clients: BTreeSet<&Arc<str>> = attached
         .iter()
         .filter_map(|one| one.clients.as_ref())
@@ -55,6 +59,7 @@ pub(super) fn listeners(
         cluster: port.id,
         routes: Arc::new(routes),
         consumer_routes: consumer_routes.collect(),
+        shadowed: shadowed(&attached),
     };
     let passed = (!port.passed_addresses.is_empty() && port.pass.is_none()).then(|| Listener {
         addresses: port.passed_addresses.clone(),
@@ -62,6 +67,22 @@ pub(super) fn listeners(
         ..listener.clone()
     });
     [Some(listener), passed].into_iter().flatten().collect()
+}
+
+/// The ports of a Service, with those opaque that a ServiceProfile calls so.
+pub(super) fn opaque<'p>(ports: &'p [Port], attached: &[&Attachment]) -> Cow<'p, [Port]> {
+    let says = |port: &Port| {
+        let mut profiles = attached.iter().map(|one| &one.profile.opaque);
+        profiles.any(|opaque| opaque.covers(port.number, &port.name))
+    };
+    if !ports.iter().any(says) {
+        return Cow::Borrowed(ports);
+    }
+    let mut ports = ports.to_vec();
+    for port in ports.iter_mut().filter(|port| says(port)) {
+        port.declared = Declared::Opaque;
+    }
+    Cow::Owned(ports)
 }
 
 /// Whether a `linkerd.io/v1` object names the port's Service.
@@ -73,49 +94,39 @@ pub(super) enum NamedByLinkerd {
 
 /// The table for clients of `clients`, or for all others; `None` if nothing is for them alone.
 fn table(attached: &[&Attachment], clients: Option<&Arc<str>>, port: &Port) -> Option<RouteTable> {
-    let by = |dialect: Dialect| -> Vec<&Attachment> {
-        let of_dialect = attached
-            .iter()
-            .copied()
-            .filter(|one| one.dialect == dialect);
-        of_dialect
-            .filter(|one| one.clients.as_ref() == clients)
-            .collect()
-    };
-    for dialect in [Dialect::GrpcRoute, Dialect::HttpRoute] {
-        let routes = by(dialect);
-        if !routes.is_empty() {
-            return Some(RouteTable {
-                origin: origin(&routes),
-                rules: sorted(&routes, dialect, port),
-            });
-        }
-    }
-    let producer = |one: &&Attachment| one.dialect.is_gateway_api() && one.clients.is_none();
-    if clients.is_some() && attached.iter().any(producer) {
+    let decision = decide(attached, clients)?;
+    if clients.is_some() && !decision.own {
         return None;
     }
-    let first = by(Dialect::VirtualService)
-        .into_iter()
-        .take(1)
-        .collect::<Vec<_>>();
-    (!first.is_empty()).then(|| RouteTable {
-        origin: origin(&first),
-        rules: rules_of(&first, port).map(|one| one.rule.clone()).collect(),
-    })
+    let defaults = port.defaults.as_deref();
+    let defaults = defaults.filter(|_| decision.dialect.takes_defaults());
+    let rules = rules(&decision, port).into_iter().map(|mut one| {
+        if let Some(defaults) = defaults {
+            fill_in(&mut one.rule, one.says, defaults);
+        }
+        one.rule
+    });
+    let origin = origin(decision.routes.iter().chain(&decision.split));
+    Some(RouteTable::new(origin, rules.collect()))
 }
 
-/// The rules of Gateway API's routes of one kind, in the order in which they are tried.
-fn sorted(attached: &[&Attachment], dialect: Dialect, port: &Port) -> Vec<Rule> {
-    let mut rules: Vec<&PortRule> = rules_of(attached, port).collect();
-    if dialect == Dialect::GrpcRoute {
-        sort_calls(&mut rules);
+/// The rules of a decision, in the order in which they are tried.
+fn rules(decision: &Decision<'_>, port: &Port) -> Vec<PortRule> {
+    let mut rules: Vec<PortRule> = rules_of(&decision.routes, port).cloned().collect();
+    match decision.dialect {
+        Dialect::GrpcRoute => sort_calls(&mut rules),
+        Dialect::HttpRoute | Dialect::PolicyHttpRoute => sort_by_precedence(&mut rules),
+        Dialect::VirtualService | Dialect::ServiceProfile | Dialect::TrafficSplit => {}
     }
-    let mut rules: Vec<Rule> = rules.into_iter().map(|one| one.rule.clone()).collect();
-    if dialect == Dialect::HttpRoute {
-        sort_by_precedence(&mut rules);
+    match decision.split {
+        None => rules,
+        Some(split) => {
+            let split = [split];
+            let parts: Vec<_> = rules_of(&split, port).collect();
+            let rules = rules.iter();
+            rules.flat_map(|one| smi::joined(one, &parts)).collect()
+        }
     }
-    rules
 }
 
 fn rules_of<'s>(attached: &'s [&Attachment], port: &Port) -> impl Iterator<Item = &'s PortRule> {
@@ -123,34 +134,25 @@ fn rules_of<'s>(attached: &'s [&Attachment], port: &Port) -> impl Iterator<Item 
     rules.filter(|one| one.port.is_none_or(|number| number == port.number))
 }
 
-fn origin(attached: &[&Attachment]) -> Arc<str> {
-    let names: Vec<_> = attached
-        .iter()
-        .map(|one| one.located.id.to_string())
-        .collect();
-    names.join(", ").into()
+fn origin<'s>(attached: impl IntoIterator<Item = &'s &'s Attachment>) -> Arc<str> {
+    let names = attached.into_iter().map(|one| one.located.id.to_string());
+    names.collect::<Vec<_>>().join(", ").into()
 }
 
 /// The table of a port without routes: everything to its own endpoints.
-pub(super) fn implicit(cluster: ClusterId) -> RouteTable {
-    RouteTable {
-        origin: "implicit".into(),
-        rules: vec![Rule {
-            object: None,
-            field: "".into(),
-            conditions: Match::default(),
-            action: Arc::new(Action::Forward {
-                filters: Filters::default(),
-                destinations: vec![WeightedDestination {
-                    weight: 1,
-                    destination: Destination::Cluster(cluster),
-                    filters: Filters::default(),
-                }],
-            }),
-            timeouts: Timeouts::default(),
-            policies: None,
-        }],
+pub(super) fn implicit(port: &Port) -> RouteTable {
+    let mut rule = Rule {
+        object: None,
+        field: "".into(),
+        conditions: Match::default(),
+        action: Arc::new(forward_to(port.id)),
+        timeouts: Timeouts::default(),
+        policies: None,
+    };
+    if let Some(defaults) = &port.defaults {
+        fill_in(&mut rule, Says::default(), defaults);
     }
+    RouteTable::new("implicit".into(), vec![rule])
 }
 
 /// Names the routes of a Service that another one shadows, and those that no port takes up.
@@ -161,8 +163,9 @@ pub(super) fn name_what_is_without_effect(
     ports: &[Port],
     problems: &mut Problems,
 ) {
-    for (index, one) in attached.iter().enumerate() {
-        if let Some(reason) = without_effect(one, &attached[..index], ports) {
+    // A ServiceProfile without rules has its effect on ports.
+    for one in attached.iter().filter(|one| !one.rules.is_empty()) {
+        if let Some(reason) = without_effect(one, attached, ports) {
             let (namespace, name) = service.key();
             let reason = format!("of no effect on Service {namespace}/{name}: {reason}");
             problems.warning(&one.located, "", reason);
@@ -170,8 +173,41 @@ pub(super) fn name_what_is_without_effect(
     }
 }
 
-/// Why an attachment does nothing, if so. `before` come first in the order of precedence.
-fn without_effect(one: &Attachment, before: &[&Attachment], ports: &[Port]) -> Option<String> {
+/// Names the annotations of a Service that its routes leave without effect.
+pub(super) fn name_idle_annotations(
+    at: &Located,
+    attached: &[&Attachment],
+    ports: &[Port],
+    problems: &mut Problems,
+) {
+    let annotated = ports.iter().find_map(|port| port.defaults.as_deref());
+    let Some(annotated) = annotated else {
+        return;
+    };
+    let says = [
+        ("retry.linkerd.io", annotated.retry.is_some()),
+        ("timeout.linkerd.io", annotated.limits.is_some()),
+    ];
+    let decision = decide(attached, None).filter(|one| !one.dialect.takes_defaults());
+    let reason = match decision {
+        Some(decision) => format!("{} decides", decision.routes[0].located.id),
+        None if ports.iter().all(|port| !is_http(port, attached)) => {
+            "no port of the Service is HTTP".to_owned()
+        }
+        None => return,
+    };
+    for (name, _) in says.into_iter().filter(|(_, there)| *there) {
+        let field = format!("metadata.annotations[{name}/…]");
+        problems.warning(at, field, format!("of no effect: {reason}"));
+    }
+}
+
+fn is_http(port: &Port, attached: &[&Attachment]) -> bool {
+    matches!(port.declared, Declared::Http(_)) || attached.iter().any(|one| one.is_for(port))
+}
+
+/// Why an attachment does nothing, if so.
+fn without_effect(one: &Attachment, attached: &[&Attachment], ports: &[Port]) -> Option<String> {
     let taken: Vec<_> = ports.iter().filter(|port| one.is_for(port)).collect();
     if taken.is_empty() {
         return Some("it has no port that can be HTTP; name one by `port`".to_owned());
@@ -180,17 +216,17 @@ fn without_effect(one: &Attachment, before: &[&Attachment], ports: &[Port]) -> O
         let reason = taken[0].pass.map(PassReason::name).unwrap_or_default();
         return Some(format!("its connections pass ({reason})"));
     }
-    let winner = before.iter().find(|rival| {
-        let same_port = rival.port.is_none() || rival.port == one.port;
-        let same_clients = rival.clients == one.clients;
-        let producer = rival.dialect.is_gateway_api() && rival.clients.is_none();
-        // Routes of one of Gateway API's kinds are merged, and consumers' are not producers'.
-        let wins = match one.dialect {
-            Dialect::GrpcRoute => false,
-            Dialect::HttpRoute => rival.dialect == Dialect::GrpcRoute && same_clients,
-            Dialect::VirtualService => producer || same_clients,
-        };
-        same_port && wins
-    })?;
-    Some(format!("{} decides", winner.located.id))
+    // On a port where it decides, or shares in the decision, it has an effect.
+    let mut winners = taken.iter().map(|port| {
+        let here: Vec<_> = attached
+            .iter()
+            .copied()
+            .filter(|one| one.is_for(port))
+            .collect();
+        shadower(one, &here)
+    });
+    let first = winners.next().flatten()?;
+    winners
+        .all(|winner| winner.is_some())
+        .then(|| format!("{first} decides"))
 }

@@ -1,15 +1,22 @@
 //! Compilation, by table. Each file is one dialect or concern.
 
+mod annotations;
 mod capture;
+mod destinations;
+mod dialects;
 mod gateway_api;
 mod grpc;
 mod incremental;
 mod istio;
 mod istio_policies;
 mod linkerd;
+mod linkerd_routes;
+mod paths;
 mod policies;
 mod route_parents;
 mod service;
+mod service_profile;
+mod smi;
 mod stable;
 mod subsets;
 
@@ -126,6 +133,7 @@ fn outcome(action: &Action, snapshot: &Snapshot) -> String {
             let mut text = String::new();
             for one in destinations {
                 let name = match one.destination {
+                    Destination::Redirect(_) => "redirect",
                     Destination::Cluster(id) => snapshot.cluster(id).map_or("gone", |c| &c.name),
                     Destination::Invalid => "invalid",
                 };

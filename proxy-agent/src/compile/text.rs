@@ -6,7 +6,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGR
 use http::{HeaderName, HeaderValue};
 use regex::{Regex, RegexBuilder};
 
-use crate::model::{Filters, HeaderEdits, StringMatch};
+use crate::model::{Filters, HeaderEdits, StringMatch, normalise};
 
 /// Bytes of a compiled expression at most: one tenant's route must not eat the node's memory.
 const MAX_REGEX_BYTES: usize = 1 << 20;
@@ -32,6 +32,15 @@ fn not_regular(text: &str, error: &regex::Error) -> String {
     let last = error.to_string();
     let last = last.lines().last().unwrap_or_default();
     format!("found `{text}`, which is no regular expression: {last}")
+}
+
+/// Compiles an expression that must match the beginning of a text.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn prefix_regex(text: &str) -> Result<Regex, String> {
+    // Alone first, as above.
+    regex_part(text).and_then(|_alone| regex_part(&format!("^(?:{text})")))
 }
 
 /// Compiles an expression that matches parts of a text.
@@ -73,6 +82,26 @@ pub(super) fn substitution(text: &str, groups: usize) -> Result<Arc<str>, String
         }
     }
     Ok(translated.into())
+}
+
+/// A path in the form in which requests' paths are matched.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn normal_path(text: &str) -> Result<Arc<str>, String> {
+    let normal = normalise(text).map_err(|error| format!("found `{text}`, which holds {error}"))?;
+    Ok(Arc::from(&*normal))
+}
+
+/// The beginning of a path in that form, where it need not end with a whole element.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn normal_prefix(text: &str) -> Result<Arc<str>, String> {
+    // What is behind it keeps a last `.` or `..` from being an element.
+    const BEHIND: &str = "x";
+    let normal = normal_path(&[text, BEHIND].concat())?;
+    Ok(normal.strip_suffix(BEHIND).unwrap_or(text).into())
 }
 
 /// Compiles an expression as a condition on a text.
@@ -207,6 +236,24 @@ mod tests {
                 assert!(reason.contains(name), "{reason}");
             }
         }
+    }
+
+    #[test]
+    fn paths_of_rules_are_brought_into_the_form_of_requests() {
+        for (text, whole, prefix) in [
+            ("/a/b/", "/a/b/", "/a/b/"),
+            ("/%7Ejoe", "/~joe", "/~joe"),
+            ("/a//b", "/a/b", "/a/b"),
+            ("/a/.", "/a/", "/a/."),
+            ("/a/..", "/", "/a/.."),
+            ("/a%2Fb", "/a%2Fb", "/a%2Fb"),
+            ("/a%2", "/a%2", "/a%2"),
+        ] {
+            assert_eq!(normal_path(text).as_deref(), Ok(whole));
+            assert_eq!(normal_prefix(text).as_deref(), Ok(prefix));
+        }
+        let refused = normal_path("/a%00").expect_err("no text");
+        assert!(refused.contains("%00 at byte 2"), "{refused}");
     }
 
     #[test]

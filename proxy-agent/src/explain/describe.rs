@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::policies;
 use crate::model::{
-    Action, Destination, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, Rule, Snapshot,
-    SourceMatch, StringMatch, WeightedDestination,
+    Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, Rule,
+    Snapshot, SourceMatch, StringMatch, WeightedDestination,
 };
 use crate::route::{RequestView, Unmet, rewrite_path, strip_port};
 
@@ -21,11 +21,12 @@ pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
 }
 
 fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
-    let name = |one: &WeightedDestination| match one.destination {
-        Destination::Cluster(id) => snapshot
-            .cluster(id)
-            .map_or("gone", |cluster| &cluster.name)
-            .to_owned(),
+    let name = |one: &WeightedDestination| match &one.destination {
+        Destination::Cluster(id) => {
+            let cluster = snapshot.cluster(*id);
+            cluster.map_or_else(|| "gone".to_owned(), |cluster| cluster.name.to_string())
+        }
+        Destination::Redirect(redirect) => format!("redirect {}", redirect.status.as_u16()),
         Destination::Invalid => "invalid (500)".to_owned(),
     };
     if let [one] = destinations {
@@ -65,10 +66,24 @@ fn conditions(of: &Match) -> String {
             .map(|one| format!("not header {} {}", one.name, text(&one.value))),
     );
     words.extend(of.source.as_deref().map(source));
+    words.extend(of.expression.as_deref().map(expression));
     if words.is_empty() {
         "everything".to_owned()
     } else {
         words.join(", ")
+    }
+}
+
+fn expression(of: &Expression) -> String {
+    let joined = |list: &[Expression], word: &str| {
+        let parts: Vec<_> = list.iter().map(expression).collect();
+        format!("({})", parts.join(word))
+    };
+    match of {
+        Expression::All(list) => joined(list, " and "),
+        Expression::Any(list) => joined(list, " or "),
+        Expression::Not(inner) => format!("not {}", expression(inner)),
+        Expression::Match(of) => conditions(of),
     }
 }
 
@@ -126,6 +141,7 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
             header.map(|one| format!("no header {} {}", one.name, text(&one.value)))
         }
         Unmet::Source => of.source.as_deref().map(source),
+        Unmet::Expression => of.expression.as_deref().map(expression),
     };
     let found = match unmet {
         Unmet::Path => request.path.to_owned(),
@@ -134,6 +150,7 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
         Unmet::Header(index) => sent(of.headers.get(index), request),
         Unmet::WithoutHeader(index) => sent(of.without_headers.get(index), request),
         Unmet::Source => "another client".to_owned(),
+        Unmet::Expression => format!("{} {}", request.method, request.path),
         Unmet::Query(_) => request.query.unwrap_or("none").to_owned(),
     };
     let mut line = String::new();

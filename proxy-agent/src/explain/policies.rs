@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use crate::model::{
-    AbortWith, Cors, Destination, Mirror, Policies, Retry, RetryOn, Session, SessionCarrier, Share,
-    Snapshot,
+    AbortWith, Cors, Destination, Mirror, Policies, Retry, RetryBudget, RetryOn, Session,
+    SessionCarrier, Share, Snapshot, StreamLimits,
 };
 
 /// One line for each policy, in the order in which they come to bear.
@@ -26,6 +26,16 @@ pub(super) fn lines(of: &Policies, snapshot: &Snapshot) -> Vec<String> {
     lines.extend(of.session.as_ref().map(session));
     lines.extend(of.mirrors.iter().map(|one| mirror(one, snapshot)));
     lines.extend(of.retry.as_ref().map(retry));
+    if let Some(failures) = &of.failures {
+        let words: Vec<_> = failures.iter().map(statuses).collect();
+        let words = if words.is_empty() {
+            "no status".to_owned()
+        } else {
+            words.join(", ")
+        };
+        lines.push(format!("counts {words} as failures"));
+    }
+    lines.extend(of.stream.iter().flat_map(stream));
     lines
 }
 
@@ -54,7 +64,7 @@ fn session(of: &Session) -> String {
 fn mirror(of: &Mirror, snapshot: &Snapshot) -> String {
     let to = match of.to {
         Destination::Cluster(id) => snapshot.cluster(id).map_or("gone", |cluster| &cluster.name),
-        Destination::Invalid => "nowhere: the reference is invalid",
+        Destination::Redirect(_) | Destination::Invalid => "nowhere: the reference is invalid",
     };
     format!("mirrors {} to {to}", share(of.share))
 }
@@ -64,7 +74,28 @@ fn retry(of: &Retry) -> String {
     if let Some(limit) = of.per_try {
         line.push_str(&format!(", each within {limit:?}"));
     }
+    if let Some(of) = of.budget {
+        line.push_str(&budget(of));
+    }
     line
+}
+
+fn budget(of: RetryBudget) -> String {
+    let percent = f64::from(of.per_million) / 10_000.0;
+    format!(
+        "; in {:?}, {percent} % of the requests and {} a second may be",
+        of.ttl, of.min_per_second
+    )
+}
+
+fn stream(of: &StreamLimits) -> Vec<String> {
+    let whole = of
+        .whole
+        .map(|limit| format!("whole response within {limit:?}"));
+    let idle = of
+        .idle
+        .map(|limit| format!("response never idle for {limit:?}"));
+    whole.into_iter().chain(idle).collect()
 }
 
 fn on(of: &RetryOn) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Endpoint;
+use super::{Endpoint, FailureAccrual};
 
 /// Index of a cluster in [`super::Snapshot::clusters`]. The id of a name stays the same from one
 /// snapshot to the next as long as the name is in use, so that workers can keep state by id.
@@ -62,6 +62,8 @@ pub struct Cluster {
     pub balance: BalancePolicy,
     /// What is spoken to endpoints.
     pub upstream: UpstreamProtocol,
+    /// When an endpoint that fails is to be passed over; accepted, not enforced.
+    pub failure_accrual: Option<FailureAccrual>,
     /// The usable endpoints, sorted by address, without duplicates.
     pub endpoints: Vec<Endpoint>,
 }

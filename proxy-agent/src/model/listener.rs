@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{ClusterId, RouteTable};
+use super::{ClusterId, ObjectId, RouteTable};
 
 /// What the agent takes a proxied connection for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,6 +79,19 @@ pub struct Listener {
     pub routes: Arc<RouteTable>,
     /// Routes that only clients of the named namespace see, instead of `routes`.
     pub consumer_routes: HashMap<Arc<str>, Arc<RouteTable>>,
+    /// Routes that would apply if others did not stand before them.
+    pub shadowed: Vec<Shadowed>,
+}
+
+/// A route that has no effect because another one decides.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Shadowed {
+    /// The route.
+    pub object: ObjectId,
+    /// The one that decides.
+    pub by: ObjectId,
+    /// The one namespace whose clients it is for; `None` for all.
+    pub clients: Option<Arc<str>>,
 }
 
 impl Listener {

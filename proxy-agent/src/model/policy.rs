@@ -24,6 +24,10 @@ pub struct Policies {
     pub cors: Option<Cors>,
     /// Requests of one session go to one endpoint.
     pub session: Option<Session>,
+    /// Statuses that count as failures; `None` for those from 500 on.
+    pub failures: Option<Vec<RangeInclusive<u16>>>,
+    /// Limits that go on after the response's head.
+    pub stream: Option<StreamLimits>,
 }
 
 impl Policies {
@@ -31,7 +35,16 @@ impl Policies {
     pub const fn is_empty(&self) -> bool {
         let answered_here = self.delay.is_some() || self.abort.is_some() || self.cors.is_some();
         let sent_on = self.retry.is_some() || self.session.is_some() || !self.mirrors.is_empty();
-        !answered_here && !sent_on
+        let watched = self.failures.is_some() || self.stream.is_some();
+        !answered_here && !sent_on && !watched
+    }
+
+    /// Whether a response of this status counts as a failure.
+    pub fn is_failure(&self, status: u16) -> bool {
+        match &self.failures {
+            None => status >= 500,
+            Some(failures) => failures.iter().any(|range| range.contains(&status)),
+        }
     }
 }
 
@@ -69,6 +82,40 @@ pub struct Retry {
     pub per_try: Option<Duration>,
     /// How long to wait before the next try.
     pub backoff: Backoff,
+    /// How many retries there may be beside requests; `None` for the share of those under way that
+    /// every cluster allows.
+    pub budget: Option<RetryBudget>,
+}
+
+/// How many retries there may be: a share of the requests of a while, and a few always.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RetryBudget {
+    /// Retries for each million requests.
+    pub per_million: u32,
+    /// Retries in each second that are allowed beside.
+    pub min_per_second: u32,
+    /// For how long a request counts; not zero.
+    pub ttl: Duration,
+}
+
+impl Default for RetryBudget {
+    /// Linkerd's: a fifth, and 10 a second.
+    fn default() -> Self {
+        Self {
+            per_million: 200_000,
+            min_per_second: 10,
+            ttl: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Limits on a request and its response that go on after the response's head.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StreamLimits {
+    /// From the request's head to the response's end.
+    pub whole: Option<Duration>,
+    /// Between two parts of the response.
+    pub idle: Option<Duration>,
 }
 
 /// After which failures a request is sent again.
@@ -183,6 +230,8 @@ pub struct Session {
     pub carrier: SessionCarrier,
     /// Time after which a session begins anew.
     pub absolute_timeout: Option<Duration>,
+    /// Time without a request after which it does.
+    pub idle_timeout: Option<Duration>,
     /// Secret of the tokens, the same on every node: who does not know it learns nothing from a
     /// token and makes none.
     pub key: Arc<str>,

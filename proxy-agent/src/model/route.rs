@@ -10,15 +10,6 @@ use regex::Regex;
 
 use super::{ClusterId, ObjectId, Policies};
 
-/// Rules in the order in which they are tried: the first match decides.
-#[derive(Clone, Debug)]
-pub struct RouteTable {
-    /// Where the rules come from, for `status` and `explain`: `implicit` or the objects' names.
-    pub origin: Arc<str>,
-    /// Compiled rules, most specific first. No match is 404.
-    pub rules: Vec<Rule>,
-}
-
 /// One condition set and what follows from it. A source rule with several alternative matches
 /// becomes several of these, which share their action.
 #[derive(Clone, Debug)]
@@ -54,6 +45,21 @@ pub struct Match {
     pub without_headers: Vec<HeaderMatch>,
     /// Condition on the client; most rules have none.
     pub source: Option<Box<SourceMatch>>,
+    /// What cannot be said by conditions that must all hold; most rules have none.
+    pub expression: Option<Box<Expression>>,
+}
+
+/// Conditions joined by and, or and not. Of bounded depth.
+#[derive(Clone, Debug)]
+pub enum Expression {
+    /// Every one holds.
+    All(Vec<Expression>),
+    /// One of them holds.
+    Any(Vec<Expression>),
+    /// It does not hold.
+    Not(Box<Expression>),
+    /// All conditions of a match hold.
+    Match(Match),
 }
 
 /// A condition on the client pod.
@@ -157,6 +163,20 @@ pub struct WeightedDestination {
     pub destination: Destination,
     /// Applied after the rule's own, for this destination alone.
     pub filters: Filters,
+    /// What else is done for this destination alone: mirrors and CORS.
+    pub policies: Option<Arc<Policies>>,
+}
+
+impl WeightedDestination {
+    /// A destination with nothing of its own.
+    pub fn plain(weight: u32, destination: Destination) -> Self {
+        Self {
+            weight,
+            destination,
+            filters: Filters::default(),
+            policies: None,
+        }
+    }
 }
 
 /// Where a share of a rule's requests goes.
@@ -164,6 +184,8 @@ pub struct WeightedDestination {
 pub enum Destination {
     /// To a cluster.
     Cluster(ClusterId),
+    /// Elsewhere: answers with a redirect.
+    Redirect(Arc<Redirect>),
     /// Nowhere: the reference is invalid; answers 500.
     Invalid,
 }

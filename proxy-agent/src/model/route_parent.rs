@@ -1,5 +1,7 @@
 //! What became of a Gateway API route at one of its parents, in the words of its API.
 
+use std::sync::Arc;
+
 use super::ObjectId;
 
 /// One route at one Service that it names as its parent: what `status.parents` says.
@@ -7,6 +9,9 @@ use super::ObjectId;
 pub struct RouteParent {
     /// The route.
     pub route: ObjectId,
+    /// `metadata.uid` of the route; empty where it has none (manifests). A route that was made anew
+    /// is another one, whatever it says.
+    pub uid: Arc<str>,
     /// `metadata.generation` of the route that was compiled; 0 where it has none (manifests).
     pub generation: i64,
     /// The parent as the route writes it.

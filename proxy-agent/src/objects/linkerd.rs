@@ -1,5 +1,7 @@
-//! The two kinds of `linkerd.io/v1`: a virtual host by the Host header, and its weights.
+//! The two kinds of `linkerd.io/v1`: a virtual host by the Host header, and its weights. Linkerd's
+//! own HTTPRoute.
 
+use gateway_api::apis::experimental::httproutes::HttpRoute;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
@@ -63,3 +65,8 @@ pub struct ServiceReference {
     /// Name, in the Route's namespace.
     pub name: String,
 }
+
+/// `policy.linkerd.io HTTPRoute`, v1beta1 to v1beta3: of the shape of Gateway API's.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(transparent)]
+pub struct PolicyHttpRoute(pub HttpRoute);

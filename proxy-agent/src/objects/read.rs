@@ -10,6 +10,9 @@ use super::document::{Document, split};
 use super::{Located, Object, Slice};
 use crate::model::{ObjectId, Place, Problem, Severity};
 
+/// Versions of the Service Mesh Interface's kinds.
+const SMI: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
+
 /// Objects in one `List` and below at most; deeper nesting than this is no manifest.
 const MAX_LIST_DEPTH: usize = 4;
 
@@ -157,7 +160,7 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "HTTPRoute", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::HttpRoute);
             }
-            ("gateway.networking.k8s.io", "GRPCRoute", "v1") => {
+            ("gateway.networking.k8s.io", "GRPCRoute", "v1" | "v1beta1" | "v1alpha2") => {
                 self.typed(id, value, prefix, Reject, Object::GrpcRoute);
             }
             ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
@@ -174,6 +177,18 @@ impl Reader<'_> {
             }
             ("linkerd.io", "Route", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::LinkerdRoute);
+            }
+            ("linkerd.io", "ServiceProfile", "v1alpha2" | "v1alpha1") => {
+                self.typed(id, value, prefix, Reject, Object::ServiceProfile);
+            }
+            ("policy.linkerd.io", "HTTPRoute", "v1beta3" | "v1beta2" | "v1beta1") => {
+                self.typed(id, value, prefix, Reject, Object::PolicyHttpRoute);
+            }
+            ("split.smi-spec.io", "TrafficSplit", version) if SMI.contains(&version) => {
+                self.typed(id, value, prefix, Reject, Object::TrafficSplit);
+            }
+            ("specs.smi-spec.io", "HTTPRouteGroup", version) if SMI.contains(&version) => {
+                self.typed(id, value, prefix, Reject, Object::HttpRouteGroup);
             }
             (group, kind, _) => {
                 if let Some(versions) = versions_read(group, kind) {
@@ -306,8 +321,12 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         ("networking.istio.io", "VirtualService" | "DestinationRule") => {
             Some("v1, v1beta1, v1alpha3")
         }
-        ("linkerd.io", "Service" | "Route") | ("gateway.networking.k8s.io", "GRPCRoute") => {
-            Some("v1")
+        ("gateway.networking.k8s.io", "GRPCRoute") => Some("v1, v1beta1, v1alpha2"),
+        ("linkerd.io", "Service" | "Route") => Some("v1"),
+        ("linkerd.io", "ServiceProfile") => Some("v1alpha2, v1alpha1"),
+        ("policy.linkerd.io", "HTTPRoute") => Some("v1beta3, v1beta2, v1beta1"),
+        ("split.smi-spec.io", "TrafficSplit") | ("specs.smi-spec.io", "HTTPRouteGroup") => {
+            Some("v1alpha4, v1alpha3, v1alpha2, v1alpha1")
         }
         _ => None,
     }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::OpenRequest;
 use super::replay::Replay;
+use super::stream_limit::StreamLimit;
 use super::tee::{Copied, Teed};
 use super::traffic::Ticket;
 use super::upstream::Lease;
@@ -28,6 +29,15 @@ pub(super) enum BodyError {
     Superseded,
     #[error("the copy of the body was cut off")]
     CutOff,
+}
+
+/// Why a response's body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CutShort {
+    #[error("the upstream's body broke off")]
+    Upstream(#[from] hyper::Error),
+    #[error("the response took longer than its rule allows")]
+    TooLong,
 }
 
 /// A request's body on its way up.
@@ -120,6 +130,7 @@ pub(super) struct UpstreamBody {
     /// The HTTP/1 connection it comes on, to go back to its pool.
     lease: Option<Lease>,
     request: OpenRequest,
+    limit: Option<Box<StreamLimit>>,
     _ticket: Ticket,
 }
 
@@ -135,19 +146,40 @@ impl UpstreamBody {
             ended: false,
             lease,
             request,
+            limit: None,
             _ticket: ticket,
         }
+    }
+
+    /// The same, within limits.
+    pub(super) fn within(mut self, limit: Option<StreamLimit>) -> Self {
+        self.limit = limit.map(Box::new);
+        self
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(limit) = &mut self.limit else {
+            return polled.map_err(CutShort::from);
+        };
+        if polled.is_ready() {
+            limit.moved();
+            return polled.map_err(CutShort::from);
+        }
+        limit
+            .poll_reached(cx)
+            .map(|()| Some(Err(CutShort::TooLong)))
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = CutShort;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         let upstream = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
             Self::Direct(body) => {
@@ -155,7 +187,7 @@ impl Body for ResponseBody {
             }
             Self::Upstream(upstream) => upstream,
         };
-        let frame = ready!(Pin::new(&mut upstream.body).poll_frame(cx));
+        let frame = ready!(upstream.poll(cx));
         match &frame {
             Some(Ok(_)) => {}
             // A body that ends early must not look complete to a client that reads until FIN.

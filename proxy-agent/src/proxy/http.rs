@@ -5,29 +5,30 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION};
+use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::model::{
-    Action, ClusterId, Destination, Filters, Listener, Policies, Redirect, Rule, Share, Snapshot,
+    Action, ClusterId, Cors, Destination, Filters, Policies, Redirect, Rule, Share,
     UpstreamProtocol, WeightedDestination,
 };
+use crate::route;
 use crate::route::cors::{self, Ruling};
-use crate::route::{self, Client, RequestView};
 
-use super::MAX_HEADERS;
 use super::body::{RequestBody, ResponseBody, UpstreamBody};
 use super::clock::OpenRequest;
 use super::downstream::Downstream;
+use super::failure::{Failure, told};
 use super::forward::{Forward, Tried};
-use super::load::{ClusterState, EndpointState};
+use super::load::ClusterState;
 use super::plan::Plan;
 use super::reply::{self, REASON, Reason};
+use super::stream_limit::StreamLimit;
 use super::traffic::Ticket;
 use super::upstream::{Lease, Protocol};
-use super::{headers, mirror, retrying, session, upgrade};
+use super::{headers, lookup, mirror, retrying, session, upgrade};
 
 /// Answers one request; every failure is an answer with a reason.
 pub(super) fn answer(
@@ -50,8 +51,9 @@ async fn respond(
     let grpc = headers::is_grpc(request.headers());
     let served = serve(&downstream, request, started, open).await;
     // The client's next connection takes the ordinary path: no agent, or no Service to capture for.
-    let leave = downstream.open.worker.is_draining() || matches!(served, Err(Reason::NoService));
-    let mut response = served.unwrap_or_else(|reason| reason.response(grpc));
+    let gone = matches!(&served, Err(failure) if failure.reason == Reason::NoService);
+    let leave = downstream.open.worker.is_draining() || gone;
+    let mut response = served.unwrap_or_else(|failure| failure.response(grpc));
     if leave && downstream.clock.is_http1() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().entry(CONNECTION).or_insert(close);
@@ -61,16 +63,16 @@ async fn respond(
 
 async fn serve(
     downstream: &Rc<Downstream>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     started: Instant,
     open: OpenRequest,
-) -> Result<Response<ResponseBody>, Reason> {
+) -> Result<Response<ResponseBody>, Failure> {
     let worker = &downstream.open.worker;
     let snapshot = worker.snapshot();
     let listener = snapshot.by_address.get(&downstream.destination);
     let Some(listener) = listener else {
         worker.recorder().reason(Reason::NoService.name());
-        return Err(Reason::NoService);
+        return Err(Reason::NoService.into());
     };
     let exchange = Exchange {
         downstream,
@@ -78,50 +80,20 @@ async fn serve(
         started,
         open,
     };
-    let result = match find(&snapshot, listener, downstream, &request) {
+    let result = match lookup::find(&snapshot, listener, downstream, &mut request) {
         Ok(rule) => exchange.obey(rule, request).await,
-        Err(reason) => Err((reason, None)),
+        Err(reason) => Err(reason.into()),
     };
-    result.map_err(|(reason, ticket)| {
+    result.map_err(|mut failure| {
+        let reason = failure.reason;
         worker.recorder().reason(reason.name());
+        let ticket = failure.ticket.take();
         let ticket = ticket.or_else(|| worker.cluster(listener.cluster).map(|c| Ticket::new(&c)));
         if let Some(ticket) = ticket {
             ticket.answered(reason.status(), started.elapsed());
         }
-        reason
+        failure
     })
-}
-
-/// The rule that a request falls under.
-fn find<'a>(
-    snapshot: &'a Snapshot,
-    listener: &'a Listener,
-    downstream: &Downstream,
-    request: &Request<Incoming>,
-) -> Result<&'a Rule, Reason> {
-    if request.headers().len() > MAX_HEADERS {
-        return Err(Reason::HeadTooLarge);
-    }
-    // RFC 9112, section 3.2: of two, the agent and the upstream might each believe another one.
-    if request.headers().get_all(HOST).iter().nth(1).is_some() {
-        return Err(Reason::BadRequest);
-    }
-    let authority = match headers::authority(request) {
-        Some(authority) => route::strip_port(authority),
-        // RFC 9112, section 3.2: an HTTP/1.1 request without Host is a bad one.
-        None if request.version() == Version::HTTP_11 => return Err(Reason::BadRequest),
-        None => "",
-    };
-    let namespace = &downstream.open.pod.namespace;
-    let table = route::virtual_host(snapshot, namespace, authority)
-        .unwrap_or_else(|| listener.routes_for(namespace));
-    let client = Client {
-        namespace,
-        uid: &downstream.open.pod.uid,
-        labels: &snapshot.pod_labels,
-    };
-    let view = view(request, authority, Some(client));
-    table.find(&view).ok_or(Reason::NoRoute)
 }
 
 /// One request in the making.
@@ -132,9 +104,6 @@ struct Exchange<'a> {
     started: Instant,
     open: OpenRequest,
 }
-
-/// A failure, and the entry in the counters if the request had one already.
-type Failure = (Reason, Option<Ticket>);
 
 impl Exchange<'_> {
     async fn obey(
@@ -156,21 +125,16 @@ impl Exchange<'_> {
         rule: &Rule,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Failure> {
-        let ruling = policies
-            .cors
-            .as_ref()
-            .map(|cors| (cors, cors::rule(cors, &request)));
-        let allowed = match ruling {
-            Some((_, Ruling::Answer(head))) => return Ok(reply::preflight(head)),
-            Some((cors, Ruling::GoOn(origin))) => origin.map(|origin| (cors, origin)),
+        let allowed = match policies.cors.as_ref().map(|of| cors::rule(of, &request)) {
+            Some(Ruling::Answer(head)) => return Ok(reply::preflight(head)),
+            Some(Ruling::GoOn(allowed)) => allowed,
             None => None,
         };
-        self.fault(policies).await?;
-        let mut response = self.act(rule, request).await?;
-        if let Some((cors, origin)) = allowed {
-            cors::allow(cors, origin, response.headers_mut());
-        }
-        Ok(response)
+        let answered = match self.fault(policies).await {
+            Ok(()) => self.act(rule, request).await,
+            Err(failure) => Err(failure),
+        };
+        told(answered, allowed)
     }
 
     /// Holds the request back or fails it, if it is among those that the rule's faults hit.
@@ -189,7 +153,7 @@ impl Exchange<'_> {
         if let Some(cluster) = worker.cluster(self.asked) {
             cluster.recorder.aborted();
         }
-        Err((Reason::Fault(abort.with), None))
+        Err(Reason::Fault(abort.with).into())
     }
 
     async fn act(
@@ -203,28 +167,82 @@ impl Exchange<'_> {
                 status,
                 body,
             } => Ok(direct(filters, *status, body)),
-            Action::Respond { status, reason } => Err((Reason::Rule(*status, reason), None)),
+            Action::Respond { status, reason } => Err(Reason::Rule(*status, reason).into()),
             Action::Redirect { filters, redirect } => {
-                let port = self.downstream.destination.port();
-                redirected(rule, filters, redirect, &request, port).map_err(|reason| (reason, None))
+                self.redirected(rule, &[filters], redirect, &request)
             }
             Action::Forward {
                 filters,
                 destinations,
             } => {
-                let (chosen, preferred) = self.choose(rule, destinations, &request)?;
+                let (chosen, session) = self.choose(rule, destinations, &request)?;
                 let plan = Plan {
                     rule,
                     filters,
                     chosen,
-                    preferred,
+                    session,
                 };
-                self.forward(&plan, request).await
+                match chosen.policies.as_ref().and_then(|of| of.cors.as_ref()) {
+                    None => self.take(&plan, request).await,
+                    Some(cors) => Box::pin(self.take_within(cors, &plan, request)).await,
+                }
             }
         }
     }
 
-    /// The destination, and the endpoint of it that the request's session names.
+    /// What comes before a destination: the answer to a preflight.
+    async fn take_within(
+        self,
+        cors: &Cors,
+        plan: &Plan<'_>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        match cors::rule(cors, &request) {
+            Ruling::Answer(head) => Ok(reply::preflight(head)),
+            Ruling::GoOn(allowed) => told(self.take(plan, request).await, allowed),
+        }
+    }
+
+    /// Takes a request where it goes.
+    async fn take(
+        self,
+        plan: &Plan<'_>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        match &plan.chosen.destination {
+            Destination::Cluster(id) => self.forward(*id, plan, request).await,
+            Destination::Redirect(redirect) => {
+                let filters = [&plan.chosen.filters, plan.filters];
+                self.redirected(plan.rule, &filters, redirect, &request)
+            }
+            Destination::Invalid => Err(Reason::InvalidBackend.into()),
+        }
+    }
+
+    fn redirected(
+        &self,
+        rule: &Rule,
+        filters: &[&Filters],
+        redirect: &Redirect,
+        request: &Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let authority = headers::authority(request).unwrap_or_default();
+        let port = self.downstream.destination.port();
+        let view = lookup::view(request, authority, None);
+        let location = route::location(rule, redirect, &view, port);
+        let location = HeaderValue::try_from(location).map_err(|_invalid| Reason::BadRequest)?;
+        let mut response = Response::new(ResponseBody::Empty);
+        *response.status_mut() = redirect.status;
+        let headers = response.headers_mut();
+        headers.insert(LOCATION, location);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        for filters in filters {
+            filters.response_headers.apply(headers);
+        }
+        Ok(response)
+    }
+
+    /// The destination, and the request's session.
     fn choose<'d>(
         &self,
         rule: &Rule,
@@ -236,21 +254,18 @@ impl Exchange<'_> {
         if let Some(session) = session
             && let Some(found) = session::find(session, request.headers(), destinations, worker)
         {
-            return Ok((&destinations[found.destination], Some(found.endpoint)));
+            return Ok((&destinations[found.destination], Some(found)));
         }
         let chosen = route::choose(destinations, worker.draw().word());
-        let chosen = chosen.ok_or((Reason::InvalidBackend, None))?;
-        Ok((chosen, None))
+        Ok((chosen.ok_or(Reason::InvalidBackend)?, None))
     }
 
     async fn forward(
         self,
+        id: ClusterId,
         plan: &Plan<'_>,
         mut request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Failure> {
-        let Destination::Cluster(id) = plan.chosen.destination else {
-            return Err((Reason::InvalidBackend, None));
-        };
         let cluster = self.cluster(id)?;
         let mut ticket = Ticket::new(&cluster);
         let protocol = match cluster.cluster.upstream {
@@ -263,20 +278,22 @@ impl Exchange<'_> {
         headers::ensure_authority(&mut request, self.downstream.destination);
         let (mut request, continued) = match plan.prepare(request, protocol) {
             Ok(prepared) => prepared,
-            Err(reason) => return Err((reason, Some(ticket))),
+            Err(reason) => return Err(Failure::counted(reason, ticket)),
         };
-        if let Some(policies) = plan.policies().filter(|of| !of.mirrors.is_empty()) {
-            request = mirror::copy(self.downstream, &policies.mirrors, request);
+        let mirrors = plan.mirrors();
+        if mirrors.clone().next().is_some() {
+            request = mirror::copy(self.downstream, mirrors, request);
         }
         let sent = self.send(plan, &cluster, protocol, request, &mut ticket);
         let (mut response, lease) = match sent.await {
             Ok(answered) => answered,
-            Err(reason) => return Err((reason, Some(ticket))),
+            Err(reason) => return Err(Failure::counted(reason, ticket)),
         };
         if let Some(continued) = continued {
             continued.cancel();
         }
-        ticket.answered(response.status(), self.started.elapsed());
+        let took = self.started.elapsed();
+        ticket.classified(response.status(), plan.policies(), took);
         plan.finish(&mut response);
         plan.keep_session(&ticket, &mut response);
         if upgrade::switches(&method, response.status()) {
@@ -284,14 +301,18 @@ impl Exchange<'_> {
             upgrade::join(Rc::clone(self.downstream), client, &mut response, kept);
             return Ok(response.map(|_| ResponseBody::Empty));
         }
+        let limits = plan.policies().and_then(|of| of.stream);
+        let limit = limits.map(|limits| StreamLimit::new(limits, self.started));
         let (open, lease) = (self.open, Some(lease));
-        Ok(response
-            .map(|body| ResponseBody::Upstream(UpstreamBody::new(body, lease, open, ticket))))
+        Ok(response.map(|body| {
+            let body = UpstreamBody::new(body, lease, open, ticket);
+            ResponseBody::Upstream(body.within(limit))
+        }))
     }
 
     fn cluster(&self, id: ClusterId) -> Result<Rc<ClusterState>, Failure> {
         let cluster = self.downstream.open.worker.cluster(id);
-        cluster.ok_or((Reason::InvalidBackend, None))
+        cluster.ok_or(Reason::InvalidBackend.into())
     }
 
     async fn send(
@@ -307,7 +328,7 @@ impl Exchange<'_> {
             pod: &self.downstream.open.pod,
             cluster,
             protocol,
-            preferred: plan.preferred.as_ref(),
+            preferred: plan.session.as_ref().map(|found| &found.endpoint),
         };
         let timeouts = plan.rule.timeouts;
         let retry = plan.policies().and_then(|of| of.retry.as_ref());
@@ -338,8 +359,8 @@ impl Exchange<'_> {
     }
 }
 
-/// A destination, and the endpoint of it that is to be tried first.
-type Choice<'d> = (&'d WeightedDestination, Option<Rc<EndpointState>>);
+/// A destination, and the session that names an endpoint of it.
+type Choice<'d> = (&'d WeightedDestination, Option<session::Found>);
 
 fn direct(filters: &Filters, status: StatusCode, body: &Bytes) -> Response<ResponseBody> {
     let whole = Some(body.clone()).filter(|body| !body.is_empty());
@@ -350,38 +371,4 @@ fn direct(filters: &Filters, status: StatusCode, body: &Bytes) -> Response<Respo
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     filters.response_headers.apply(headers);
     response
-}
-
-fn redirected(
-    rule: &Rule,
-    filters: &Filters,
-    redirect: &Redirect,
-    request: &Request<Incoming>,
-    port: u16,
-) -> Result<Response<ResponseBody>, Reason> {
-    let authority = headers::authority(request).unwrap_or_default();
-    let location = route::location(rule, redirect, &view(request, authority, None), port);
-    let location = HeaderValue::try_from(location).map_err(|_invalid| Reason::BadRequest)?;
-    let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = redirect.status;
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, location);
-    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    filters.response_headers.apply(headers);
-    Ok(response)
-}
-
-fn view<'a>(
-    request: &'a Request<Incoming>,
-    authority: &'a str,
-    client: Option<Client<'a>>,
-) -> RequestView<'a> {
-    RequestView {
-        method: request.method(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-        authority,
-        headers: request.headers(),
-        client,
-    }
 }

@@ -162,6 +162,11 @@ impl Write for DownstreamIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.clock.is_serving_http1() && self.gone.take().is_some() {
+            // The answer is out: what the client's end of stream means is read now, not when the
+            // wait for it would have ended.
+            cx.waker().wake_by_ref();
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -206,6 +211,8 @@ impl Drop for DownstreamIo {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::task::{Wake, Waker};
 
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
@@ -233,6 +240,43 @@ mod tests {
             left -= space.filled().len();
         }
         clock
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_clients_stream_is_read_as_soon_as_its_answer_is_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        client.shutdown().await.unwrap();
+        stream.readable().await.unwrap();
+        let clock = Clock::new(true);
+        let request = clock.request();
+        let mut io = DownstreamIo::new(Bytes::new(), stream, Arc::clone(&clock));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let read = |io: &mut DownstreamIo, cx: &mut Context<'_>| {
+            let mut space = [0; 64];
+            let mut space = hyper::rt::ReadBuf::new(&mut space);
+            Pin::new(io).poll_read(cx, space.unfilled()).is_ready()
+        };
+        assert!(!read(&mut io, &mut cx), "the request is still open");
+        assert!(Pin::new(&mut io).poll_flush(&mut cx).is_ready());
+        assert!(!woken.0.load(Relaxed), "nothing has ended yet");
+        drop(request);
+        assert!(Pin::new(&mut io).poll_flush(&mut cx).is_ready());
+        assert!(woken.0.load(Relaxed));
+        assert!(read(&mut io, &mut cx));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
     }
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::balance::{self, Draw, Load, RoundRobin};
 use crate::metrics::traffic::{ClusterRecorder, EndpointRecorder, Traffic};
-use crate::model::{BalancePolicy, Cluster};
-use crate::retry;
+use crate::model::{BalancePolicy, Cluster, RetryBudget};
+use crate::retry::{self, Budget};
 
 use super::upstream::Pool;
 
@@ -50,6 +51,8 @@ pub(super) struct ClusterState {
     picks: Cell<u64>,
     /// Retries under way.
     retries: Rc<Cell<u32>>,
+    /// Budgets that rules of their own have here, each as long as anything is in it.
+    budgets: Rc<RefCell<Vec<Budget>>>,
 }
 
 impl ClusterState {
@@ -88,6 +91,7 @@ impl ClusterState {
             round: RoundRobin::new(former.map_or(offset, |f| f.round.turn())),
             picks: Cell::new(former.map_or(0, |f| f.picks.get())),
             retries: former.map(|f| Rc::clone(&f.retries)).unwrap_or_default(),
+            budgets: former.map(|f| Rc::clone(&f.budgets)).unwrap_or_default(),
             cluster: Arc::clone(cluster),
         }
     }
@@ -108,14 +112,41 @@ impl ClusterState {
         Some(Rc::clone(endpoint))
     }
 
-    /// Room for one more retry, kept until the value is dropped; `None` if the cluster has none.
-    pub(super) fn retry(&self) -> Option<OpenRetry> {
+    /// A request came whose rule has this budget; `now` is the time since any fixed moment.
+    pub(super) fn deposit(&self, of: &RetryBudget, now: Duration) {
+        self.with_budget(of, now, |budget| budget.deposit(now));
+    }
+
+    /// Room for one more retry, kept until the value is dropped; `None` if the cluster, or the
+    /// budget of the request's rule, has none.
+    pub(super) fn retry(&self, of: Option<&RetryBudget>, now: Duration) -> Option<OpenRetry> {
         let under_way = self.retries.get();
-        let room = retry::within_budget(self.recorder.requests_in_flight(), under_way);
+        let room = match of {
+            Some(of) => self.with_budget(of, now, |budget| budget.withdraw(now)),
+            None => retry::within_budget(self.recorder.requests_in_flight(), under_way),
+        };
         room.then(|| {
             self.retries.set(under_way + 1);
             OpenRetry(Rc::clone(&self.retries))
         })
+    }
+
+    fn with_budget<T>(
+        &self,
+        of: &RetryBudget,
+        now: Duration,
+        act: impl FnOnce(&mut Budget) -> T,
+    ) -> T {
+        let mut budgets = self.budgets.borrow_mut();
+        if let Some(budget) = budgets.iter_mut().find(|budget| budget.is_of(of)) {
+            return act(budget);
+        }
+        // What is forgotten here is as good as what would be made anew.
+        budgets.retain(|budget| !budget.is_stale(now));
+        let mut budget = Budget::new(*of, now);
+        let result = act(&mut budget);
+        budgets.push(budget);
+        result
     }
 
     /// Every endpoint.

@@ -60,9 +60,9 @@ impl Drop for Open {
 
 /// Copies `request`, which is ready to be sent, to those of `mirrors` whose share it is part of.
 /// Returns it with a body that feeds the copies. What switches protocols is not copied.
-pub(super) fn copy(
+pub(super) fn copy<'m>(
     downstream: &Downstream,
-    mirrors: &[Mirror],
+    mirrors: impl Iterator<Item = &'m Mirror>,
     request: Request<RequestBody>,
 ) -> Request<RequestBody> {
     if upgrade::is_asked(&request) {
@@ -70,10 +70,7 @@ pub(super) fn copy(
     }
     let worker = &downstream.open.worker;
     let mut targets = Vec::new();
-    for mirror in mirrors
-        .iter()
-        .filter(|one| one.share.hits(worker.draw().word()))
-    {
+    for mirror in mirrors.filter(|one| one.share.hits(worker.draw().word())) {
         let Destination::Cluster(id) = mirror.to else {
             continue;
         };

@@ -1,16 +1,13 @@
 //! What a rule does to one request on its way up, and to the response on its way down.
 
-use std::rc::Rc;
-
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Filters, Policies, Rule, WeightedDestination};
+use crate::model::{Filters, Mirror, Policies, Rule, WeightedDestination};
 use crate::route;
 
 use super::body::RequestBody;
-use super::load::EndpointState;
 use super::reply::Reason;
 use super::traffic::Ticket;
 use super::upstream::Protocol;
@@ -21,14 +18,21 @@ pub(super) struct Plan<'a> {
     pub(super) rule: &'a Rule,
     pub(super) filters: &'a Filters,
     pub(super) chosen: &'a WeightedDestination,
-    /// The endpoint of the request's session.
-    pub(super) preferred: Option<Rc<EndpointState>>,
+    /// The request's session.
+    pub(super) session: Option<session::Found>,
 }
 
 impl Plan<'_> {
     /// What the rule does beside.
     pub(super) fn policies(&self) -> Option<&Policies> {
         self.rule.policies.as_deref()
+    }
+
+    /// Who gets a copy: those that the rule names, and those of the destination.
+    pub(super) fn mirrors(&self) -> impl Iterator<Item = &Mirror> + Clone {
+        let of_destination = self.chosen.policies.as_deref();
+        let policies = self.policies().into_iter().chain(of_destination);
+        policies.flat_map(|of| &of.mirrors)
     }
 
     /// The request as it goes to the upstream, and what lets a body go that is held back.
@@ -84,14 +88,13 @@ impl Plan<'_> {
         *response.version_mut() = Version::HTTP_11;
     }
 
-    /// Tells the client of its session, unless it had this one already.
+    /// Tells the client of its session, where there is something new to tell.
     pub(super) fn keep_session<B>(&self, ticket: &Ticket, response: &mut Response<B>) {
         let session = self.policies().and_then(|of| of.session.as_ref());
         let (Some(session), Some(endpoint)) = (session, ticket.endpoint()) else {
             return;
         };
-        if self.preferred.as_ref().map(|one| one.address) != Some(endpoint) {
-            session::stamp(session, endpoint, response.headers_mut());
-        }
+        let found = self.session.as_ref();
+        session::keep(session, found, endpoint, response.headers_mut());
     }
 }

@@ -24,6 +24,10 @@ pub(super) async fn send(
     request: Request<RequestBody>,
     ticket: &mut Ticket,
 ) -> Result<Answered, Reason> {
+    let budget = retry.budget.as_ref();
+    if let Some(budget) = budget {
+        forward.cluster.deposit(budget, forward.worker.clock());
+    }
     let (head, body) = request.into_parts();
     let original = Original::new(body);
     let mut body = original.first();
@@ -38,7 +42,7 @@ pub(super) async fn send(
             return answer;
         }
         let recorder = &forward.cluster.recorder;
-        let Some(room) = forward.cluster.retry() else {
+        let Some(room) = forward.cluster.retry(budget, forward.worker.clock()) else {
             recorder.retry_withheld();
             return answer;
         };

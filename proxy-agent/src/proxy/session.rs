@@ -1,7 +1,8 @@
 //! Sessions: which endpoint a request belongs to, told by a token that names none.
 //!
-//! A token is a keyed hash of the endpoint's address, and of the session's beginning where it has
-//! an end. Every agent with the same rule finds the same endpoint; nobody else learns its address.
+//! A token is a keyed hash of the endpoint's address, of the session's beginning where it has an end,
+//! and of its last request where it ends by idling. Every agent with the same rule finds the same
+//! endpoint; nobody else learns its address.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ const HASH_BYTES: usize = 16;
 pub(super) struct Found {
     pub(super) destination: usize,
     pub(super) endpoint: Rc<EndpointState>,
+    /// Seconds since 1970 at which it began; 0 for one without an end.
+    begun_s: u64,
 }
 
 /// The endpoint of a request's session, if it has one and the endpoint is still there.
@@ -45,20 +48,37 @@ pub(super) fn find(
         Some(Found {
             destination,
             endpoint: Rc::clone(endpoint),
+            begun_s: token.begun_s,
         })
     })
 }
 
-/// Tells the client the token of the endpoint that has answered.
-pub(super) fn stamp(session: &Session, endpoint: SocketAddr, headers: &mut HeaderMap) {
-    let token = Token::new(session, endpoint, SystemTime::now());
+/// Tells the client the token of the endpoint that has answered, unless what it has says all:
+/// `found` is the session that the request came with.
+pub(super) fn keep(
+    session: &Session,
+    found: Option<&Found>,
+    endpoint: SocketAddr,
+    headers: &mut HeaderMap,
+) {
+    let same = found.filter(|found| found.endpoint.address == endpoint);
+    if same.is_some() && session.idle_timeout.is_none() {
+        return;
+    }
+    let now = seconds(SystemTime::now());
+    let token = Token::new(session, endpoint, same.map(|found| found.begun_s), now);
+    stamp(session, token, now, headers);
+}
+
+fn stamp(session: &Session, token: Token, now_s: u64, headers: &mut HeaderMap) {
     let (name, value) = match &session.carrier {
         SessionCarrier::Header(name) => (name.clone(), token.text()),
         SessionCarrier::Cookie { name, permanent } => {
             let mut cookie = format!("{name}={}; Path=/; HttpOnly", token.text());
             if let Some(limit) = session.absolute_timeout.filter(|_| *permanent) {
+                let left = (token.begun_s + limit.as_secs()).saturating_sub(now_s);
                 // Writing to a String cannot fail.
-                let _infallible = write!(cookie, "; Max-Age={}", limit.as_secs());
+                let _infallible = write!(cookie, "; Max-Age={left}");
             }
             (SET_COOKIE, cookie)
         }
@@ -77,14 +97,21 @@ struct Token {
     hash: [u8; HASH_BYTES],
     /// Seconds since 1970 at which the session began; 0 for one without an end.
     begun_s: u64,
+    /// Seconds since 1970 at which it was last used; 0 for one that may idle.
+    used_s: u64,
 }
 
 impl Token {
-    fn new(session: &Session, endpoint: SocketAddr, now: SystemTime) -> Self {
-        let begun_s = session.absolute_timeout.map_or(0, |_| seconds(now));
+    /// For an answer of `endpoint`, in a session that began at `begun_s` or begins now.
+    fn new(session: &Session, endpoint: SocketAddr, begun_s: Option<u64>, now_s: u64) -> Self {
+        let begun_s = session
+            .absolute_timeout
+            .map_or(0, |_| begun_s.unwrap_or(now_s));
+        let used_s = session.idle_timeout.map_or(0, |_| now_s);
         Self {
-            hash: hash(&session.key, begun_s, endpoint),
+            hash: hash(&session.key, [begun_s, used_s], endpoint),
             begun_s,
+            used_s,
         }
     }
 
@@ -94,42 +121,54 @@ impl Token {
             SessionCarrier::Header(name) => Self::parse(headers.get(name)?.to_str().ok()?),
             SessionCarrier::Cookie { name, .. } => cookie(headers, name).and_then(Self::parse),
         }?;
-        let Some(limit) = session.absolute_timeout else {
-            return (token.begun_s == 0).then_some(token);
-        };
-        let begun = UNIX_EPOCH.checked_add(Duration::from_secs(token.begun_s))?;
-        // One that begins in the future was not made here, or the clock was set back: anew.
-        let age = now.duration_since(begun).ok()?;
-        (age < limit).then_some(token)
+        let alive = within(session.absolute_timeout, token.begun_s, now)
+            && within(session.idle_timeout, token.used_s, now);
+        alive.then_some(token)
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (hash, begun) = text.split_once('.').unwrap_or((text, "0"));
+        let mut parts = text.split('.');
+        let hash = parts.next()?;
         let digits = hash.bytes().all(|byte| byte.is_ascii_hexdigit());
         if hash.len() != 2 * HASH_BYTES || !digits {
             return None;
         }
+        let mut time = || u64::from_str_radix(parts.next().unwrap_or("0"), 16).ok();
+        let (begun_s, used_s) = (time()?, time()?);
         Some(Self {
             hash: u128::from_str_radix(hash, 16).ok()?.to_be_bytes(),
-            begun_s: u64::from_str_radix(begun, 16).ok()?,
+            begun_s,
+            used_s,
         })
     }
 
     fn text(self) -> String {
         let hash = u128::from_be_bytes(self.hash);
-        match self.begun_s {
-            0 => format!("{hash:032x}"),
-            begun_s => format!("{hash:032x}.{begun_s:x}"),
+        match (self.begun_s, self.used_s) {
+            (0, 0) => format!("{hash:032x}"),
+            (begun_s, 0) => format!("{hash:032x}.{begun_s:x}"),
+            (begun_s, used_s) => format!("{hash:032x}.{begun_s:x}.{used_s:x}"),
         }
     }
 
     fn is_for(self, endpoint: SocketAddr, session: &Session) -> bool {
-        hash(&session.key, self.begun_s, endpoint) == self.hash
+        hash(&session.key, [self.begun_s, self.used_s], endpoint) == self.hash
     }
 }
 
+/// Whether less than `limit` has passed since; without a limit a token tells no time.
+fn within(limit: Option<Duration>, since_s: u64, now: SystemTime) -> bool {
+    let Some(limit) = limit else {
+        return since_s == 0;
+    };
+    let since = UNIX_EPOCH.checked_add(Duration::from_secs(since_s));
+    // A time in the future was not told here, or the clock was set back: anew.
+    let age = since.and_then(|since| now.duration_since(since).ok());
+    age.is_some_and(|age| age < limit)
+}
+
 /// The hash of fields of known lengths: the key comes last, behind all that an outsider may know.
-fn hash(key: &str, begun_s: u64, endpoint: SocketAddr) -> [u8; HASH_BYTES] {
+fn hash(key: &str, [begun_s, used_s]: [u64; 2], endpoint: SocketAddr) -> [u8; HASH_BYTES] {
     let ip = match endpoint {
         SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped(),
         SocketAddr::V6(v6) => *v6.ip(),
@@ -138,6 +177,7 @@ fn hash(key: &str, begun_s: u64, endpoint: SocketAddr) -> [u8; HASH_BYTES] {
         .chain_update(ip.octets())
         .chain_update(endpoint.port().to_be_bytes())
         .chain_update(begun_s.to_be_bytes())
+        .chain_update(used_s.to_be_bytes())
         .chain_update(key)
         .finalize();
     let mut hash = [0; HASH_BYTES];
@@ -174,6 +214,7 @@ mod tests {
                 permanent: true,
             },
             absolute_timeout,
+            idle_timeout: None,
             key: "6f1c".into(),
         }
     }
@@ -185,7 +226,7 @@ mod tests {
     /// What a client sends back after it was told of `endpoint`.
     fn returned(session: &Session, endpoint: SocketAddr) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        stamp(session, endpoint, &mut headers);
+        keep(session, None, endpoint, &mut headers);
         let set = headers[SET_COOKIE].to_str().unwrap();
         let pair = set.split(';').next().unwrap();
         let cookie = format!("other=1; {pair}; more=2").parse().unwrap();
@@ -210,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_token_shows_nothing_of_the_address() {
-        let token = Token::new(&session(None), endpoint(1), SystemTime::now()).text();
+        let token = Token::new(&session(None), endpoint(1), None, 0).text();
         assert_eq!(token.len(), 32);
         assert!(!token.contains("0a000001"), "{token}");
     }
@@ -223,6 +264,41 @@ mod tests {
         assert!(Token::of(&session, &headers, now + HOUR / 2).is_some());
         assert!(Token::of(&session, &headers, now + HOUR).is_none());
         assert!(Token::of(&session, &headers, now - HOUR).is_none());
+    }
+
+    #[test]
+    fn a_session_ends_by_idling_however_old_it_is() {
+        for absolute in [None, Some(24 * HOUR)] {
+            let session = Session {
+                idle_timeout: Some(HOUR),
+                ..session(absolute)
+            };
+            let headers = returned(&session, endpoint(1));
+            let now = SystemTime::now();
+            let token = Token::of(&session, &headers, now + HOUR / 2).expect("in use");
+            assert!(token.is_for(endpoint(1), &session));
+            assert!(Token::of(&session, &headers, now + HOUR).is_none());
+            let later_s = seconds(now + HOUR / 2);
+            let next = Token::new(&session, endpoint(1), Some(token.begun_s), later_s);
+            assert_eq!(Token::parse(&next.text()), Some(next));
+            assert_eq!(next.begun_s, token.begun_s, "the beginning stays");
+            assert_eq!(next.used_s, later_s);
+        }
+        let forged = Token {
+            used_s: u64::MAX,
+            ..Token::new(&session(None), endpoint(1), None, 0)
+        };
+        assert!(!forged.is_for(endpoint(1), &session(None)));
+    }
+
+    #[test]
+    fn a_permanent_cookie_that_is_told_again_lives_no_longer() {
+        let session = session(Some(HOUR));
+        let mut headers = HeaderMap::new();
+        let token = Token::new(&session, endpoint(1), Some(1_000), 1_600);
+        stamp(&session, token, 1_600, &mut headers);
+        let cookie = headers[SET_COOKIE].to_str().unwrap();
+        assert!(cookie.contains("; Max-Age=3000"), "{cookie}");
     }
 
     #[test]
@@ -262,7 +338,7 @@ mod tests {
                 ..session(timeout)
             };
             let mut headers = HeaderMap::new();
-            stamp(&session, endpoint(1), &mut headers);
+            keep(&session, None, endpoint(1), &mut headers);
             let cookie = headers[SET_COOKIE].to_str().unwrap();
             assert_eq!(cookie.contains("; Max-Age=3600"), expected, "{cookie}");
         }

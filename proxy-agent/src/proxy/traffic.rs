@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::model::Policies;
+
 use super::load::{ClusterState, OpenOnEndpoint};
 
 /// A request that counts as in flight on its cluster, and on its endpoint once there is one.
@@ -32,6 +34,20 @@ impl Ticket {
     /// Address of the endpoint that it counts towards.
     pub(super) fn endpoint(&self) -> Option<SocketAddr> {
         self.endpoint.as_ref().map(OpenOnEndpoint::address)
+    }
+
+    /// Records the upstream's answer, which counts as a failure if the rule says so.
+    pub(super) fn classified(
+        &self,
+        status: StatusCode,
+        policies: Option<&Policies>,
+        to_head: Duration,
+    ) {
+        if let Some(policies) = policies.filter(|of| of.failures.is_some()) {
+            let failed = policies.is_failure(status.as_u16());
+            self.cluster.recorder.classified(status.as_u16(), failed);
+        }
+        self.answered(status, to_head);
     }
 
     /// Records the answer.

@@ -40,6 +40,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub(super) enum Command {
     Serve(WorkerPod, oneshot::Sender<()>),
     Release(Arc<str>, oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
     Lend(oneshot::Sender<io::Result<Vec<LentPod>>>),
 }
@@ -71,6 +72,7 @@ pub(super) struct Worker {
     next_pod: Cell<PodIndex>,
     mirrors: Mirrors,
     begin: CancellationToken,
+    started: Instant,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Option<Waker>>>,
     next_connection: Cell<u64>,
@@ -113,6 +115,7 @@ impl Worker {
             next_pod: Cell::new(0),
             mirrors: Mirrors::default(),
             begin: parts.begin,
+            started: Instant::now(),
             draining: Cell::new(false),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -166,6 +169,13 @@ impl Worker {
             }
             Command::Lend(lent) => {
                 let _ = lent.send(self.lend());
+            }
+            Command::Close(done) => {
+                let worker = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    worker.close().await;
+                    let _ = done.send(());
+                });
             }
             Command::Drain(done) => {
                 let worker = Rc::clone(self);
@@ -233,8 +243,8 @@ impl Worker {
         }
     }
 
-    /// Stops accepting, tells every connection, and waits until all are closed.
-    async fn drain(self: &Rc<Self>) {
+    /// Releases every pod.
+    async fn close(&self) {
         let pods: Vec<Served> = self.pods.borrow_mut().drain().map(|(_, pod)| pod).collect();
         // All at once: each takes its time over the last arrivals.
         for served in &pods {
@@ -243,6 +253,11 @@ impl Worker {
         for served in pods {
             self.release(served).await;
         }
+    }
+
+    /// Stops accepting, tells every connection, and waits until all are closed.
+    async fn drain(&self) {
+        self.close().await;
         self.draining.set(true);
         for waker in self.connections.borrow_mut().values_mut() {
             if let Some(waker) = waker.take() {
@@ -323,6 +338,11 @@ impl Worker {
 
     pub(super) fn recorder(&self) -> &WorkerRecorder {
         &self.recorder
+    }
+
+    /// Time since this worker began.
+    pub(super) fn clock(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Returns when connections may be accepted.

@@ -4,13 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod as KubePod};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::parents::CONTROLLER;
 use super::{PACE, Report};
-use crate::model::{CaptureDecision, NotCaptured, Snapshot};
+use crate::model::{CaptureDecision, NotCaptured, Pod, Snapshot};
 use crate::objects::{Object, ObjectSet};
 use crate::status::PodStatus;
 
@@ -30,11 +34,7 @@ type Finding = (Arc<str>, String);
 
 /// Writes until it is cancelled.
 pub(super) async fn run(report: Report) {
-    let reporter = Reporter {
-        controller: CONTROLLER.to_owned(),
-        instance: Some(report.identity.name.clone()),
-    };
-    let recorder = Recorder::new(report.cluster.client.clone(), reporter);
+    let client = &report.cluster.client;
     let mut memory = Memory::default();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -47,7 +47,8 @@ pub(super) async fn run(report: Report) {
         let pods = report.capture.pods(&snapshot);
         let due = memory.due(&snapshot, &pods, &set, Instant::now());
         for due in due {
-            let written = timeout(ANSWER, recorder.publish(&due.event, &due.pod)).await;
+            let event = object(&due, &report.identity.name);
+            let written = timeout(ANSWER, write(client, &event)).await;
             match written {
                 Ok(Ok(())) => memory.told(due.finding),
                 Ok(Err(error)) => tracing::debug!(%error, "an event is not written"),
@@ -58,11 +59,49 @@ pub(super) async fn run(report: Report) {
     }
 }
 
+/// Always as an event of its own: to add to an earlier one takes the right to patch every event, and
+/// keeps the earlier one's note.
+async fn write(client: &Client, event: &Event) -> Result<(), kube::Error> {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    events.create(&PostParams::default(), event).await.map(drop)
+}
+
 /// An event that is to be written.
 struct Due {
     finding: Finding,
     pod: ObjectReference,
-    event: Event,
+    words: Words,
+}
+
+/// What an event says.
+#[derive(Debug)]
+struct Words {
+    /// `Normal` or `Warning`.
+    kind: &'static str,
+    reason: &'static str,
+    note: String,
+}
+
+fn object(due: &Due, instance: &str) -> Event {
+    let Due { pod, words, .. } = due;
+    Event {
+        metadata: ObjectMeta {
+            // The server adds what makes it unique.
+            generate_name: pod.name.as_ref().map(|name| format!("{name}.")),
+            namespace: pod.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        action: Some("Capture".to_owned()),
+        event_time: Some(MicroTime(Timestamp::now())),
+        note: Some(words.note.clone()),
+        reason: Some(words.reason.to_owned()),
+        regarding: Some(pod.clone()),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        type_: Some(words.kind.to_owned()),
+        ..Event::default()
+    }
 }
 
 /// What was found, since when, and what was told of it.
@@ -85,9 +124,9 @@ impl Memory {
             .iter()
             .filter_map(|pod| {
                 let (uid, decided) = snapshot.pods.get_key_value(&*pod.uid)?;
-                let event = event(decided.capture, pod)?;
+                let words = words(decided, pod)?;
                 let reason = pod.reason.split(':').next().unwrap_or_default();
-                Some(((Arc::clone(uid), reason.to_owned()), pod, event))
+                Some(((Arc::clone(uid), reason.to_owned()), pod, words))
             })
             .collect();
         let current: HashSet<_> = found.iter().map(|(finding, ..)| finding).collect();
@@ -98,7 +137,7 @@ impl Memory {
         }
         let here = pods_of(set);
         let mut due = Vec::new();
-        for (finding, pod, event) in found {
+        for (finding, pod, words) in found {
             let since = *self.since.entry(finding.clone()).or_insert(now);
             if now - since < LASTING || self.told.contains(&finding) {
                 continue;
@@ -108,7 +147,7 @@ impl Memory {
                 due.push(Due {
                     finding,
                     pod,
-                    event,
+                    words,
                 });
             }
         }
@@ -122,7 +161,7 @@ impl Memory {
 }
 
 /// Pods of the API server by namespace and name.
-fn pods_of(set: &ObjectSet) -> HashMap<(&str, &str), &Pod> {
+fn pods_of(set: &ObjectSet) -> HashMap<(&str, &str), &KubePod> {
     let pods = set.objects.iter().filter_map(|one| {
         let Object::Pod(pod) = &one.object else {
             return None;
@@ -133,35 +172,32 @@ fn pods_of(set: &ObjectSet) -> HashMap<(&str, &str), &Pod> {
 }
 
 /// `None` for a pod that is as it should be, or that is on its way.
-fn event(decision: CaptureDecision, pod: &PodStatus) -> Option<Event> {
-    let passing = ["waiting:", "draining:", "no-cgroup:", "own-netns:"];
-    let (type_, reason, note) = match decision {
+fn words(decided: &Pod, pod: &PodStatus) -> Option<Words> {
+    let passing = ["waiting:", "draining:", "own-netns:"];
+    let (kind, reason, note) = match decided.capture {
         CaptureDecision::LeaveAlone(NotCaptured::Sidecar) => {
             let note = "it still has a sidecar; remove the sidecar, or annotate the pod with \
                         proxy-agent.io/capture: enabled";
-            (EventType::Normal, "NotCaptured", note.to_owned())
+            ("Normal", "NotCaptured", note)
         }
         CaptureDecision::LeaveAlone(_) => return None,
         CaptureDecision::Capture { .. } => {
-            if pod.captured || passing.iter().any(|text| pod.reason.starts_with(text)) {
+            // A pod that has an address runs, and has its cgroup somewhere.
+            let starts = pod.reason.starts_with("no-cgroup:") && decided.ips.is_empty();
+            let passes = passing.iter().any(|text| pod.reason.starts_with(text));
+            if pod.captured || starts || passes {
                 return None;
             }
-            (EventType::Warning, "CaptureFailed", pod.reason.clone())
+            ("Warning", "CaptureFailed", &*pod.reason)
         }
     };
     let mut note = format!("connections of this pod are not captured: {note}");
     note.truncate(note.floor_char_boundary(MAX_NOTE_BYTES));
-    Some(Event {
-        type_,
-        reason: reason.to_owned(),
-        note: Some(note),
-        action: "Capture".to_owned(),
-        secondary: None,
-    })
+    Some(Words { kind, reason, note })
 }
 
 /// The pod as the API has it: the UID of a static one's copy is not the one that its cgroup has.
-fn reference(pod: &Pod) -> ObjectReference {
+fn reference(pod: &KubePod) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),

@@ -108,6 +108,7 @@ mod tests {
                 namespace: "ns".into(),
                 name: "r".into(),
             },
+            uid: "u".into(),
             generation: 3,
             parent: ParentRef {
                 group: Some(String::new()),

@@ -1,6 +1,7 @@
 //! Keeps `status.parents` of the cluster's routes as compilation sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,28 @@ use kube::api::{
     Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::parents::{has_ours, merged};
 use super::{PACE, Report};
 use crate::model::{RouteParent, Snapshot};
 use crate::objects::ObjectSet;
 
-const GROUP: &str = "gateway.networking.k8s.io";
 /// The kinds of routes whose state is written.
-pub(super) const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
+pub(super) const KINDS: [Kind; 3] = [
+    Kind {
+        group: "gateway.networking.k8s.io",
+        name: "HTTPRoute",
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        name: "GRPCRoute",
+    },
+    Kind {
+        group: "policy.linkerd.io",
+        name: "HTTPRoute",
+    },
+];
 /// Changes are gathered for this long: a route and its Services often come together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Time between looks at what the server has, in case somebody else changed our entries.
@@ -34,13 +47,28 @@ const ATTEMPTS: usize = 5;
 
 /// Namespace and name.
 type Key = (Arc<str>, Arc<str>);
+/// Entries of ours, by route.
+type Wanted = BTreeMap<Key, Vec<Arc<RouteParent>>>;
+
+/// A kind of routes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Kind {
+    group: &'static str,
+    name: &'static str,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.name, self.group)
+    }
+}
 
 /// Writes the state of one kind of routes until it is cancelled.
-pub(super) async fn run(mut report: Report, kind: &'static str) {
+pub(super) async fn run(mut report: Report, kind: Kind) {
     let mut writer = Writer {
         report: report.clone(),
         kind,
-        written: BTreeMap::new(),
+        written: Wanted::new(),
         stale: BTreeSet::new(),
         in_line: Arc::default(),
     };
@@ -52,13 +80,23 @@ pub(super) async fn run(mut report: Report, kind: &'static str) {
         );
         let done = match version(&set, kind) {
             Some(version) if snapshot.version > 0 && set.synced => {
-                if Instant::now() >= resync {
-                    resync = Instant::now() + RESYNC;
-                    writer.forget(version).await;
+                let look = Instant::now() >= resync;
+                if look || !writer.is_in_line(&snapshot) {
+                    let wanted = wanted(&snapshot, &set, kind);
+                    if look {
+                        let looked = writer.look(version, &wanted).await;
+                        resync = Instant::now() + if looked { RESYNC } else { RETRY };
+                    }
+                    writer.write(version, &snapshot, &wanted).await
+                } else {
+                    true
                 }
-                writer.write(version, &snapshot, &set).await
             }
-            _ => true,
+            Some(_) => true,
+            None => {
+                writer.forget();
+                true
+            }
         };
         let again = if done { resync } else { Instant::now() + RETRY };
         tokio::select! {
@@ -74,17 +112,17 @@ pub(super) async fn run(mut report: Report, kind: &'static str) {
 }
 
 /// The version that the source reads; `None` while there are no routes.
-fn version(set: &ObjectSet, kind: &str) -> Option<&'static str> {
-    let title = format!("{kind}.{GROUP}");
+fn version(set: &ObjectSet, kind: Kind) -> Option<&'static str> {
+    let title = kind.to_string();
     let kind = set.kinds.iter().find(|kind| *kind.kind == *title)?;
     Some(kind.version).filter(|version| !version.is_empty())
 }
 
 struct Writer {
     report: Report,
-    kind: &'static str,
-    /// What is known to be written.
-    written: BTreeMap<Key, Vec<Arc<RouteParent>>>,
+    kind: Kind,
+    /// What is known to be written; a route that was made anew has another uid there.
+    written: Wanted,
     /// Routes with entries of ours that were found on the server.
     stale: BTreeSet<Key>,
     /// What everything was brought in line with last.
@@ -92,61 +130,70 @@ struct Writer {
 }
 
 impl Writer {
-    /// Believes nothing of what was written before, and looks for entries that are ours.
-    async fn forget(&mut self, version: &str) {
+    /// Knows nothing of the server any more: there are no routes.
+    fn forget(&mut self) {
         self.written.clear();
+        self.stale.clear();
         self.in_line = Arc::default();
-        match tokio::time::timeout(ANSWER, self.ours(version)).await {
-            Ok(Ok(ours)) => self.stale = ours,
-            Ok(Err(error)) => tracing::warn!(%error, "the state of routes cannot be read"),
-            Err(_late) => tracing::warn!("the API server did not list the routes"),
-        }
     }
 
-    async fn ours(&self, version: &str) -> Result<BTreeSet<Key>, kube::Error> {
+    /// Looks at every route, believing nothing of what was written before: those that say what they
+    /// should are known to be written, and those with entries of ours that should have none are
+    /// stale. Returns whether all were seen.
+    async fn look(&mut self, version: &str, wanted: &Wanted) -> bool {
+        self.forget();
         let api = self.api(version, None);
         let mut params = ListParams::default().limit(PAGE);
-        let mut ours = BTreeSet::new();
         loop {
-            let page = api.list(&params).await?;
-            for route in &page.items {
-                let name = route.metadata.name.as_deref().unwrap_or_default();
-                let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
-                if has_ours(parents(&route.data)) {
-                    ours.insert((namespace.into(), name.into()));
+            let page = match timeout(ANSWER, api.list(&params)).await {
+                Ok(Ok(page)) => page,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the state of routes cannot be read");
+                    return false;
                 }
+                Err(_late) => {
+                    tracing::warn!("the API server did not list the routes");
+                    return false;
+                }
+            };
+            for route in &page.items {
+                self.compare(route, wanted);
             }
             match page.metadata.continue_.filter(|next| !next.is_empty()) {
                 Some(next) => params.continue_token = Some(next),
-                None => return Ok(ours),
+                None => return true,
             }
+            sleep(PACE).await;
         }
     }
 
-    /// Brings every route in line. Returns whether all of them are.
-    async fn write(&mut self, version: &str, snapshot: &Snapshot, set: &ObjectSet) -> bool {
-        if self.stale.is_empty() && Arc::ptr_eq(&self.in_line, &snapshot.route_parents) {
-            return true;
+    fn compare(&mut self, route: &DynamicObject, wanted: &Wanted) {
+        let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap_or_default());
+        let key = (text(&route.metadata.namespace), text(&route.metadata.name));
+        let parents = parents(&route.data);
+        match wanted.get(&key) {
+            Some(ours) if merged(parents, ours, Timestamp::now()).is_none() => {
+                self.written.insert(key, ours.clone());
+            }
+            Some(_) => {}
+            None if has_ours(parents) => {
+                self.stale.insert(key);
+            }
+            None => {}
         }
-        let wanted = wanted(snapshot, set, self.kind);
-        let gone = |key: &&Key| !wanted.contains_key(*key);
-        let gone: BTreeSet<Key> = self
-            .written
-            .keys()
-            .chain(&self.stale)
-            .filter(gone)
-            .cloned()
-            .collect();
-        let changed = wanted
-            .iter()
-            .filter(|(key, ours)| self.written.get(*key) != Some(ours));
-        let mut due: Vec<(Key, Vec<Arc<RouteParent>>)> = changed
-            .map(|(key, ours)| (key.clone(), ours.clone()))
-            .collect();
-        due.extend(gone.into_iter().map(|key| (key, Vec::new())));
+    }
+
+    fn is_in_line(&self, snapshot: &Snapshot) -> bool {
+        self.stale.is_empty() && Arc::ptr_eq(&self.in_line, &snapshot.route_parents)
+    }
+
+    /// Brings every route in line that is not known to be. Returns whether all of them are.
+    async fn write(&mut self, version: &str, snapshot: &Snapshot, wanted: &Wanted) -> bool {
         let mut all = true;
-        for (key, ours) in due {
-            match self.write_one(version, &key, &ours).await {
+        for (key, ours) in self.due(wanted) {
+            let written = self.write_one(version, &key, &ours).await;
+            sleep(PACE).await;
+            match written {
                 Ok(()) => {
                     self.stale.remove(&key);
                     if ours.is_empty() {
@@ -167,6 +214,19 @@ impl Writer {
             self.in_line = Arc::clone(&snapshot.route_parents);
         }
         all
+    }
+
+    /// What differs from what is known to be written; nothing is to be left of ours where the list
+    /// is empty.
+    fn due(&self, wanted: &Wanted) -> Vec<(Key, Vec<Arc<RouteParent>>)> {
+        let gone = self.written.keys().chain(&self.stale);
+        let gone: BTreeSet<&Key> = gone.filter(|key| !wanted.contains_key(*key)).collect();
+        let changed = wanted
+            .iter()
+            .filter(|(key, ours)| self.written.get(*key) != Some(ours))
+            .map(|(key, ours)| (key.clone(), ours.clone()));
+        let gone = gone.into_iter().map(|key| (key.clone(), Vec::new()));
+        changed.chain(gone).collect()
     }
 
     async fn write_one(
@@ -191,10 +251,10 @@ impl Writer {
                 "status": {"parents": parents},
             });
             let params = PatchParams::default();
-            let written = api.patch_status(name, &params, &Patch::Merge(patch)).await;
-            sleep(PACE).await;
-            match written {
-                Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {}
+            match api.patch_status(name, &params, &Patch::Merge(patch)).await {
+                Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {
+                    sleep(PACE).await;
+                }
                 Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
                 written => return written.map(drop),
             }
@@ -203,7 +263,11 @@ impl Writer {
 
     fn api(&self, version: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         let client = self.report.cluster.client.clone();
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, self.kind));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
+            self.kind.group,
+            version,
+            self.kind.name,
+        ));
         match namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),
@@ -217,17 +281,13 @@ fn parents(route: &Value) -> &[Value] {
 }
 
 /// What the routes of this API server should say; those of other sources are left out.
-fn wanted(
-    snapshot: &Snapshot,
-    set: &ObjectSet,
-    kind: &str,
-) -> BTreeMap<Key, Vec<Arc<RouteParent>>> {
+fn wanted(snapshot: &Snapshot, set: &ObjectSet, kind: Kind) -> Wanted {
     let routes = set
         .objects
         .iter()
-        .filter(|one| &*one.id.kind == kind && &*one.id.group == GROUP);
+        .filter(|one| &*one.id.kind == kind.name && &*one.id.group == kind.group);
     let here: BTreeSet<_> = routes.map(|one| &one.id).collect();
-    let mut wanted: BTreeMap<Key, Vec<Arc<RouteParent>>> = BTreeMap::new();
+    let mut wanted = Wanted::new();
     for parent in snapshot
         .route_parents
         .iter()

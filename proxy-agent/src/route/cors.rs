@@ -12,15 +12,15 @@ use crate::model::{Cors, Listed, StringMatch};
 
 /// What follows for one request.
 #[derive(Debug)]
-pub enum Ruling {
-    /// It goes on; the response gets headers for this origin, if any.
-    GoOn(Option<HeaderValue>),
+pub enum Ruling<'c> {
+    /// It goes on; if its origin is allowed, that is told with the response.
+    GoOn(Option<Allowed<'c>>),
     /// It is a preflight; these are the headers of its answer, whose status is 204.
     Answer(HeaderMap),
 }
 
 /// Rules on a request.
-pub fn rule<B>(cors: &Cors, request: &Request<B>) -> Ruling {
+pub fn rule<'c, B>(cors: &'c Cors, request: &Request<B>) -> Ruling<'c> {
     let asked = request.headers();
     let Some(origin) = asked.get(ORIGIN) else {
         return Ruling::GoOn(None);
@@ -31,21 +31,33 @@ pub fn rule<B>(cors: &Cors, request: &Request<B>) -> Ruling {
     match (preflight, allowed) {
         (true, true) => Ruling::Answer(preflight_head(cors, origin, asked)),
         (true, false) if !cors.forward_unmatched => Ruling::Answer(HeaderMap::new()),
-        (_, allowed) => Ruling::GoOn(allowed.then(|| origin.clone())),
+        (_, allowed) => Ruling::GoOn(allowed.then(|| Allowed {
+            cors,
+            origin: origin.clone(),
+        })),
     }
 }
 
-/// Gives a response the headers for `origin`, in place of the application's own.
-pub fn allow(cors: &Cors, origin: HeaderValue, headers: &mut HeaderMap) {
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(VARY, HeaderValue::from_static("Origin"));
-    headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
-    if cors.credentials {
-        let allowed = HeaderValue::from_static("true");
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, allowed);
-    }
-    if let Some(exposed) = &cors.expose {
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+/// An origin whose scripts may see the response.
+#[derive(Debug)]
+pub struct Allowed<'c> {
+    cors: &'c Cors,
+    origin: HeaderValue,
+}
+
+impl Allowed<'_> {
+    /// Says so in a response's headers, in place of what the application says.
+    pub fn tell(self, headers: &mut HeaderMap) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.origin);
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        if self.cors.credentials {
+            let allowed = HeaderValue::from_static("true");
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, allowed);
+        }
+        if let Some(exposed) = &self.cors.expose {
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+        }
     }
 }
 
@@ -63,7 +75,8 @@ fn is_allowed(cors: &Cors, origin: &HeaderValue) -> bool {
 
 fn preflight_head(cors: &Cors, origin: &HeaderValue, asked: &HeaderMap) -> HeaderMap {
     let mut head = HeaderMap::new();
-    allow(cors, origin.clone(), &mut head);
+    let origin = origin.clone();
+    Allowed { cors, origin }.tell(&mut head);
     head.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
     let lists: [(HeaderName, &Listed, HeaderName); 2] = [
         (
@@ -163,14 +176,15 @@ mod tests {
     fn other_requests_go_on_and_only_allowed_origins_get_headers() {
         let options = request(Method::OPTIONS, &[(ORIGIN, "https://a.example")]);
         assert!(matches!(rule(&cors(), &options), Ruling::GoOn(Some(_))));
+        let cors = cors();
         for (origin, allowed) in [("https://a.example", true), ("https://a.example.b", false)] {
             let request = request(Method::GET, &[(ORIGIN, origin)]);
-            let Ruling::GoOn(found) = rule(&cors(), &request) else {
+            let Ruling::GoOn(found) = rule(&cors, &request) else {
                 panic!("answered");
             };
             assert_eq!(found.is_some(), allowed, "{origin}");
         }
-        let ruling = rule(&cors(), &request(Method::GET, &[]));
+        let ruling = rule(&cors, &request(Method::GET, &[]));
         assert!(matches!(ruling, Ruling::GoOn(None)), "{ruling:?}");
     }
 
@@ -187,7 +201,11 @@ mod tests {
             ..cors()
         };
         let origin = HeaderValue::from_static("https://a.example");
-        allow(&without, origin.clone(), &mut headers);
+        let allowed = Allowed {
+            cors: &without,
+            origin: origin.clone(),
+        };
+        allowed.tell(&mut headers);
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], origin);
         assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
         assert_eq!(headers[ACCESS_CONTROL_EXPOSE_HEADERS], "x-a");

@@ -1,4 +1,4 @@
-//! Conditions on paths.
+//! Conditions on paths, which are in their normal form.
 
 use crate::model::PathMatch;
 

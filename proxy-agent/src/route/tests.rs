@@ -1,13 +1,15 @@
 //! Rules, rewrites, redirects and shares, by table.
 
+mod table;
+
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
 
 use super::{RequestView, Unmet, choose, location, rewrite_path, virtual_host};
 use crate::model::{
-    Action, ClusterId, Destination, Filters, Match, PathMatch, PathRewrite, Redirect, RouteTable,
-    Rule, Snapshot, StringMatch, Timeouts, WeightedDestination,
+    Action, ClusterId, Destination, Match, PathMatch, PathRewrite, Redirect, RouteTable, Rule,
+    Snapshot, StringMatch, Timeouts, WeightedDestination,
 };
 
 fn rule(conditions: Match) -> Rule {
@@ -44,17 +46,15 @@ fn get<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestView<'a> {
 
 #[test]
 fn the_first_rule_whose_conditions_all_hold_is_found() {
-    let table = RouteTable {
-        origin: "test".into(),
-        rules: vec![
-            rule(Match {
-                path: Some(PathMatch::Exact("/a".into())),
-                method: Some(Method::POST),
-                ..Match::default()
-            }),
-            with_path(PathMatch::ElementPrefix("/a".into())),
-        ],
-    };
+    let rules = vec![
+        rule(Match {
+            path: Some(PathMatch::Exact("/a".into())),
+            method: Some(Method::POST),
+            ..Match::default()
+        }),
+        with_path(PathMatch::ElementPrefix("/a".into())),
+    ];
+    let table = RouteTable::new("test".into(), rules);
     let headers = HeaderMap::new();
     let found = table.find(&get("/a", &headers));
     assert!(found.is_some_and(|rule| std::ptr::eq(rule, &table.rules[1])));
@@ -89,10 +89,7 @@ fn an_authority_is_compared_without_port_and_letter_case() {
 
 #[test]
 fn a_virtual_host_is_found_by_namespace_and_host_alone() {
-    let table = Arc::new(RouteTable {
-        origin: "test".into(),
-        rules: Vec::new(),
-    });
+    let table = Arc::new(RouteTable::new("test".into(), Vec::new()));
     let mut snapshot = Snapshot::empty();
     let hosts = [("web.example".into(), table)].into();
     Arc::make_mut(&mut snapshot.virtual_hosts).insert("ns".into(), hosts);
@@ -204,10 +201,8 @@ fn a_location_takes_from_the_request_what_the_redirect_leaves_open() {
 }
 
 fn shares(weights: &[u32]) -> Vec<WeightedDestination> {
-    let of = |(id, weight): (u32, &u32)| WeightedDestination {
-        weight: *weight,
-        destination: Destination::Cluster(ClusterId(id)),
-        filters: Filters::default(),
+    let of = |(id, weight): (u32, &u32)| {
+        WeightedDestination::plain(*weight, Destination::Cluster(ClusterId(id)))
     };
     (0..).zip(weights).map(of).collect()
 }

@@ -67,6 +67,8 @@ pub struct Timing {
     pub silence: Duration,
     /// A watch that the server ends sooner has failed.
     pub shortest_watch: Duration,
+    /// For how long a server that answers must not name a kind before its objects are gone.
+    pub absent: Duration,
     /// Time until a kind that the agent may not read is tried again.
     pub forbidden: Duration,
     /// Time until the server is asked again, or watched anew, when something went wrong.
@@ -84,6 +86,7 @@ impl Default for Timing {
             watch: Duration::from_secs(190),
             silence: Duration::from_secs(90),
             shortest_watch: Duration::from_secs(1),
+            absent: Duration::from_secs(15),
             forbidden: Duration::from_secs(10),
             doubted: Duration::from_millis(500),
             comeback: Duration::from_secs(2),

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxy_agent::capture::{
-    Ack, BoxError, Capture, CaptureStatus, Enrol, Error, Inherited, Serve, ServedPod, Surroundings,
-    cgroup,
+    Ack, BoxError, Capture, CaptureStatus, Enrol, Error, FirstLook, Inherited, Serve, ServedPod,
+    Surroundings, cgroup,
 };
 use proxy_agent::model::{CaptureDecision, Pod, Snapshot};
 use proxy_agent::net::Netns;
@@ -158,6 +158,7 @@ impl Fixture {
             serve: Arc::clone(&recorder) as Arc<dyn Serve>,
             status: status.clone(),
             inherited: Inherited::default(),
+            first_look: FirstLook::default(),
         };
         let running = tokio::spawn(capture.run(receiver, shutdown.clone()));
         Self {

@@ -24,6 +24,7 @@ pub(crate) fn quick() -> Timing {
     Timing {
         discovery: Duration::from_millis(500),
         request: Duration::from_secs(2),
+        absent: Duration::from_secs(1),
         forbidden: Duration::from_millis(500),
         doubted: Duration::from_millis(100),
         comeback: Duration::from_millis(200),

@@ -6,8 +6,8 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use proxy_agent::explain::{self, Query};
 use proxy_agent::model::{
-    Action, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, RouteTable, Rule,
-    Snapshot, WeightedDestination,
+    Action, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, Redirect,
+    RouteTable, Rule, Snapshot, WeightedDestination,
 };
 use proxy_agent::route::cors::{self, Ruling};
 use proxy_agent::route::{self, Client, RequestView};
@@ -106,7 +106,7 @@ impl<'s> Asked<'s> {
     }
 
     /// Everything that can be said about what becomes of the request.
-    pub(crate) fn facts(&self) -> Facts {
+    pub(crate) fn facts(&mut self) -> Facts {
         let mut facts = Facts::new();
         let Some(listener) = self.listener() else {
             facts.insert("verdict".to_owned(), "unknown".to_owned());
@@ -119,21 +119,42 @@ impl<'s> Asked<'s> {
         };
         facts.insert("verdict".to_owned(), verdict);
         match listener.verdict {
-            ListenerVerdict::Proxy(ListenerProtocol::Http) => {
-                match self.table(listener).find(&self.view()) {
-                    Some(rule) => self.obey(rule, &mut facts),
-                    None => {
-                        facts.insert("rule".to_owned(), "none".to_owned());
-                        facts.insert("status".to_owned(), "404".to_owned());
-                    }
-                }
-            }
+            ListenerVerdict::Proxy(ListenerProtocol::Http) => self.serve(listener, &mut facts),
             ListenerVerdict::Proxy(ListenerProtocol::Tcp) => {
-                self.destinations(&[destination(listener)], &mut facts);
+                let whole = Destination::Cluster(listener.cluster);
+                self.destinations(&[WeightedDestination::plain(1, whole)], &mut facts);
             }
             ListenerVerdict::Pass(_) => {}
         }
         facts
+    }
+
+    fn serve(&mut self, listener: &'s Listener, facts: &mut Facts) {
+        let mut fact = |name: &str, value: &str| facts.insert(name.to_owned(), value.to_owned());
+        let table = self.table(listener);
+        if !table.is_implicit() && !self.normalise() {
+            fact("status", "400");
+            return;
+        }
+        match table.find(&self.view()) {
+            Some(rule) => self.obey(rule, facts),
+            None => {
+                fact("rule", "none");
+                fact("status", "404");
+            }
+        }
+    }
+
+    /// Gives the path its normal form, if it has one.
+    fn normalise(&mut self) -> bool {
+        let Ok(path) = route::normalise(self.request.uri().path()) else {
+            return false;
+        };
+        let query = self.request.uri().query();
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let target = format!("{path}{query}").parse().expect("a target");
+        *self.request.uri_mut() = target;
+        true
     }
 
     fn obey(&self, rule: &Rule, facts: &mut Facts) {
@@ -147,15 +168,18 @@ impl<'s> Asked<'s> {
         }
         let mut answered = self.app.clone();
         let cors = rule.policies.as_ref().and_then(|of| of.cors.as_ref());
-        let ruling = cors.map(|cors| (cors, cors::rule(cors, &self.request)));
-        if let Some((_, Ruling::Answer(head))) = ruling {
-            facts.insert("status".to_owned(), "204".to_owned());
-            note_headers("answered", &head, facts);
-            return;
-        }
-        self.act(rule, &mut answered, facts);
-        if let Some((cors, Ruling::GoOn(Some(origin)))) = ruling {
-            cors::allow(cors, origin, &mut answered);
+        let ruling = cors.map(|cors| cors::rule(cors, &self.request));
+        match ruling {
+            Some(Ruling::Answer(head)) => {
+                facts.insert("status".to_owned(), "204".to_owned());
+                note_headers("answered", &head, facts);
+                return;
+            }
+            Some(Ruling::GoOn(Some(allowed))) => {
+                self.act(rule, &mut answered, facts);
+                allowed.tell(&mut answered);
+            }
+            Some(Ruling::GoOn(None)) | None => self.act(rule, &mut answered, facts),
         }
         note_headers("answered", &answered, facts);
     }
@@ -177,14 +201,7 @@ impl<'s> Asked<'s> {
                 filters.response_headers.apply(answered);
             }
             Action::Redirect { filters, redirect } => {
-                let authority = self.request.headers()[HOST].to_str().expect("text");
-                let view = RequestView {
-                    authority,
-                    ..self.view()
-                };
-                let location = route::location(rule, redirect, &view, self.port());
-                fact("status", redirect.status.as_u16().to_string());
-                fact("location", location);
+                self.redirect(rule, redirect, facts);
                 filters.response_headers.apply(answered);
             }
             Action::Forward {
@@ -195,6 +212,17 @@ impl<'s> Asked<'s> {
                 self.forward(rule, filters, destinations, answered, facts);
             }
         }
+    }
+
+    fn redirect(&self, rule: &Rule, redirect: &Redirect, facts: &mut Facts) {
+        let authority = self.request.headers()[HOST].to_str().expect("text");
+        let view = RequestView {
+            authority,
+            ..self.view()
+        };
+        let location = route::location(rule, redirect, &view, self.port());
+        facts.insert("status".to_owned(), redirect.status.as_u16().to_string());
+        facts.insert("location".to_owned(), location);
     }
 
     fn forward(
@@ -211,6 +239,11 @@ impl<'s> Asked<'s> {
             Some(via) => shares.find(|one| name(one, self.snapshot) == *via),
         };
         let chosen = chosen.unwrap_or_else(|| panic!("a share of {:?}", self.via));
+        if let Destination::Redirect(redirect) = &chosen.destination {
+            self.redirect(rule, redirect, facts);
+            route::edit_response(filters, chosen, answered);
+            return;
+        }
         let mut request = self.request.clone();
         match route::edit_request(rule, filters, chosen, &mut request) {
             Ok(()) => {
@@ -238,7 +271,7 @@ impl<'s> Asked<'s> {
         let shares = destinations.iter().filter(|one| one.weight > 0);
         let clusters = shares.filter_map(|one| match one.destination {
             Destination::Cluster(id) => self.snapshot.cluster(id),
-            Destination::Invalid => None,
+            Destination::Redirect(_) | Destination::Invalid => None,
         });
         let mut addresses: Vec<_> = clusters
             .flat_map(|cluster| &cluster.endpoints)
@@ -250,13 +283,17 @@ impl<'s> Asked<'s> {
         facts.insert("endpoints".to_owned(), addresses.join(", "));
     }
 
-    /// What `explain` says of the request.
+    /// What `explain` says of the request, whose path is in normal form once its facts are known.
     pub(crate) fn explained(&self) -> Explanation {
         let query = Query {
             namespace: self.namespace.clone(),
             pod: self.pod.clone(),
             method: self.request.method().clone(),
-            url: self.url.to_string(),
+            url: format!(
+                "http://{}{}",
+                self.url.authority().expect("a host"),
+                self.request.uri()
+            ),
             headers: self.request.headers().clone(),
         };
         explain::explain(self.snapshot, &query).expect("an explanation")
@@ -274,16 +311,8 @@ fn rule_name(rule: &Rule) -> String {
 fn name(one: &WeightedDestination, snapshot: &Snapshot) -> String {
     match one.destination {
         Destination::Cluster(id) => snapshot.cluster(id).expect("a cluster").name.to_string(),
+        Destination::Redirect(_) => "redirect".to_owned(),
         Destination::Invalid => "invalid".to_owned(),
-    }
-}
-
-/// A port's own endpoints, where opaque connections go.
-fn destination(listener: &Listener) -> WeightedDestination {
-    WeightedDestination {
-        weight: 1,
-        destination: Destination::Cluster(listener.cluster),
-        filters: Filters::default(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! What one asks of a cluster: kubectl, helm and the other clients, as the administrator.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Cluster;
+use super::{Cluster, home};
 use crate::netns::feed;
 
 impl Cluster {
@@ -78,6 +79,25 @@ impl Cluster {
         let mut kubectl = self.client("kubectl");
         kubectl.args(["apply", "--server-side", "-f"]).arg(folder);
         output(&mut kubectl).map(drop)
+    }
+
+    /// Gives a node's kubelet a pod past the API server; `name` is the file's.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn place_static_pod(&self, node: u8, name: &str, manifest: &str) -> Result<()> {
+        let folder = self.node(node)?.static_pods();
+        home::write(&folder.join(name).with_extension("yaml"), manifest)
+    }
+
+    /// Takes it away again.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn remove_static_pod(&self, node: u8, name: &str) -> Result<()> {
+        let file = self.node(node)?.static_pods().join(name);
+        let file = file.with_extension("yaml");
+        fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))
     }
 
     /// Runs helm and returns what it printed.

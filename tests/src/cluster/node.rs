@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -154,6 +154,11 @@ impl Node {
         Command::new(self.kit.program(name))
     }
 
+    /// Where kubelet looks for pods that no API server told it of.
+    pub(super) fn static_pods(&self) -> PathBuf {
+        self.folder().join("static-pods")
+    }
+
     pub(super) fn netns(&self) -> Result<Netns> {
         Netns::open(&self.home.netns(self.number)?)
     }
@@ -171,7 +176,7 @@ impl Node {
         }
     }
 
-    fn folder(&self) -> std::path::PathBuf {
+    fn folder(&self) -> PathBuf {
         self.home.node(self.number)
     }
 
@@ -210,6 +215,9 @@ impl Node {
 
     fn write_files(&self) -> Result<()> {
         let folder = self.folder();
+        let static_pods = self.static_pods();
+        fs::create_dir_all(&static_pods)
+            .with_context(|| format!("create {}", static_pods.display()))?;
         let number = self.number.to_string();
         let own = folder.display().to_string();
         let places = [("@NODE@", own.as_str()), ("@NUMBER@", &number)];

@@ -1,7 +1,7 @@
 //! The agent on a real Kubernetes of two nodes, installed by its chart: one cluster for all tests,
 //! which run one after the other in the order given here. `cargo xtask e2e --cluster [FILTER]`.
 //!
-//! A test leaves the cluster as it found it; the last one uninstalls the agent.
+//! A test leaves the cluster as it found it; the last two uninstall the agent.
 
 #![expect(
     clippy::print_stdout,
@@ -13,12 +13,14 @@ mod answers;
 mod faults;
 mod load;
 mod plugin;
+mod pods;
 mod removal;
 mod rollout;
 mod routes;
 mod scene;
 mod traffic;
 mod unharmed;
+mod wrk;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -59,6 +61,19 @@ const TESTS: &[Test] = &[
     (
         "probes, logs and port-forward work on captured pods",
         unharmed::probes_logs_and_port_forward_work_on_captured_pods,
+    ),
+    ("a static pod is captured", pods::a_static_pod_is_captured),
+    (
+        "a pod is captured again after its sandbox died",
+        pods::a_pod_is_captured_again_after_its_sandbox_died,
+    ),
+    (
+        "a finished pod is released",
+        pods::a_finished_pod_is_released,
+    ),
+    (
+        "a pod on the node's network is left alone",
+        pods::a_pod_on_the_nodes_network_is_left_alone,
     ),
     (
         "kube-system is left alone, also when everything is captured",
@@ -103,6 +118,10 @@ const TESTS: &[Test] = &[
     (
         "uninstalling leaves nothing",
         removal::uninstalling_leaves_nothing,
+    ),
+    (
+        "the rendered manifests install and remove it too",
+        removal::the_rendered_manifests_install_and_remove_it_too,
     ),
 ];
 

@@ -1,6 +1,11 @@
-//! After `helm uninstall` a node is as if there had never been an agent.
+//! After `helm uninstall` a node is as if there had never been an agent; and the same by the rendered
+//! manifests.
 
-use anyhow::{Result, ensure};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 
 use crate::load::{Toll, now_us};
 use crate::scene::{Scene, client};
@@ -11,6 +16,11 @@ pub(crate) fn uninstalling_leaves_nothing(scene: &Scene) -> Result<()> {
         ensure!(!files(scene, node)?.is_empty(), "no file before");
     }
     ensure!(listens(scene)?, "no listener before");
+    let maps = maps(scene)?;
+    ensure!(
+        !maps.is_empty() && maps.iter().all(|id| is_map(id)),
+        "no map before"
+    );
 
     let begun = now_us();
     scene.cluster.uninstall()?;
@@ -26,6 +36,12 @@ pub(crate) fn uninstalling_leaves_nothing(scene: &Scene) -> Result<()> {
         scene.ensure_ordinary(&client(node), "http://echo.mesh/")?;
     }
     ensure!(!listens(scene)?, "a listener is left in a pod");
+    // The kernel frees them a moment after the last descriptor is closed.
+    scene.until("the maps are gone", || {
+        let left: Vec<_> = maps.iter().filter(|id| is_map(id)).collect();
+        ensure!(left.is_empty(), "maps {left:?} are left");
+        Ok(())
+    })?;
     let of_cluster = ["clusterroles,clusterrolebindings", "-o", "name"];
     let objects = scene.cluster.kubectl(["get"].iter().chain(&of_cluster))?;
     ensure!(
@@ -33,6 +49,65 @@ pub(crate) fn uninstalling_leaves_nothing(scene: &Scene) -> Result<()> {
         "left in the cluster: {objects}"
     );
     Toll::since(scene, &[(1, "fresh"), (2, "fresh")], begun)?.ensure_flawless()
+}
+
+pub(crate) fn the_rendered_manifests_install_and_remove_it_too(scene: &Scene) -> Result<()> {
+    // What a user writes who takes the manifests and an image of their own.
+    let overlay = std::env::temp_dir().join(format!("proxy-agent-overlay-{}", std::process::id()));
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests");
+    fs::create_dir_all(&overlay).context("make a folder")?;
+    let copied = overlay.join("manifests");
+    let copy = Command::new("cp")
+        .arg("-r")
+        .args([&manifests, &copied])
+        .status();
+    ensure!(copy.context("run cp")?.success(), "copy the manifests");
+    let own = "resources: [manifests]\n\
+               images: [{name: proxy-agent, newName: local/proxy-agent, newTag: dev}]\n";
+    fs::write(overlay.join("kustomization.yaml"), own).context("write kustomization.yaml")?;
+    let folder = overlay.to_str().context("a path in UTF-8")?;
+
+    scene.cluster.kubectl(["apply", "-k", folder])?;
+    let installed = scene
+        .cluster
+        .wait_agents()
+        .and_then(|()| scene.wait_captured());
+    let removed = scene
+        .cluster
+        .kubectl(["delete", "-k", folder, "--timeout=120s"]);
+    fs::remove_dir_all(&overlay).context("remove the folder")?;
+    installed?;
+    removed?;
+
+    for node in 1..=2 {
+        ensure!(programs(scene, node)?.is_empty(), "programs on node{node}");
+        scene.ensure_ordinary(&client(node), "http://echo.mesh/")?;
+    }
+    Ok(())
+}
+
+/// Ids of the maps that the agents hold.
+fn maps(scene: &Scene) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for node in 1..=2 {
+        let status = scene.cluster.agent_status(node)?;
+        let pid = &status["overview"]["pid"];
+        for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))?.flatten() {
+            // A descriptor may be closed meanwhile.
+            let info = fs::read_to_string(entry.path()).unwrap_or_default();
+            let id = info.lines().find_map(|line| line.strip_prefix("map_id:"));
+            ids.extend(id.map(|id| id.trim().to_owned()));
+        }
+    }
+    Ok(ids)
+}
+
+/// Whether the kernel has a map of this id.
+fn is_map(id: &str) -> bool {
+    let shown = Command::new("bpftool")
+        .args(["map", "show", "id", id])
+        .output();
+    shown.is_ok_and(|shown| shown.status.success())
 }
 
 /// Programs on the cgroups of a node's pods, as bpftool shows them.

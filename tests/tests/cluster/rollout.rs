@@ -4,8 +4,10 @@ use anyhow::{Result, ensure};
 
 use crate::load::{LOADS, Toll, now_us};
 use crate::scene::Scene;
+use crate::wrk::Wrk;
 
 pub(crate) fn a_rollout_under_load_fails_no_request(scene: &Scene) -> Result<()> {
+    let wrk = Wrk::start(scene)?;
     let before = [scene.cluster.agent_pod(1)?, scene.cluster.agent_pod(2)?];
     let begun = now_us();
     scene.cluster.kubectl([
@@ -27,6 +29,7 @@ pub(crate) fn a_rollout_under_load_fails_no_request(scene: &Scene) -> Result<()>
         let handed_over = log.contains("took the node over");
         ensure!(handed_over, "{pod} came without a handover: {log}");
     }
+    wrk.ensure_flawless()?;
     let toll = Toll::since(scene, &LOADS, begun)?;
     println!("     {toll}");
     toll.ensure_flawless()?;

@@ -24,16 +24,19 @@ pub(crate) struct Scene {
 impl Scene {
     /// Starts everything.
     pub(crate) fn set() -> Result<Self> {
-        let image = std::env::var_os("PROXY_AGENT_IMAGE").map(PathBuf::from);
-        let image =
-            image.context("PROXY_AGENT_IMAGE is not set: run `cargo xtask e2e --cluster`")?;
+        let images = ["PROXY_AGENT_IMAGE", "PROXY_AGENT_WRK_IMAGE"].map(|name| {
+            let image = std::env::var_os(name).map(PathBuf::from);
+            image.with_context(|| format!("{name} is not set: run `cargo xtask e2e --cluster`"))
+        });
         sweep()?;
         let folder = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
         let scene = Self {
             cluster: Cluster::up(&folder, 2)?,
         };
         scene.cluster.apply_gateway_api("standard")?;
-        scene.cluster.load(&image)?;
+        for image in images {
+            scene.cluster.load(&image?)?;
+        }
         scene.cluster.install(&[])?;
         scene
             .cluster

@@ -23,18 +23,54 @@ metadata: {name: web, namespace: shop}
 spec:
   parentRefs: [{group: "", kind: Service, name: web}]
   rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
 "#;
 
-/// What the agent logs when it may not do what is not reading: resource, verb, words.
-const WRITES: &[(&str, &str, &str)] = &[
-    ("grpcroutes", "get", "the state of GRPCRoute"),
-    ("grpcroutes/status", "patch", "the state of GRPCRoute"),
-    ("httproutes", "get", "the state of HTTPRoute"),
-    ("httproutes/status", "patch", "the state of HTTPRoute"),
-    ("leases", "get", "the Lease cannot be looked at"),
-    ("leases", "create", "the Lease cannot be looked at"),
-    ("leases", "update", "the Lease cannot be looked at"),
-    ("events", "create", "an event is not written"),
+/// The routes' kinds, whose state is written.
+const ROUTE_KINDS: [&str; 3] = [
+    "httproute.gateway.networking.k8s.io",
+    "grpcroute.gateway.networking.k8s.io",
+    "httproute.policy.linkerd.io",
+];
+
+/// What the agent logs when it may not do what is not reading: group, resource, verb, words.
+const WRITES: &[(&str, &str, &str, &str)] = &[
+    (GATEWAY_API, "grpcroutes", "get", "the state of GRPCRoute"),
+    (
+        GATEWAY_API,
+        "grpcroutes/status",
+        "patch",
+        "the state of GRPCRoute",
+    ),
+    (
+        GATEWAY_API,
+        "httproutes",
+        "get",
+        "the state of HTTPRoute.gateway",
+    ),
+    (
+        GATEWAY_API,
+        "httproutes/status",
+        "patch",
+        "the state of HTTPRoute.gateway",
+    ),
+    (POLICY, "httproutes", "get", "the state of HTTPRoute.policy"),
+    (
+        POLICY,
+        "httproutes/status",
+        "patch",
+        "the state of HTTPRoute.policy",
+    ),
+    (LEASES, "leases", "get", "the Lease cannot be looked at"),
+    (LEASES, "leases", "create", "the Lease cannot be looked at"),
+    (LEASES, "leases", "update", "the Lease cannot be looked at"),
+    (EVENTS, "events", "create", "an event is not written"),
 ];
 
 /// How the agent signs what it writes.
@@ -42,6 +78,10 @@ const CONTROLLER: &str = "proxy-agent.io/mesh";
 
 /// Its definitions are its authors', in the kit; those of other groups are made up.
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
+/// Group of Linkerd's routes.
+const POLICY: &str = "policy.linkerd.io";
+const LEASES: &str = "coordination.k8s.io";
+const EVENTS: &str = "events.k8s.io";
 
 /// The verbs of following a kind.
 const READS: [&str; 2] = ["list", "watch"];
@@ -74,9 +114,10 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
     for verb in texts(&rule["verbs"]) {
         cluster.apply(&bare(&without(granted, number, resource, verb)).to_string())?;
         // What is written already is not written again.
-        if group == GATEWAY_API && !READS.contains(&verb) {
-            let delete = ["delete", "httproute,grpcroute", "web", "--namespace"];
-            cluster.kubectl(delete.iter().chain(&["shop"]))?;
+        if [GATEWAY_API, POLICY].contains(&group) && !READS.contains(&verb) {
+            for kind in ROUTE_KINDS {
+                cluster.kubectl(["delete", kind, "web", "--namespace", "shop"])?;
+            }
             cluster.apply(ROUTES)?;
         }
         if resource == "leases" && verb == "create" {
@@ -88,7 +129,8 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
             await_forbidden(cluster, |kind| kind.is(group, resource))
         } else {
             let mut known = WRITES.iter();
-            let known = known.find(|(of, to, _)| (*of, *to) == (resource, verb));
+            let known =
+                known.find(|(of, what, to, _)| (*of, *what, *to) == (group, resource, verb));
             let (.., words) = known.with_context(|| format!("no proof: {verb} {resource}"))?;
             await_log(cluster, words)
         };
@@ -176,6 +218,7 @@ fn serve_every_kind(cluster: &Cluster) -> Result<()> {
             "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [{
                 "name": version, "served": true, "storage": true,
                 "schema": {"openAPIV3Schema": schema},
+                "subresources": {"status": {}},
             }]},
         });
         cluster.apply(&definition.to_string())?;
@@ -210,7 +253,7 @@ fn give_occasion_to_write(cluster: &Cluster) -> Result<()> {
 /// With all rules, everything is written: the controls of what is not without one.
 fn await_written(cluster: &Cluster) -> Result<()> {
     until_some_within(PATIENCE, "state, Lease and event are written", || {
-        for kind in ["grpcroute", "httproute"] {
+        for kind in ROUTE_KINDS {
             let route = ["get", kind, "web", "--namespace", "shop"];
             let route = cluster.kubectl_json(route)?;
             let controller = &route["status"]["parents"][0]["controllerName"];

@@ -1,5 +1,8 @@
 //! Handovers that do not come off, and agents that end in the middle of one.
 
+use std::thread;
+use std::time::Duration;
+
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use proxy_e2e::{AgentOptions, Load, Node, Process, Scene, until};
@@ -189,5 +192,35 @@ fn a_predecessor_that_is_killed_right_after_the_switch_takes_nothing_with_it() -
     assert_eq!(scene.web.packets()?, 0);
     assert_eq!(attached(&scene.node)?, 5);
     scene.agent = successor;
+    Ok(())
+}
+
+#[test]
+fn a_predecessor_whose_successor_ends_comes_back_for_the_free_node_and_only_then() -> Result<()> {
+    let mut scene = Scene::new(1)?;
+    let load = Load::new(&scene.web.url()).requests(10).fresh();
+    let middle = AgentOptions::new(&scene.node).succeed()?;
+    let last = AgentOptions::new(&scene.node).succeed()?;
+    middle.stop()?;
+    until("it looks whether the node is free", || {
+        Ok(scene
+            .agent
+            .log()
+            .contains("looking whether the node is free"))
+    })?;
+    // The control: longer than it looks at a node that is free.
+    thread::sleep(Duration::from_secs(5));
+    assert!(scene.agent.process().is_running()?, "another one has it");
+    last.signal(Signal::SIGTERM)?;
+
+    let ended = scene.agent.process().wait()?;
+
+    assert_eq!(ended.code(), Some(1), "for kubelet to start it again");
+    let log = scene.agent.log();
+    assert!(log.contains("start again to serve it"), "{log}");
+    scene.agent = AgentOptions::new(&scene.node).start()?;
+    scene.agent.wait_captured([&scene.client])?;
+    scene.client.load(&load)?.all_ok(10)?;
+    assert_eq!(scene.agent.counter("proxied")?, 10);
     Ok(())
 }

@@ -3,7 +3,9 @@
 mod browser;
 mod grpc;
 mod istio;
+mod linkerd;
 mod mirror;
 mod retry;
 mod scene;
+mod split;
 mod virtual_service;

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use proxy_e2e::echo::Answer;
-use proxy_e2e::manifest::http_route;
-use proxy_e2e::{Agent, Node, Pod, Service, until};
+use proxy_e2e::manifest::{endpoint_slice, http_route};
+use proxy_e2e::{Agent, AgentOptions, Node, Pod, Service, until};
 use serde_json::{Value, json};
 
 pub(crate) const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
@@ -34,6 +34,10 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Result<Self> {
+        Self::with_workers(2)
+    }
+
+    pub(crate) fn with_workers(workers: u8) -> Result<Self> {
         let node = Node::new()?;
         let names = ["web-0", "web-1", "web-2"];
         let servers = names.map(|name| moody_pod(&node, name));
@@ -42,7 +46,7 @@ impl Scene {
         let shadow = moody_pod(&node, "shadow-0")?;
         let service = node.service("shadow").to([&shadow])?;
         let client = node.pod("client").captured().start()?;
-        let agent = Agent::start(&node)?;
+        let agent = AgentOptions::new(&node).workers(workers).start()?;
         agent.wait_captured([&client])?;
         agent.wait_endpoints(&web, 3)?;
         agent.wait_endpoints(&service, 1)?;
@@ -78,9 +82,29 @@ impl Scene {
     }
 
     pub(crate) fn put(&self, object: &Value) -> Result<()> {
+        self.put_all(std::slice::from_ref(object))
+    }
+
+    /// Puts these objects in place of those before and waits until they are in force.
+    pub(crate) fn put_all(&self, objects: &[Value]) -> Result<()> {
+        self.write("route.yaml", objects)
+    }
+
+    /// Puts Service `web` in its place as it is given.
+    pub(crate) fn replace_web(&self, object: &Value) -> Result<()> {
+        let mut objects = vec![object.clone()];
+        let endpoints = self
+            .servers
+            .iter()
+            .map(|pod| (pod.name().to_owned(), pod.ip()));
+        let endpoints: Vec<_> = endpoints.collect();
+        objects.push(endpoint_slice(object, "IPv4", &endpoints));
+        self.write(&self.web.file(), &objects)
+    }
+
+    fn write(&self, file: &str, objects: &[Value]) -> Result<()> {
         let version = self.version()?;
-        let objects = std::slice::from_ref(object);
-        self.node.config().put("route.json", objects)?;
+        self.node.config().put(file, objects)?;
         until("the route is in force", || Ok(self.version()? > version))?;
         let status = self.agent.status()?;
         ensure!(status["overview"]["errors"] == 0, "{}", status["problems"]);
@@ -116,6 +140,12 @@ impl Scene {
             .curl(&[&shown, arguments, &[&url]].concat())?
             .success()?;
         Ok(head.to_lowercase())
+    }
+
+    /// What came of a response's body, which may have been cut off.
+    pub(crate) fn body(&self, path: &str) -> Result<String> {
+        let url = self.web.url_of(path);
+        Ok(self.client.curl(&["--no-buffer", &url])?.stdout)
     }
 
     pub(crate) fn metric(&self, line: &str) -> Result<u64> {

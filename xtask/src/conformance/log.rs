@@ -41,6 +41,12 @@ impl Log {
         None
     }
 
+    /// What was not as expected although there had been time.
+    pub(super) fn late(&self) -> Vec<&(String, Duration)> {
+        let late = self.not_ready.iter().filter(|(_, after)| *after > SOON);
+        late.collect()
+    }
+
     /// Counts the verdict on one of the suite's tests; parts of tests are part of theirs.
     fn conclude(&mut self, verdict: &str) -> Option<String> {
         let (word, name) = verdict.split_once(": ")?;
@@ -71,11 +77,7 @@ impl fmt::Display for Log {
         for name in &self.failed {
             writeln!(f, "   failed: {name}")?;
         }
-        let late: Vec<_> = self
-            .not_ready
-            .iter()
-            .filter(|(_, after)| *after > SOON)
-            .collect();
+        let late = self.late();
         writeln!(
             f,
             "{} answers were not as expected yet, {} of them later than {SOON:?} after the first try",

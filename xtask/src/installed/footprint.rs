@@ -46,13 +46,18 @@ impl Agent {
 
     /// A part of the status, by its path on the admin socket.
     pub(crate) fn status(&self, path: &str) -> Result<Value> {
+        serde_json::from_str(&self.page(path)?).with_context(|| format!("{path} is JSON"))
+    }
+
+    /// The same as it comes.
+    pub(crate) fn page(&self, path: &str) -> Result<String> {
         let socket = format!("/proc/{}/root/run/proxy-agent/agent.sock", self.pid);
         let stream = UnixStream::connect(&socket).with_context(|| format!("connect {socket}"))?;
         // Longer than what tests grant: the state of a large cluster is large.
         stream.set_read_timeout(Some(6 * admin::TIMEOUT))?;
         let reply = admin::get(stream, path)?;
         ensure!(reply.status == 200, "{path}: {}", reply.body);
-        serde_json::from_str(&reply.body).with_context(|| format!("{path} is JSON"))
+        Ok(reply.body)
     }
 
     /// A counter of the hooks.

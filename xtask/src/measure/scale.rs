@@ -75,6 +75,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     println!("scale: in effect after {took:.0?}, for {cpu_s:.1} s of processor time");
     thread::sleep(REST);
     println!("scale: full: {}", State::of(agent)?);
+    println!("scale: {}", Answers::of(agent)?);
     let mut windows = Vec::new();
     for round in 1..=args.rounds {
         for change in Change::ALL {
@@ -117,6 +118,37 @@ impl fmt::Display for State {
             "{} MiB resident, {entries} map entries in {maps_kib} KiB of maps",
             resident_kib / 1_024
         )
+    }
+}
+
+/// How long the agent takes to show its state, and how long that is.
+struct Answers(Vec<(&'static str, usize, Duration)>);
+
+impl Answers {
+    /// Medians of five.
+    fn of(agent: &Agent) -> Result<Self> {
+        let asked = ["/status/services", "/status/endpoints", "/status"].map(|path| {
+            let mut size = 0;
+            let mut took = Vec::new();
+            for _ in 0..5 {
+                let begun = Instant::now();
+                size = agent.page(path)?.len();
+                took.push(begun.elapsed());
+            }
+            took.sort();
+            anyhow::Ok((path, size, took[took.len() / 2]))
+        });
+        asked.into_iter().collect::<Result<_>>().map(Self)
+    }
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (path, size, took)) in self.0.iter().enumerate() {
+            let separator = if index > 0 { "; " } else { "" };
+            write!(f, "{separator}{path}: {} KiB in {took:.0?}", size / 1_024)?;
+        }
+        Ok(())
     }
 }
 

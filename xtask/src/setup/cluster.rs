@@ -8,10 +8,10 @@
 mod go;
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -39,6 +39,9 @@ const DEBIAN: &[&str] = &[
 
 /// Changes when the same modules give other files.
 const LAYOUT: u32 = 2;
+
+/// Other checkouts may use an older version of a part: their folders go after this long.
+const UNUSED: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// One folder of tests/cluster/go.
 struct Part {
@@ -185,7 +188,9 @@ fn images(go: &Go, cache: &Path, links: &Path, stamps: &[PathBuf]) -> Result<Pat
             .link("busybox", "/bin/sh"),
     ];
     let mut hash = Sha256::new();
-    hash.update(format!("{images:?} {stamps:?}"));
+    // The same for every checkout: what the links lead to is in the stamps.
+    let recipe = format!("{images:?}").replace(&links.display().to_string(), "");
+    hash.update(format!("{recipe} {stamps:?}"));
     let folder = cache.join(format!("images-{}", short(hash)));
     once(&folder, |building| {
         println!("setup: writing the cluster's images");
@@ -210,10 +215,11 @@ fn conformance_image(go: &Go) -> Result<String> {
         .context("the suite's manifests name no image")
 }
 
-/// Fills a folder of the cache unless it is there; an attempt that failed leaves none.
+/// Fills a folder of the cache unless it is there; an attempt that failed leaves none. A folder that
+/// was filled takes the place of those of its part that nobody has used for [`UNUSED`].
 fn once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if folder.is_dir() {
-        return Ok(());
+        return touch(folder);
     }
     let building = folder.with_extension(format!("building-{}", std::process::id()));
     fs::create_dir_all(&building).with_context(|| format!("create {}", building.display()))?;
@@ -227,7 +233,33 @@ fn once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if building.exists() {
         fs::remove_dir_all(&building).context("remove what was built")?;
     }
-    filled
+    filled?;
+    remove_unused(folder)
+}
+
+/// Notes that a folder of the cache is used.
+fn touch(folder: &Path) -> Result<()> {
+    let opened = File::open(folder).with_context(|| format!("open {}", folder.display()))?;
+    let touched = opened.set_modified(SystemTime::now());
+    touched.with_context(|| format!("touch {}", folder.display()))
+}
+
+/// Removes the former folders of the part that this one belongs to.
+fn remove_unused(folder: &Path) -> Result<()> {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let part = name.and_then(|name| name.rsplit_once('-'));
+    let ((part, _), cache) = part.zip(folder.parent()).context("a folder of the cache")?;
+    for entry in fs::read_dir(cache)?.flatten() {
+        let other = entry.file_name();
+        let other = other.to_str().and_then(|name| name.rsplit_once('-'));
+        let of_part = other.is_some_and(|(other, _)| other == part);
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if of_part && age > UNUSED {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn cache() -> Result<PathBuf> {

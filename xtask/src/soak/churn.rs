@@ -44,8 +44,9 @@ pub(super) fn run(cluster: &Cluster, per_second: f64, stop: &Stop) -> Result<Cha
     let rest = (per_second - PODS_PER_SECOND).max(1.0);
     with_client(cluster, async |client| {
         let counts = Cell::new(Changes::default());
+        let servers = clients(&client).await?;
         let endpoints = pace(rest * (1.0 - ROUTES), 4, stop, async |n| {
-            endpoints(&client, n).await
+            endpoints(&client, n, &servers).await
         });
         let routes = pace(rest * ROUTES, 2, stop, async |n| route(&client, n).await);
         let pods = pace(PODS_PER_SECOND, 1, stop, async |n| {
@@ -71,13 +72,32 @@ pub(super) fn restore(cluster: &Cluster) -> Result<()> {
     })
 }
 
-async fn endpoints(client: &Client, number: u64) -> Result<()> {
-    let slices = objects(client, ENDPOINT_SLICE, NAMESPACE);
-    let addresses = (0..10).map(|of| {
-        let host = (number + of) % 250 + 1;
-        json!({"addresses": [format!("192.0.2.{host}")], "conditions": {"ready": true}})
+/// Addresses of the pods that never end.
+async fn clients(client: &Client) -> Result<Vec<String>> {
+    let pods = objects(client, POD, NAMESPACE);
+    let selected = ListParams::default().labels("app=client");
+    let list = pods.list(&selected).await.context("list pods")?.items;
+    let addresses = list.iter().map(|pod| {
+        let address = pod.data["status"]["podIP"].as_str();
+        address
+            .map(str::to_owned)
+            .context("a client has an address")
     });
-    let addresses: Vec<Value> = addresses.collect();
+    addresses.collect()
+}
+
+/// One of the servers by turns is ready; beside it are addresses that never are.
+async fn endpoints(client: &Client, number: u64, servers: &[String]) -> Result<()> {
+    let slices = objects(client, ENDPOINT_SLICE, NAMESPACE);
+    let turn = usize::try_from(number)? % servers.len().max(1);
+    let servers = servers.iter().enumerate().map(
+        |(index, address)| json!({"addresses": [address], "conditions": {"ready": index == turn}}),
+    );
+    let others = (0..8).map(|of| {
+        let host = (number + of) % 250 + 1;
+        json!({"addresses": [format!("192.0.2.{host}")], "conditions": {"ready": false}})
+    });
+    let addresses: Vec<Value> = servers.chain(others).collect();
     merge(&slices, "still", &json!({"endpoints": addresses})).await
 }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use super::Outcome;
+use super::Round;
 use crate::installed::footprint::Footprint;
 
 /// Descriptors and map entries that may be there besides: a connection of the admin socket, a flow
 /// that is a moment old.
 const SPARE: u64 = 8;
+/// The share of the changes asked for that has to come about.
+const REACHED: f64 = 0.95;
 /// Memory that may be there besides, KiB, and as a share: an allocator keeps what it once had.
 const SPARE_KIB: u64 = 8_192;
 const SPARE_SHARE: u64 = 10;
@@ -15,7 +17,7 @@ const SPARE_SHARE: u64 = 10;
 /// All that is known in the end.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    pub(super) outcome: Outcome,
+    pub(super) round: Round,
     /// Of each agent, at rest.
     pub(super) before: Vec<Footprint>,
     pub(super) after: Vec<Footprint>,
@@ -24,23 +26,42 @@ pub(super) struct Verdict {
 impl Verdict {
     /// What is wrong; nothing, if all is well.
     pub(super) fn faults(&self) -> Vec<String> {
-        let Outcome {
-            steady, proxied, ..
-        } = &self.outcome;
+        let Round {
+            steady,
+            still,
+            frail,
+            proxied,
+            ..
+        } = &self.round;
         let mut faults = leaks(&self.before, &self.after);
-        if steady.errors() > 0 {
-            let first: Vec<_> = steady.failures.iter().take(5).collect();
+        // A pod that is killed takes with it what it was answering, and no more.
+        let lost = self.round.changes.kills * self.round.at_once;
+        for (whose, report, bearable) in [
+            ("pods that end gracefully", steady, 0),
+            ("pods that never end", still, 0),
+            ("pods that are killed", frail, lost),
+        ] {
+            if report.errors() > bearable {
+                let first: Vec<_> = report.failures.iter().take(5).collect();
+                faults.push(format!(
+                    "{} requests to {whose} failed, {bearable} may: {:?} {:?} {first:?}",
+                    report.errors(),
+                    report.by_status,
+                    report.by_reason,
+                ));
+            }
+            if report.answered == 0 {
+                faults.push(format!("no request to {whose} was answered"));
+            }
+        }
+        let pace = self.round.changes.all() as f64 / self.round.took.as_secs_f64();
+        if pace < self.round.asked * REACHED {
             faults.push(format!(
-                "{} requests to pods that end gracefully failed: {:?} {:?} {first:?}",
-                steady.errors(),
-                steady.by_status,
-                steady.by_reason,
+                "{pace:.1} changes a second, not {}",
+                self.round.asked
             ));
         }
-        if steady.answered == 0 {
-            faults.push("no request was answered".to_owned());
-        }
-        let connects = steady.connects + self.outcome.frail.connects;
+        let connects = steady.connects + still.connects + frail.connects;
         if *proxied < connects {
             faults.push(format!(
                 "of {connects} connections the agents got {proxied}"
@@ -101,8 +122,8 @@ impl fmt::Display for Footprint {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outcome = &self.outcome;
-        let (changes, seconds) = (&outcome.changes, outcome.took.as_secs_f64());
+        let round = &self.round;
+        let (changes, seconds) = (&round.changes, round.took.as_secs_f64());
         writeln!(
             f,
             "{seconds:.0} s, {:.1} changes a second: {} of endpoints, {} of routes, {} scalings, \
@@ -114,7 +135,11 @@ impl fmt::Display for Verdict {
             changes.deletions,
             changes.kills
         )?;
-        for (what, report) in [("steady", &outcome.steady), ("frail", &outcome.frail)] {
+        for (what, report) in [
+            ("steady", &round.steady),
+            ("still", &round.still),
+            ("frail", &round.frail),
+        ] {
             writeln!(
                 f,
                 "{what:<7} {:>8} requests ({:.0} a second), {} errors, p50 {} µs, p99 {} µs",
@@ -125,7 +150,7 @@ impl fmt::Display for Verdict {
                 report.latency_us(0.99)
             )?;
         }
-        writeln!(f, "most memory of an agent: {} KiB", outcome.peak_kib)?;
+        writeln!(f, "most memory of an agent: {} KiB", round.peak_kib)?;
         for (number, (before, after)) in (1..).zip(self.before.iter().zip(&self.after)) {
             writeln!(f, "node{number} before: {before}")?;
             writeln!(f, "node{number} after:  {after}")?;

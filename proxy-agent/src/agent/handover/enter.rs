@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Server, Views};
@@ -16,6 +18,11 @@ use crate::status::{BpfStatus, Overview, Status};
 use super::super::Error;
 use super::path;
 use super::take::{Claim, Waiting, claim};
+
+/// Time that an agent which has drained takes to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// Pause between attempts at an address that is in use.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The node's lock or another agent's offer, and the admin address.
 #[derive(Debug)]
@@ -56,7 +63,7 @@ pub(in crate::agent) async fn enter(args: &RunArgs, root: &Path) -> Result<Entra
     };
     let (address, address_is_shared) = match (bound, &claim) {
         (Ok(address), _) => (address, false),
-        (Err(_taken), Claim::Free(_)) => (admin::bind_address(args.admin_address).await?, false),
+        (Err(_taken), Claim::Free(_)) => (bind_freed(args).await?, false),
         (Err(taken), Claim::Offered(offered)) => {
             let listener = offered.admin_listener(args.admin_address);
             let listener = listener.map_err(|source| Error::System {
@@ -71,6 +78,18 @@ pub(in crate::agent) async fn enter(args: &RunArgs, root: &Path) -> Result<Entra
         address,
         address_is_shared,
     })
+}
+
+/// Binds the admin address, on which the agent that has left the node may answer as long as it
+/// drains: on a plain host, where it is one address for both.
+async fn bind_freed(args: &RunArgs) -> Result<TcpListener, admin::Error> {
+    let limit = Instant::now() + args.drain_timeout + GRACE;
+    loop {
+        match admin::bind_address(args.admin_address).await {
+            Err(_taken) if Instant::now() < limit => sleep(PAUSE).await,
+            bound => return bound,
+        }
+    }
 }
 
 /// What an agent says of itself that has nothing to show yet.

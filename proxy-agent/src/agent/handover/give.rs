@@ -49,8 +49,15 @@ pub(in crate::agent) struct Successor {
     pub(in crate::agent) name: String,
     /// It has the admin address, too.
     pub(in crate::agent) has_address: bool,
-    /// Open as long as this process lives: how the successor knows that it does.
-    _peer: Peer,
+    /// Open as long as both processes live: how each knows that the other one does.
+    peer: Peer,
+}
+
+impl Successor {
+    /// Returns when it has ended, or no longer serves.
+    pub(in crate::agent) async fn gone(&self) {
+        self.peer.gone().await;
+    }
 }
 
 impl Giver {
@@ -112,7 +119,7 @@ impl Giver {
             Ok(Some(has_address)) => Ok(Some(Successor {
                 name,
                 has_address,
-                _peer: peer,
+                peer,
             })),
             other => {
                 if !own_cgroups.contains(&hello.cgroup) {

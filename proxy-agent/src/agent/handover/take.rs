@@ -28,7 +28,7 @@ const ESTATE_LIMIT: Duration = Duration::from_secs(10);
 const ENROL_LIMIT: Duration = Duration::from_secs(10);
 /// Time for the last word; the other agent has nothing to do for it.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
-/// Pauses between attempts: doubled from the first to the longest.
+/// Pauses between questions: doubled from the first, in which the lock is looked at, to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -100,8 +100,17 @@ pub(in crate::agent) async fn claim(
                 waiting.say(format!("waiting: {locked}; {error:#}"));
             }
         }
-        sleep(pause).await;
+        let again = Instant::now() + pause;
         pause = LONGEST_PAUSE.min(pause * 2);
+        // The other agent is not asked so often; that it has left the node is seen at once.
+        while Instant::now() < again {
+            sleep(FIRST_PAUSE).await;
+            match RootLock::take(root) {
+                Ok(lock) => return Ok(Claim::Free(lock)),
+                Err(RootError::Locked { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -62,30 +62,13 @@ pub(super) fn incompatible(filters: Option<&[HttpRouteRulesFilters]>) -> Option<
     both.then(|| ("filters".to_owned(), reason.to_owned()))
 }
 
-/// Compiles the filters of one destination: header modifiers.
+/// The filters of one destination, in the shape of a rule's.
 pub(super) fn of_destination(
     filters: Option<&[HttpRouteRulesBackendRefsFilters]>,
-) -> Result<Filters, Fault> {
-    use HttpRouteRulesFiltersType::{RequestHeaderModifier, ResponseHeaderModifier};
-    let filters: Vec<HttpRouteRulesFilters> = filters
-        .unwrap_or_default()
-        .iter()
-        .map(same_shape)
-        .collect::<Result<_, _>>()
-        .map_err(|error| ("filters".to_owned(), error.to_string()))?;
-    for (index, filter) in filters.iter().enumerate() {
-        if !matches!(
-            filter.r#type,
-            RequestHeaderModifier | ResponseHeaderModifier
-        ) {
-            let reason = format!(
-                "found {:?}, accepted here: RequestHeaderModifier, ResponseHeaderModifier",
-                filter.r#type
-            );
-            return Err((format!("filters[{index}].type"), reason));
-        }
-    }
-    compile(Some(&filters), &[]).map(|compiled| compiled.filters)
+) -> Result<Vec<HttpRouteRulesFilters>, Fault> {
+    let filters = filters.unwrap_or_default().iter().map(same_shape);
+    let filters = filters.collect::<Result<_, _>>();
+    filters.map_err(|error| ("filters".to_owned(), error.to_string()))
 }
 
 /// The bindings repeat the type of a rule's filters for those of a destination, field by field.

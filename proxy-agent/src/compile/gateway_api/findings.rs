@@ -37,6 +37,7 @@ impl Findings {
         let unaccepted = refused.or_else(|| self.unaccepted.clone());
         RouteParent {
             route: at.located.id.clone(),
+            uid: at.object.metadata.uid.as_deref().unwrap_or_default().into(),
             generation: at.object.metadata.generation.unwrap_or(0),
             parent: ParentRef {
                 group: parent.group.clone(),

@@ -15,7 +15,7 @@ use super::{Fault, grpc};
 use crate::compile::attach::Named;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
-use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
+use crate::compile::text::{exact_match, full_regex, header_name, normal_path, regex_match};
 use crate::model::{ConditionReason, HeaderMatch, Match, PathMatch, QueryMatch};
 
 /// An alternative of a rule, or what is wrong with it.
@@ -89,17 +89,29 @@ fn path(from: &HttpRouteRulesMatchesPath) -> Result<PathMatch, Fault> {
     use HttpRouteRulesMatchesPathType::{Exact, PathPrefix, RegularExpression};
     let value = from.value.as_deref().unwrap_or("/");
     let kind = from.r#type.as_ref().unwrap_or(&PathPrefix);
-    if !matches!(kind, RegularExpression) && !value.starts_with('/') {
-        let reason = format!("found `{value}`, expected a path that begins with /");
-        return Err(("path.value".to_owned(), reason));
+    let compiled = match kind {
+        Exact => plain_path(value).map(PathMatch::Exact),
+        PathPrefix => plain_path(value)
+            .map(|path| PathMatch::ElementPrefix(path.trim_end_matches('/').into())),
+        RegularExpression => full_regex(value).map(PathMatch::Regex),
+    };
+    compiled.map_err(|reason| ("path.value".to_owned(), reason))
+}
+
+/// A path that is no expression, as HTTPPathMatch of the v1 reference allows it.
+fn plain_path(value: &str) -> Result<Arc<str>, String> {
+    if !value.starts_with('/') {
+        return Err(format!(
+            "found `{value}`, expected a path that begins with /"
+        ));
     }
-    Ok(match kind {
-        Exact => PathMatch::Exact(Arc::from(value)),
-        PathPrefix => PathMatch::ElementPrefix(Arc::from(value.trim_end_matches('/'))),
-        RegularExpression => {
-            PathMatch::Regex(full_regex(value).map_err(|reason| ("path.value".to_owned(), reason))?)
-        }
-    })
+    let within = ["//", "/./", "/../", "%2f", "%2F", "#", "?"];
+    let within = within.into_iter().find(|part| value.contains(part));
+    let at_end = ["/..", "/."].into_iter().find(|end| value.ends_with(end));
+    match within.or(at_end) {
+        Some(part) => Err(format!("found `{value}`, expected a path without {part}")),
+        None => normal_path(value),
+    }
 }
 
 fn method(from: &HttpRouteRulesMatchesMethod) -> Method {

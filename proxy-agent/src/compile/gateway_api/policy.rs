@@ -67,6 +67,7 @@ pub(super) fn retry(from: &HttpRouteRulesRetry) -> Result<Retry, Fault> {
         },
         per_try: None,
         backoff,
+        budget: None,
     })
 }
 
@@ -77,14 +78,13 @@ pub(super) fn session(
     from: &HttpRouteRulesSessionPersistence,
 ) -> Result<Session, Fault> {
     let fault = |name: &str, reason: String| (format!("sessionPersistence.{name}"), reason);
-    if from.idle_timeout.is_some() {
-        let reason = "is not supported by this version".to_owned();
-        return Err(fault("idleTimeout", reason));
-    }
-    let absolute_timeout = from.absolute_timeout.as_deref().map(duration).transpose();
-    let absolute_timeout = absolute_timeout
-        .map_err(|reason| fault("absoluteTimeout", reason))?
-        .filter(|limit| !limit.is_zero());
+    let limit = |name: &str, text: &Option<String>| {
+        let limit = text.as_deref().map(duration).transpose();
+        let limit = limit.map_err(|reason| fault(name, reason))?;
+        Ok::<_, Fault>(limit.filter(|limit| !limit.is_zero()))
+    };
+    let absolute_timeout = limit("absoluteTimeout", &from.absolute_timeout)?;
+    let idle_timeout = limit("idleTimeout", &from.idle_timeout)?;
     let (namespace, route) = at.key();
     let own = format!("{namespace}.{route}.{position}");
     let name = from.session_name.as_deref().unwrap_or(&own);
@@ -108,6 +108,7 @@ pub(super) fn session(
     Ok(Session {
         carrier,
         absolute_timeout,
+        idle_timeout,
         // Nobody outside of the cluster's API knows the uid; manifests from files have none.
         key: uid.map_or_else(|| own.as_str().into(), Arc::from),
     })

@@ -103,7 +103,7 @@ fn policies(
         delay,
         abort,
         cors: route.cors_policy.as_ref().map(policy::cors).transpose()?,
-        session: None,
+        ..Policies::default()
     })
 }
 
@@ -278,6 +278,7 @@ fn destinations(
             weight,
             destination,
             filters,
+            policies: None,
         });
     }
     Ok(destinations)

@@ -7,7 +7,7 @@ use crate::model::{Match, PathMatch, PathRewrite};
 
 /// Namespace and name that a host stands for: a short name is of `namespace`; `name.namespace`,
 /// `….svc` and `….svc.cluster.local` name their own. `None` if it is no name of a Service.
-pub(super) fn parse<'h>(host: &'h str, namespace: &'h str) -> Option<Key<'h>> {
+pub(in crate::compile) fn parse<'h>(host: &'h str, namespace: &'h str) -> Option<Key<'h>> {
     let mut labels = host.trim_end_matches('.').split('.');
     let name = labels.next().unwrap_or_default();
     let of = labels.next().unwrap_or(namespace);

@@ -8,7 +8,9 @@ use http::Method;
 use super::{Fault, MESH};
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
-use crate::compile::text::{exact_match, full_regex, header_name, regex_match};
+use crate::compile::text::{
+    exact_match, full_regex, header_name, normal_path, normal_prefix, regex_match,
+};
 use crate::model::{HeaderMatch, Match, PathMatch, QueryMatch, SourceMatch, StringMatch};
 use crate::objects::istio::{self, HttpMatch, HttpRoute, VirtualService};
 
@@ -87,6 +89,7 @@ fn conditions(one: &HttpMatch) -> Result<Option<Match>, Fault> {
         authority: authority.transpose()?,
         without_headers: headers("withoutHeaders", |_| true, &one.without_headers)?,
         source: source(one),
+        expression: None,
     }))
 }
 
@@ -100,13 +103,29 @@ fn source(one: &HttpMatch) -> Option<Box<SourceMatch>> {
 
 /// Letter case is ignored in texts alone, not in expressions.
 fn path(from: &istio::StringMatch, any_case: bool) -> Result<Option<PathMatch>, Fault> {
+    let fault = |name: &str| {
+        let field = format!("uri.{name}");
+        move |reason| (field, reason)
+    };
     Ok(match only(from, "uri")? {
-        Kind::Exact(text) if any_case => Some(PathMatch::ExactAnyCase(text.into())),
-        Kind::Prefix(text) if any_case => Some(PathMatch::StringPrefixAnyCase(text.into())),
-        Kind::Exact(text) => Some(PathMatch::Exact(text.into())),
-        Kind::Prefix(text) => Some(PathMatch::StringPrefix(text.into())),
+        Kind::Exact(text) => {
+            let path = normal_path(text).map_err(fault("exact"))?;
+            Some(if any_case {
+                PathMatch::ExactAnyCase(path)
+            } else {
+                PathMatch::Exact(path)
+            })
+        }
+        Kind::Prefix(text) => {
+            let prefix = normal_prefix(text).map_err(fault("prefix"))?;
+            Some(if any_case {
+                PathMatch::StringPrefixAnyCase(prefix)
+            } else {
+                PathMatch::StringPrefix(prefix)
+            })
+        }
         Kind::Regex(text) => {
-            let regex = full_regex(text).map_err(|reason| ("uri.regex".to_owned(), reason))?;
+            let regex = full_regex(text).map_err(fault("regex"))?;
             Some(PathMatch::Regex(regex))
         }
         Kind::Present => None,

@@ -48,6 +48,7 @@ pub(super) fn retry(from: Option<&Retries>) -> Result<Option<Retry>, Fault> {
             on: conditions(DEFAULT_ON).map_err(|reason| fault("retryOn", reason))?,
             per_try: None,
             backoff: Backoff::default(),
+            budget: None,
         }));
     };
     let attempts = from.attempts.map(u32::try_from).transpose();
@@ -76,6 +77,7 @@ pub(super) fn retry(from: Option<&Retries>) -> Result<Option<Retry>, Fault> {
         on,
         per_try,
         backoff,
+        budget: None,
     }))
 }
 

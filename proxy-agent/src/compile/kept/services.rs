@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 
 use super::Kept;
 use crate::compile::address::Allocator;
@@ -14,9 +14,10 @@ use crate::compile::dirty::Dirty;
 use crate::compile::index::Index;
 use crate::compile::problems::{Part, Problems};
 use crate::compile::service::{self, Addresses, Declared, Port};
-use crate::compile::{endpoints, istio, switches};
+use crate::compile::{annotations, endpoints, istio, smi, switches};
 use crate::model::{Cluster, Endpoint, UpstreamProtocol};
 use crate::objects::istio::DestinationRule;
+use crate::objects::smi::HttpRouteGroup;
 
 impl Kept {
     /// Reads Services anew. Names of clusters that are gone for it go to `free`.
@@ -31,7 +32,8 @@ impl Kept {
         for name in &dirty.services {
             moved |= self.read_addresses(name);
         }
-        if moved {
+        // Where no Service is left, none tells that its address went.
+        if moved || self.addresses.len() == 0 {
             dirty.services.extend(self.give_addresses(allocator));
         }
         for name in &dirty.services {
@@ -76,7 +78,7 @@ impl Kept {
     fn give_addresses(&mut self, allocator: &mut Allocator) -> Vec<Name> {
         let lacking = self.addresses.iter().filter(|(_, found)| found.lacking);
         let lacking: Vec<Name> = lacking.map(|(key, _)| key.into()).collect();
-        if lacking.is_empty() && self.given.is_empty() {
+        if lacking.is_empty() && allocator.is_empty() {
             return Vec::new();
         }
         let all = self.addresses.values();
@@ -109,6 +111,8 @@ impl Kept {
             let given = given.copied();
             let mut ports = service::ports(&at, addresses, given, ids, &mut problems);
             istio::apply(&self.index.rules(name.key()), &mut ports, ids);
+            let namespace = self.index.get::<Namespace>(("", &name.namespace));
+            annotations::apply(&at, namespace.as_ref(), &mut ports, &mut problems);
             ports
         });
         self.found.set(Part::Service, name, problems);
@@ -126,6 +130,17 @@ impl Kept {
                 istio::judge(&at, is_service, &mut problems);
             }
             self.found.set(Part::DestinationRule, name, problems);
+        }
+    }
+
+    /// Judges HTTPRouteGroups anew.
+    pub(in crate::compile) fn groups(&mut self, dirty: &Dirty) {
+        for name in &dirty.groups {
+            let mut problems = Problems::default();
+            if let Some(at) = self.index.get::<HttpRouteGroup>(name.key()) {
+                smi::judge(&at, &mut problems);
+            }
+            self.found.set(Part::RouteGroup, name, problems);
         }
     }
 
@@ -241,6 +256,7 @@ fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
             Declared::Http(upstream) => upstream,
             Declared::Opaque | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
+        failure_accrual: port.failure_accrual,
         endpoints,
     }
 }

@@ -230,7 +230,7 @@ fn faults_of_parents_are_named_and_leave_the_service_as_it_is() {
         ),
         (
             "{group: '', kind: Service, name: web, sectionName: a}",
-            "spec.parentRefs[0].sectionName: is not read of a Service: name the port by `port`",
+            "spec.parentRefs[0].sectionName: Service ns/web has no TCP port `a`",
         ),
         (
             "{group: '', kind: Service, name: web, port: 81}",
@@ -256,7 +256,7 @@ fn what_a_rule_cannot_carry_out_is_answered_500_and_named() {
     for (rule, field) in [
         (format!("retry: {{codes: [200]}}, {TO_B}"), "retry.codes[0]"),
         (format!("retry: {{backoff: 1.5s}}, {TO_B}"), "retry.backoff"),
-        (format!("sessionPersistence: {{idleTimeout: 1h}}, {TO_B}"), "sessionPersistence.idleTimeout"),
+        (format!("sessionPersistence: {{idleTimeout: 1x}}, {TO_B}"), "sessionPersistence.idleTimeout"),
         (
             format!("sessionPersistence: {{cookieConfig: {{lifetimeType: Permanent}}}}, {TO_B}"),
             "sessionPersistence.absoluteTimeout",
@@ -299,7 +299,7 @@ fn what_a_rule_cannot_carry_out_is_answered_500_and_named() {
         ),
         ("backendRefs: [{name: b, port: 80, weight: -1}]".to_owned(), "backendRefs[0].weight"),
         (
-            "backendRefs: [{name: b, port: 80, filters: [{type: URLRewrite, urlRewrite: {hostname: x}}]}]".to_owned(),
+            "backendRefs: [{name: b, port: 80, filters: [{type: ExtensionRef, extensionRef: {group: g, kind: k, name: n}}]}]".to_owned(),
             "backendRefs[0].filters[0].type",
         ),
     ] {

@@ -17,6 +17,7 @@ const OBJECTS: &[&[&str]] = &[
         "v1 Namespace {metadata: {name: ns, labels: {proxy-agent.io/capture: enabled}}}",
         "v1 Namespace {metadata: {name: ns, labels: {proxy-agent.io/capture: maybe}}}",
         "v1 Namespace {metadata: {name: ns, annotations: {proxy-agent.io/mode: x}}}",
+        "v1 Namespace {metadata: {name: ns, annotations: {config.linkerd.io/opaque-ports: '80'}}}",
     ],
     &[
         "v1 Pod {metadata: {name: p, namespace: ns, uid: p, labels: {app: web}}, spec: {containers: [{name: c, ports: [{name: x, containerPort: 7}]}]}, status: {podIP: 10.1.0.1, conditions: [{type: Ready, status: 'True'}]}}",
@@ -32,6 +33,7 @@ const OBJECTS: &[&[&str]] = &[
         "v1 Service {metadata: {name: web, namespace: ns}, spec: {ports: [{port: 80, name: http}, {port: 81, name: tcp-x}]}}",
         "v1 Service {metadata: {name: web, namespace: ns}, spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}}",
         "v1 Service {metadata: {name: web, namespace: ns}, spec: {clusterIP: None, ports: [{port: 80}]}}",
+        "v1 Service {metadata: {name: web, namespace: ns, annotations: {retry.linkerd.io/http: 5xx, config.linkerd.io/opaque-ports: '81', balancer.linkerd.io/failure-accrual: consecutive}}, spec: {ports: [{port: 80, name: http}, {port: 81, name: http-b}]}}",
         "v1 Service {metadata: {name: web, namespace: ns, annotations: {proxy-agent.io/balance: x}}, spec: {sessionAffinity: ClientIP, ports: [{port: 80}, {port: 80}]}}",
     ],
     &[
@@ -103,6 +105,26 @@ const OBJECTS: &[&[&str]] = &[
     &[
         "linkerd.io/v1 Route {metadata: {name: x, namespace: ns}, spec: {host: h, kind: service, weight: 2, service: {kind: Service, name: b}}}",
         "linkerd.io/v1 Route {metadata: {name: x, namespace: ns}, spec: {host: i, kind: service, service: {kind: Service, name: web}}}",
+    ],
+    &[
+        "linkerd.io/v1alpha2 ServiceProfile {metadata: {name: web.ns.svc.cluster.local, namespace: ns}, spec: {routes: [{name: r, condition: {pathRegex: /a}, isRetryable: true}]}}",
+        "linkerd.io/v1alpha2 ServiceProfile {metadata: {name: web.ns.svc.cluster.local, namespace: ns}, spec: {opaquePorts: ['80'], dstOverrides: [{authority: 'b:81', weight: 1}, {authority: d.other, weight: 500m}]}}",
+        "linkerd.io/v1alpha2 ServiceProfile {metadata: {name: web.ns.svc.cluster.local, namespace: ns}, spec: {routes: [{name: r, condition: {}}]}}",
+    ],
+    &[
+        "linkerd.io/v1alpha2 ServiceProfile {metadata: {name: web.ns.svc.cluster.local, namespace: other}, spec: {opaquePorts: ['80'], routes: [{name: r, condition: {method: GET}, timeout: 1s}]}}",
+    ],
+    &[
+        "split.smi-spec.io/v1alpha4 TrafficSplit {metadata: {name: s, namespace: ns}, spec: {service: web, backends: [{service: b, weight: 1}, {service: web, weight: 3}]}}",
+        "split.smi-spec.io/v1alpha4 TrafficSplit {metadata: {name: s, namespace: ns}, spec: {service: b, matches: [{kind: HTTPRouteGroup, name: g}], backends: [{service: web, weight: 1}]}}",
+    ],
+    &[
+        "specs.smi-spec.io/v1alpha4 HTTPRouteGroup {metadata: {name: g, namespace: ns}, spec: {matches: [{name: a, pathRegex: /a}]}}",
+        "specs.smi-spec.io/v1alpha4 HTTPRouteGroup {metadata: {name: g, namespace: ns}, spec: {matches: [{name: a, pathRegex: '('}]}}",
+    ],
+    &[
+        "policy.linkerd.io/v1beta3 HTTPRoute {metadata: {name: r, namespace: ns, annotations: {timeout.linkerd.io/request: 1s}}, spec: {parentRefs: [{group: core, kind: Service, name: web}], rules: [{}]}}",
+        "policy.linkerd.io/v1beta3 HTTPRoute {metadata: {name: r, namespace: ns}, spec: {parentRefs: [{group: core, kind: Service, name: b}, {group: '', kind: Service, name: web, port: 81}], rules: [{retry: {}}, {backendRefs: [{name: d, namespace: other, port: 80}]}]}}",
     ],
 ];
 

@@ -130,12 +130,54 @@ fn routes_of_one_host_share_it_by_weight() {
 }
 
 #[test]
+fn a_route_whose_service_is_missing_keeps_its_share() {
+    let snapshot = with_pod(
+        &[
+            linkerd_service("a", "web.example"),
+            linkerd_route("r1", "weight: 3, service: {name: a}"),
+            linkerd_route("r2", "service: {name: missing}"),
+        ]
+        .concat(),
+    );
+    let hosts = &snapshot.virtual_hosts["default"];
+    assert_eq!(
+        ask(&hosts["web.example"], &snapshot, "GET /"),
+        "linkerd/default/a*3 invalid*1"
+    );
+}
+
+#[test]
+fn endpoints_are_the_ready_pods_of_the_namespace_that_carry_every_label() {
+    let pod = |name: &str, namespace: &str, labels: &str, ready: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\n\
+             metadata: {{name: {name}, namespace: {namespace}, uid: {name}, labels: {{{labels}}}}}\n\
+             spec: {{containers: [{{name: c}}]}}\n\
+             status: {{podIP: 10.1.0.{name}, conditions: [{{type: Ready, status: '{ready}'}}]}}\n---\n"
+        )
+    };
+    let pods = [
+        pod("1", "default", "app: web, tier: front", "True"),
+        pod("2", "default", "app: web", "True"),
+        pod("3", "other", "app: web, tier: front", "True"),
+        pod("4", "default", "app: web, tier: front", "False"),
+    ];
+    let service =
+        linkerd_service("a", "web.example").replace("app=my-app", "'app=web, tier=front'");
+    let snapshot = compile(&(pods.concat() + &service));
+    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    assert_eq!(endpoints(&snapshot, "linkerd/default/a"), ["10.1.0.1:80"]);
+    assert_eq!(snapshot.virtual_hosts.len(), 1, "of one namespace alone");
+}
+
+#[test]
 fn faults_are_named_with_what_is_accepted() {
     for (text, expected) in [
         (
             linkerd_route("r", "service: {name: missing}"),
             "Route.linkerd.io default/r: spec.service.name: \
-             no Service default/missing, neither linkerd.io/v1 nor v1",
+             no Service default/missing, neither linkerd.io/v1 nor v1; its share of requests is \
+             answered 500",
         ),
         (
             linkerd_route("r", "kind: path, service: {name: missing}"),

@@ -40,6 +40,16 @@ fn requests(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
         seen.map(|(class, n)| (vec![("cluster", &**cluster), ("status_class", *class)], n))
     });
     page.counters(&answered, by_class)?;
+    let failed = Metric::new(
+        "requests_failed",
+        "Requests that failed: by their rule's response classes, else with a status from 500 on",
+    );
+    let seen = picture.clusters.iter();
+    let seen = seen.filter(|(_, totals)| totals.requests_answered() > 0);
+    page.counters(
+        &failed,
+        seen.map(|(cluster, totals)| (vec![("cluster", &**cluster)], totals.requests_failed())),
+    )?;
     let in_flight = Metric::new(
         "requests_in_flight",
         "Requests and opaque connections under way",

@@ -17,6 +17,9 @@ pub struct ClusterRecorder {
     requests_left: Counter,
     /// By first digit of the status; index 0 takes what is out of range.
     by_class: [Counter; 6],
+    /// Failures by their rule though the status is below 500, and the reverse.
+    failed_below_500: Counter,
+    fine_from_500: Counter,
     to_head: Histogram,
     tcp_started: Counter,
     tcp_ended: Counter,
@@ -45,6 +48,16 @@ impl ClusterRecorder {
             counter.add(1);
         }
         self.to_head.record(to_head);
+    }
+
+    /// The rule of the request says whether a response of this status is a failure. Beside
+    /// `request_ended`.
+    pub fn classified(&self, status: u16, failed: bool) {
+        match (status >= 500, failed) {
+            (false, true) => self.failed_below_500.add(1),
+            (true, false) => self.fine_from_500.add(1),
+            (false, false) | (true, true) => {}
+        }
     }
 
     /// Nothing of the request or its response is under way any more. Once for each
@@ -118,6 +131,10 @@ pub struct ClusterTotals {
     pub requests_left: u64,
     /// Requests answered, by first digit of the status.
     pub by_class: [u64; 6],
+    /// Of those, failures by their rule though the status is below 500.
+    pub failed_below_500: u64,
+    /// Of those, no failures by their rule though the status is 500 or above.
+    pub fine_from_500: u64,
     /// Time to the response's head.
     pub to_head: HistogramTotals,
     /// Opaque connections begun.
@@ -158,6 +175,8 @@ impl Recorder for ClusterRecorder {
         for (total, counter) in totals.by_class.iter_mut().zip(&self.by_class) {
             *total += counter.value();
         }
+        totals.failed_below_500 += self.failed_below_500.value();
+        totals.fine_from_500 += self.fine_from_500.value();
         self.to_head.add_to(&mut totals.to_head);
         totals.tcp_established += self.tcp_established.value();
         totals.tcp_received_bytes += self.tcp_received_bytes.value();
@@ -178,6 +197,12 @@ impl ClusterTotals {
         self.by_class.iter().sum()
     }
 
+    /// Requests that failed: by their rule's response classes, else with a status from 500 on.
+    pub const fn requests_failed(&self) -> u64 {
+        let from_500 = self.by_class[5] + self.failed_below_500;
+        from_500.saturating_sub(self.fine_from_500)
+    }
+
     /// Requests and opaque connections under way.
     pub const fn in_flight(&self) -> u64 {
         self.requests_started.saturating_sub(self.requests_left)
@@ -191,6 +216,8 @@ impl ClusterTotals {
         for (total, n) in self.by_class.iter_mut().zip(other.by_class) {
             *total += n;
         }
+        self.failed_below_500 += other.failed_below_500;
+        self.fine_from_500 += other.fine_from_500;
         self.to_head.merge(&other.to_head);
         self.tcp_started += other.tcp_started;
         self.tcp_ended += other.tcp_ended;
@@ -209,8 +236,8 @@ impl ClusterTotals {
     /// As `status` shows it.
     pub fn status(&self) -> TrafficStatus {
         let requests_total = self.requests_answered() + self.tcp_ended;
-        let below_500: u64 = self.by_class[..5].iter().sum();
-        let success_total = below_500 + self.tcp_established;
+        let answered = self.requests_answered();
+        let success_total = answered.saturating_sub(self.requests_failed()) + self.tcp_established;
         let success_rate = match requests_total {
             0 => 1.0,
             total => success_total as f64 / total as f64,
@@ -267,6 +294,21 @@ mod tests {
         assert_eq!((status.requests_total, status.success_total), (5, 3));
         assert!((status.success_rate - 0.6).abs() < 1e-9);
         assert_eq!((status.tcp_received_bytes, status.tcp_sent_bytes), (10, 20));
+    }
+
+    #[test]
+    fn a_rule_may_say_what_is_a_failure() {
+        let recorder = ClusterRecorder::default();
+        for (status, failed) in [(404, true), (503, false), (200, false), (500, true)] {
+            recorder.request_started();
+            recorder.classified(status, failed);
+            recorder.request_ended(status, Duration::ZERO);
+        }
+        let totals = totals(&recorder);
+        assert_eq!(
+            (totals.requests_failed(), totals.status().success_total),
+            (2, 2)
+        );
     }
 
     #[test]

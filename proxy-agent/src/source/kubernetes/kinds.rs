@@ -87,7 +87,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 12] = [
+pub(super) const KINDS: [Kind; 16] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -129,6 +129,7 @@ pub(super) const KINDS: [Kind; 12] = [
         group: "gateway.networking.k8s.io",
         kind: "GRPCRoute",
         plural: "grpcroutes",
+        versions: &["v1", "v1beta1", "v1alpha2"],
         follow: Follow::WhenServed,
         ..ALWAYS
     },
@@ -170,7 +171,42 @@ pub(super) const KINDS: [Kind; 12] = [
         follow: Follow::WhenServed,
         ..ALWAYS
     },
+    Kind {
+        group: "linkerd.io",
+        kind: "ServiceProfile",
+        plural: "serviceprofiles",
+        versions: &["v1alpha2", "v1alpha1"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "policy.linkerd.io",
+        kind: "HTTPRoute",
+        plural: "httproutes",
+        versions: &["v1beta3", "v1beta2", "v1beta1"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "split.smi-spec.io",
+        kind: "TrafficSplit",
+        plural: "trafficsplits",
+        versions: &SMI,
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "specs.smi-spec.io",
+        kind: "HTTPRouteGroup",
+        plural: "httproutegroups",
+        versions: &SMI,
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
 ];
+
+/// Versions of the Service Mesh Interface's kinds.
+const SMI: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
 
 /// Whether objects of this kind select pods wherever they run.
 pub(super) fn selects_pods(kind: &Kind) -> bool {

@@ -3,7 +3,7 @@
 //! One conditional request of the whole discovery document is both the question which kinds are
 //! served in which versions and the sign of life. It decides nothing about objects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,7 +17,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::DefaultBackoff;
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Timing;
 use super::kinds::Kind;
@@ -25,10 +25,6 @@ use super::kinds::Kind;
 /// Aggregated discovery, Kubernetes 1.27 and newer (KEP-3352).
 const DOCUMENT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
                         application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-
-/// Times in a row that a version must be missing before it is believed: a server that has just
-/// started lists its own groups before those of definitions.
-const MISSING_BELIEVED: u32 = 2;
 
 /// The API server does not answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,8 +55,9 @@ pub(super) struct Served {
     versions: Option<Arc<Versions>>,
 }
 
-/// Group, version and plural of each resource that can be listed and watched.
-type Versions = BTreeSet<(String, String, String)>;
+/// Group, version and plural of a resource that can be listed and watched.
+type Version = (String, String, String);
+type Versions = BTreeSet<Version>;
 
 impl Served {
     /// Whether the server has answered at all.
@@ -87,7 +84,8 @@ pub(super) struct Discovery {
     doubt: Arc<Notify>,
     served: watch::Sender<Served>,
     etag: Option<HeaderValue>,
-    missing: u32,
+    /// What the server no longer names, and since when: it is believed after [`Timing::absent`].
+    missing: BTreeMap<Version, Instant>,
 }
 
 /// Why a question was not answered.
@@ -112,7 +110,7 @@ impl Discovery {
             doubt: Arc::default(),
             served: watch::Sender::default(),
             etag: None,
-            missing: 0,
+            missing: BTreeMap::new(),
         }
     }
 
@@ -144,6 +142,8 @@ impl Discovery {
                     }
                 }
                 Err(error) => {
+                    // Only a server that answers all the time is believed.
+                    self.missing.clear();
                     self.lose(last_answer, &error);
                     let wait = backoff.next().unwrap_or(self.timing.discovery);
                     sleep(wait.min(self.timing.discovery)).await;
@@ -166,29 +166,34 @@ impl Discovery {
     async fn ask(&mut self) -> Result<(), Unanswered> {
         let limit = self.timing.request;
         let answer = timeout(limit, self.request()).await;
-        let Some((etag, versions)) = answer.map_err(|_elapsed| Unanswered::Late(limit))?? else {
-            self.missing = 0;
+        let Some((etag, seen)) = answer.map_err(|_elapsed| Unanswered::Late(limit))?? else {
             return Ok(());
         };
-        let before = self.served.borrow().versions.clone();
-        let lacks = before
-            .as_ref()
-            .is_some_and(|before| !before.is_subset(&versions));
-        self.missing = if lacks { self.missing + 1 } else { 0 };
-        if lacks && self.missing < MISSING_BELIEVED {
-            // Without the tag the same document is read again.
-            self.etag = None;
-            return Ok(());
-        }
-        self.missing = 0;
-        self.etag = etag;
-        let versions = Arc::new(versions);
+        let versions = Arc::new(self.believe(seen, Instant::now()));
+        // Without the tag the same document is read again.
+        self.etag = etag.filter(|_| self.missing.is_empty());
         self.served.send_if_modified(|served| {
             let news = served.versions.as_ref() != Some(&versions);
             served.versions = Some(versions);
             news
         });
         Ok(())
+    }
+
+    /// What is `seen` now, and what was there before and has not been missing for long: a server
+    /// that starts, one of several perhaps, lists its own groups before those of definitions.
+    fn believe(&mut self, seen: Versions, now: Instant) -> Versions {
+        let before = self.served.borrow().versions.clone().unwrap_or_default();
+        let missing = before.difference(&seen).map(|version| {
+            let since = self.missing.get(version).copied().unwrap_or(now);
+            (version.clone(), since)
+        });
+        let recent = |(_, since): &(Version, Instant)| now - *since < self.timing.absent;
+        let missing = missing.filter(recent).collect();
+        self.missing = missing;
+        let mut versions = seen;
+        versions.extend(self.missing.keys().cloned());
+        versions
     }
 
     /// `None` if nothing has changed since the last answer that was believed.
@@ -313,6 +318,44 @@ mod tests {
         assert_eq!(of(&[]), None);
         let other = served(&document(&["v1"])).version(kind("HTTPRoute"));
         assert_eq!(other, None, "a kind of another group");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_missing_is_gone_after_a_time_and_not_after_some_looks() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let timing = Timing::default();
+        let mut discovery = Discovery::new(Client::try_from(config).unwrap(), timing);
+        let version = |name: &str| ("g".to_owned(), "v1".to_owned(), name.to_owned());
+        let all: Versions = [version("a"), version("b")].into();
+        let without: Versions = [version("a"), version("new")].into();
+        let look = |discovery: &mut Discovery, seen: &Versions| {
+            let versions = discovery.believe(seen.clone(), Instant::now());
+            discovery.served.send_modify(|served| {
+                served.versions = Some(Arc::new(versions));
+            });
+            let served = discovery.served.borrow().versions.clone().unwrap();
+            (
+                served.contains(&version("b")),
+                served.contains(&version("new")),
+            )
+        };
+        look(&mut discovery, &all);
+        let started = Instant::now();
+        // Followers that fail have it asked at once, and again.
+        while started.elapsed() < timing.absent {
+            assert_eq!(look(&mut discovery, &without), (true, true));
+            sleep(timing.doubted / 2).await;
+        }
+        assert_eq!(look(&mut discovery, &without), (false, true));
+        assert!(discovery.missing.is_empty());
+
+        look(&mut discovery, &all);
+        look(&mut discovery, &without);
+        sleep(timing.absent * 2 / 3).await;
+        look(&mut discovery, &all);
+        assert!(look(&mut discovery, &without).0);
+        sleep(timing.absent * 2 / 3).await;
+        assert!(look(&mut discovery, &without).0, "it was there in between");
     }
 
     #[test]

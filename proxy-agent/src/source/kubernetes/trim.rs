@@ -15,6 +15,13 @@ use crate::objects::Object;
 
 /// Labels and annotations of the agent's own.
 const OWN: &str = "proxy-agent.io/";
+/// Annotations of Linkerd's, by their beginnings.
+const LINKERD: [&str; 4] = [
+    "balancer.linkerd.io/",
+    "config.linkerd.io/opaque-ports",
+    "retry.linkerd.io/",
+    "timeout.linkerd.io/",
+];
 /// Annotations of pods that say who made them, or that they have a sidecar.
 const OF_PODS: [&str; 3] = [
     "kubernetes.io/config.mirror",
@@ -73,16 +80,30 @@ pub(super) fn trim(object: &mut Object) {
         Object::LinkerdRoute(route) => {
             route.metadata = route_metadata(std::mem::take(&mut route.metadata));
         }
+        Object::PolicyHttpRoute(route) => {
+            route.0.metadata = route_metadata(std::mem::take(&mut route.0.metadata));
+            route.0.status = None;
+        }
+        Object::ServiceProfile(profile) => {
+            profile.metadata = route_metadata(std::mem::take(&mut profile.metadata));
+        }
+        Object::TrafficSplit(split) => {
+            split.metadata = route_metadata(std::mem::take(&mut split.metadata));
+        }
+        Object::HttpRouteGroup(group) => {
+            group.metadata = route_metadata(std::mem::take(&mut group.metadata));
+        }
         Object::Unknown => {}
     }
 }
 
 type Texts = Option<BTreeMap<String, String>>;
 
-/// Those of a prefix of our own, or among `names`.
+/// Those of a prefix of our own or of Linkerd's, or among `names`.
 fn kept(texts: Texts, names: &[&str]) -> Texts {
     let mut texts = texts?;
-    texts.retain(|name, _value| name.starts_with(OWN) || names.contains(&name.as_str()));
+    let read = |name: &str| name.starts_with(OWN) || LINKERD.iter().any(|of| name.starts_with(of));
+    texts.retain(|name, _value| read(name) || names.contains(&name.as_str()));
     (!texts.is_empty()).then_some(texts)
 }
 

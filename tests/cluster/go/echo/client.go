@@ -38,6 +38,7 @@ func ask(arguments []string) error {
 	method := flags.String("method", "GET", "the request's `method`")
 	count := flags.Int("count", 1, "`how many` requests, on one connection where the protocol keeps it")
 	every := flags.Duration("every", 0, "go on for ever, a request each `duration`, and print a line for each")
+	messages := flags.Int("messages", 1, "`how many` messages each gRPC call sends and gets, 20 ms apart")
 	fresh := flags.Bool("fresh", false, "make a new connection for each HTTP request")
 	if err := flags.Parse(options); err != nil {
 		return err
@@ -57,7 +58,7 @@ func ask(arguments []string) error {
 		name, value, _ := strings.Cut(line, ":")
 		header.Add(name, strings.TrimSpace(value))
 	}
-	send, err := sender(to, *method, header, *fresh)
+	send, err := sender(to, *method, header, *fresh, *messages)
 	if err != nil {
 		return err
 	}
@@ -107,12 +108,12 @@ func show(prefix, text string) {
 }
 
 // sender returns what sends one request to the URL, by its scheme.
-func sender(to *url.URL, method string, header http.Header, fresh bool) (func() (reply, error), error) {
+func sender(to *url.URL, method string, header http.Header, fresh bool, messages int) (func() (reply, error), error) {
 	switch to.Scheme {
 	case "http", "https", "h2c":
 		return httpSender(*to, method, header, fresh), nil
 	case "grpc":
-		return grpcSender(to.Host, header)
+		return grpcSender(to.Host, header, messages)
 	case "tcp":
 		return func() (reply, error) { return askTCP(to.Host) }, nil
 	}
@@ -149,7 +150,7 @@ func httpSender(to url.URL, method string, header http.Header, fresh bool) func(
 }
 
 // grpcSender reports a call that succeeded as 200, as the suite expects, and a failed one by its gRPC code.
-func grpcSender(host string, header http.Header) (func() (reply, error), error) {
+func grpcSender(host string, header http.Header, messages int) (func() (reply, error), error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(opaque{})),
@@ -166,14 +167,41 @@ func grpcSender(host string, header http.Header) (func() (reply, error), error) 
 				ctx = metadata.AppendToOutgoingContext(ctx, name, value)
 			}
 		}
-		var head metadata.MD
-		question, answer := []byte{}, []byte{}
-		err := connection.Invoke(ctx, "/proto.EchoTestService/Echo", &question, &answer, grpc.Header(&head))
+		head, answer, err := talk(ctx, connection, messages)
 		if err != nil {
 			return reply{head: fmt.Sprintf("StatusCode=%d\nError=%s\n", status.Code(err), status.Convert(err).Message())}, nil
 		}
 		return reply{"StatusCode=200\n" + fields("ResponseHeader", head), string(answer)}, nil
 	}, nil
+}
+
+// talk makes one call: so many messages, each of which is answered, and then its end.
+func talk(ctx context.Context, connection *grpc.ClientConn, messages int) (head metadata.MD, answer []byte, err error) {
+	both := grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+	stream, err := connection.NewStream(ctx, &both, "/proto.EchoTestService/Echo")
+	if err != nil {
+		return nil, nil, err
+	}
+	for number := range messages {
+		if number > 0 {
+			time.Sleep(20 * time.Millisecond)
+		}
+		// What went wrong is told by the receiving side.
+		if err := stream.SendMsg(&[]byte{}); err != nil && !errors.Is(err, io.EOF) {
+			return nil, nil, err
+		}
+		if err := stream.RecvMsg(&answer); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		return nil, nil, err
+	}
+	if err := stream.RecvMsg(&[]byte{}); !errors.Is(err, io.EOF) {
+		return nil, nil, errors.Join(errors.New("the call has no clean end"), err)
+	}
+	head, err = stream.Header()
+	return head, answer, err
 }
 
 func askTCP(host string) (reply, error) {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -103,20 +104,26 @@ func selfSigned() (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// serveGRPC answers every method of every service.
+// serveGRPC answers every message of every method of every service.
 func serveGRPC(listener net.Listener, port string) error {
 	echo := func(_ any, stream grpc.ServerStream) error {
-		var question []byte
-		if err := stream.RecvMsg(&question); err != nil {
-			return err
-		}
 		from := ""
 		if caller, known := peer.FromContext(stream.Context()); known {
 			from = caller.Addr.String()
 		}
 		header, _ := metadata.FromIncomingContext(stream.Context())
 		answer := []byte(seen("GRPC", port, from) + fields("RequestHeader", header))
-		return stream.SendMsg(&answer)
+		for {
+			var question []byte
+			if err := stream.RecvMsg(&question); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			if err := stream.SendMsg(&answer); err != nil {
+				return err
+			}
+		}
 	}
 	return grpc.NewServer(grpc.ForceServerCodec(opaque{}), grpc.UnknownServiceHandler(echo)).Serve(listener)
 }

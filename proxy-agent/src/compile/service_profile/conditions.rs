@@ -1,0 +1,69 @@
+//! `spec.routes[].condition`.
+
+use http::Method;
+
+use super::Fault;
+use crate::compile::text::full_regex;
+use crate::model::{Expression, Match, PathMatch};
+use crate::objects::service_profile::RequestMatch;
+
+/// Conditions within conditions at most.
+pub(super) const MAX_DEPTH: usize = 8;
+
+/// Compiles a condition: path and method as such, the rest as an expression.
+pub(super) fn compile(from: &RequestMatch) -> Result<Match, Fault> {
+    one(from, "condition", MAX_DEPTH)
+}
+
+fn one(from: &RequestMatch, field: &str, depth: usize) -> Result<Match, Fault> {
+    let below = |name: &str| format!("{field}.{name}");
+    let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (path, method) = (text(&from.path_regex), text(&from.method));
+    let nothing = path.is_none() && method.is_none();
+    if nothing && from.all.is_none() && from.any.is_none() && from.not.is_none() {
+        let reason = "says nothing; accepted: pathRegex, method, all, any, not".to_owned();
+        return Err((field.to_owned(), reason));
+    }
+    let Some(depth) = depth.checked_sub(1) else {
+        let reason = format!("is more than {MAX_DEPTH} conditions deep");
+        return Err((field.to_owned(), reason));
+    };
+    let path = path.map(|text| full_regex(&text).map_err(|reason| (below("pathRegex"), reason)));
+    let method = method.map(|name| {
+        // Linkerd compares without regard to letter case.
+        let method = Method::from_bytes(name.to_ascii_uppercase().as_bytes());
+        method.map_err(|error| (below("method"), format!("found `{name}`: {error}")))
+    });
+    let each = |name: &str, list: &[RequestMatch]| {
+        let list = list.iter().enumerate();
+        list.map(|(index, inner)| {
+            one(inner, &format!("{field}.{name}[{index}]"), depth).map(Expression::Match)
+        })
+        .collect::<Result<Vec<_>, Fault>>()
+    };
+    let mut expressions = Vec::new();
+    if let Some(list) = &from.all {
+        expressions.push(Expression::All(each("all", list)?));
+    }
+    if let Some(list) = &from.any {
+        expressions.push(Expression::Any(each("any", list)?));
+    }
+    if let Some(inner) = &from.not {
+        let inner = Expression::Match(one(inner, &below("not"), depth)?);
+        expressions.push(Expression::Not(Box::new(inner)));
+    }
+    let expression = match expressions.pop() {
+        Some(only) if expressions.is_empty() => Some(only),
+        Some(last) => {
+            expressions.push(last);
+            Some(Expression::All(expressions))
+        }
+        None => None,
+    };
+    Ok(Match {
+        path: path.transpose()?.map(PathMatch::Regex),
+        method: method.transpose()?,
+        expression: expression.map(Box::new),
+        ..Match::default()
+    })
+}
