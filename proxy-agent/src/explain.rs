@@ -6,6 +6,7 @@
 mod describe;
 mod policies;
 mod resolve;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::route::{Client, RequestView, location, virtual_host};
 use crate::status::{ExplainedCluster, Explanation};
 
 pub use describe::describe;
+pub use streams::describe as describe_stream;
 
 /// Rules that did not match are named up to this many.
 const MAX_NEAR_MISSES: usize = 8;
@@ -80,17 +82,18 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
         .and_then(|host| host.to_str().ok());
     let mut pods = snapshot.pods.values();
     let pod = pods.find(|pod| *pod.namespace == *query.namespace && *pod.name == *query.pod);
+    let client = Client {
+        namespace: &query.namespace,
+        uid: pod.map_or("", |pod| &pod.uid),
+        labels: &snapshot.pod_labels,
+    };
     let request = RequestView {
         method: &query.method,
         path: uri.path(),
         query: uri.query(),
         authority: sent.unwrap_or(host),
         headers: &query.headers,
-        client: Some(Client {
-            namespace: &query.namespace,
-            uid: pod.map_or("", |pod| &pod.uid),
-            labels: &snapshot.pod_labels,
-        }),
+        client: Some(client),
     };
     let mut answer = Explanation {
         from: from(pod, query),
@@ -105,11 +108,12 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
             answer.listener = format!("{namespace}/{service}:{}", listener.port);
             answer.verdict = verdict(listener);
             let http = listener.verdict == ListenerVerdict::Proxy(ListenerProtocol::Http);
-            if http && !tls {
+            if http && !tls && !streams::take_all(listener, &query.namespace) {
                 let table = virtual_host.unwrap_or_else(|| listener.routes_for(&query.namespace));
                 route(snapshot, table, &request, port, &mut answer);
             } else if matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
-                opaque(snapshot, listener, &mut answer);
+                let greeting = streams::greeting(tls.then_some(host));
+                streams::explain(snapshot, listener, greeting, &client, &mut answer);
             }
         }
         Resolved::Passes(reason) => match virtual_host {
@@ -156,12 +160,6 @@ fn verdict(listener: &Listener) -> String {
         ListenerVerdict::Proxy(ListenerProtocol::Tcp) => "proxy (opaque TCP)".to_owned(),
         ListenerVerdict::Pass(reason) => format!("pass ({})", reason.name()),
     }
-}
-
-fn opaque(snapshot: &Snapshot, listener: &Listener, answer: &mut Explanation) {
-    "none: opaque TCP, TLS among it, is balanced by connection".clone_into(&mut answer.route);
-    let whole = WeightedDestination::plain(1, Destination::Cluster(listener.cluster));
-    answer.clusters = clusters(snapshot, &[whole]);
 }
 
 fn route(

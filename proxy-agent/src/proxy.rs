@@ -5,6 +5,7 @@
 
 mod accept;
 mod body;
+mod client_hello;
 mod clock;
 mod detect;
 mod downstream;
@@ -25,6 +26,7 @@ mod reply;
 mod retrying;
 mod session;
 mod share;
+mod stream;
 mod stream_limit;
 mod target;
 mod tcp;
@@ -48,6 +50,9 @@ use crate::model::Snapshot;
 use crate::net::Netns;
 
 use worker::{Command, Parts, Worker};
+
+pub use client_hello::{Hello, client_hello};
+pub use detect::{Detected, detect};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

@@ -8,6 +8,7 @@ mod edit;
 mod header;
 mod path;
 mod query;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::model::{
 
 pub use edit::{edit_request, edit_response, location, rewrite_path};
 pub use query::strip_port;
+pub use stream::Greeting;
 
 pub use crate::model::{PathError, normalise};
 

@@ -63,6 +63,10 @@ pub struct Overview {
     pub pods_not_captured: usize,
     /// How long pods took to be captured, since the agent's start.
     pub enrolments: EnrolmentStatus,
+    /// Which agent writes the state of routes; absent where this one has no API server, or has not
+    /// asked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseStatus>,
     /// Service ports with the verdict proxy.
     pub services_proxied: usize,
     /// Problems of severity error.
@@ -73,6 +77,15 @@ pub struct Overview {
     pub connections_open: u64,
     /// Requests since start.
     pub requests_total: u64,
+}
+
+/// The Lease of those agents of a cluster that would write the state of routes.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LeaseStatus {
+    /// The pod whose agent writes, as far as it is known; empty if none has been seen.
+    pub holder: String,
+    /// Why the Lease cannot be looked at; empty if it can.
+    pub trouble: String,
 }
 
 /// Upper bounds of [`EnrolmentStatus::buckets`], milliseconds.

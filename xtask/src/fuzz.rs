@@ -27,6 +27,11 @@ struct Target {
 
 const TARGETS: &[Target] = &[
     Target {
+        name: "greetings",
+        max_len: 4096,
+        seeds: &[],
+    },
+    Target {
         name: "manifests",
         max_len: 4096,
         seeds: &[
@@ -52,7 +57,7 @@ pub(crate) struct Args {
     /// How long each target runs.
     #[arg(long, default_value_t = 600)]
     seconds: u32,
-    /// Which targets: manifests, paths, requests; all of them if none is named.
+    /// Which targets: greetings, manifests, paths, requests; all of them if none is named.
     targets: Vec<String>,
 }
 

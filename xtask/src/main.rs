@@ -58,7 +58,7 @@ enum Verb {
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
-    /// The fuzz targets, with libFuzzer: manifests, paths, requests.
+    /// The fuzz targets, with libFuzzer: greetings, manifests, paths, requests.
     Fuzz(fuzz::Args),
     /// The Gateway API's conformance suite, as root on a real cluster.
     Conformance(conformance::Args),

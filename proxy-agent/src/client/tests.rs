@@ -45,6 +45,10 @@ fn overview_of_a_node_in_trouble() -> Overview {
         pods_captured: 1,
         enrolments: EnrolmentStatus::default(),
         pods_not_captured: 1,
+        lease: Some(LeaseStatus {
+            holder: "proxy-agent-x7k2p".into(),
+            trouble: "leases is forbidden".into(),
+        }),
         services_proxied: 2,
         errors: 1,
         warnings: 1,

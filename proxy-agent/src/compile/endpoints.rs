@@ -8,15 +8,17 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 
 use super::by_key::Name;
 use super::index::{At, Index};
+use super::nearby::{self, Candidate, Here, Hints};
 use super::pod;
 use super::problems::Problems;
 use super::service::{Port, PortSubset, Target};
 use crate::model::Endpoint;
 use crate::objects::{Located, Origin, Slice, SliceAddress, SliceState};
 
-/// The usable endpoints of a Service's port: sorted by address, each once.
+/// The usable endpoints of a Service's port for those who are `here`: sorted by address, each once.
 pub(super) fn of_port(
     index: &Index,
+    here: Here<'_>,
     at: &At<'_, Service>,
     port: &Port,
     problems: &mut Problems,
@@ -26,18 +28,23 @@ pub(super) fn of_port(
     };
     let unready_too = spec.publish_not_ready_addresses == Some(true);
     if let Some(slices) = index.slices(at.key()) {
-        return of_slices(slices, &port.name, unready_too, problems);
+        let (ready, leaving) = of_slices(slices, &port.name, unready_too, problems);
+        return sorted(here.choose(spec, at.origin, ready, leaving));
     }
     let Some(selector) = selector(at) else {
         return Vec::new();
     };
-    sorted(index.selected(at.key().0, selector).filter_map(|at| {
+    let ready = index.selected(at.key().0, selector).filter_map(|at| {
         if !(is_ready(at.object) || unready_too && is_alive(at.object)) {
             return None;
         }
         let number = pod_port(at.object, &port.target)?;
-        of_pod(at.located, at.object, number)
-    }))
+        Some(Candidate {
+            endpoint: of_pod(index, at.located, at.object, number)?,
+            hints: Hints::of_distribution(spec),
+        })
+    });
+    sorted(here.choose(spec, at.origin, ready.collect(), Vec::new()))
 }
 
 /// The selector by which endpoints are found: in a cluster they are EndpointSlices.
@@ -55,7 +62,7 @@ pub(super) fn of_pods(
 ) -> Vec<Endpoint> {
     let selected = index.selected(namespace, selector);
     let ready = selected.filter(|at| is_ready(at.object));
-    sorted(ready.filter_map(|at| of_pod(at.located, at.object, port(at.object)?)))
+    sorted(ready.filter_map(|at| of_pod(index, at.located, at.object, port(at.object)?)))
 }
 
 /// Those of `endpoints` whose pods carry the labels of a subset of `service`.
@@ -108,23 +115,26 @@ fn is_ready(pod: &Pod) -> bool {
         && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn of_pod(located: &Located, pod: &Pod, port: u16) -> Option<Endpoint> {
+fn of_pod(index: &Index, located: &Located, pod: &Pod, port: u16) -> Option<Endpoint> {
     let ip = *pod::ips(pod).first()?;
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     Some(Endpoint {
         address: SocketAddr::new(ip, port),
         pod: Some(format!("{}/{}", located.id.namespace, located.id.name).into()),
         node: node.map(Arc::from),
-        zone: None,
+        zone: node
+            .and_then(|node| nearby::zone(index, node))
+            .map(Arc::from),
     })
 }
 
+/// The endpoints that are ready, and those that serve and terminate.
 fn of_slices<'a>(
     slices: impl Iterator<Item = At<'a, Slice>>,
     port_name: &str,
     unready_too: bool,
     problems: &mut Problems,
-) -> Vec<Endpoint> {
+) -> (Vec<Candidate<'a>>, Vec<Endpoint>) {
     let (mut ready, mut leaving) = (Vec::new(), Vec::new());
     for at in slices {
         // By name, both being empty where there is one port.
@@ -132,7 +142,7 @@ fn of_slices<'a>(
         let Some(port) = ports.find(|port| *port.name == *port_name) else {
             continue;
         };
-        for endpoint in &at.object.endpoints {
+        for (place, endpoint) in at.object.endpoints.iter().enumerate() {
             let ip = match &endpoint.address {
                 SliceAddress::Ip(ip) => *ip,
                 SliceAddress::Bad { found, place } => {
@@ -149,18 +159,36 @@ fn of_slices<'a>(
                 zone: endpoint.zone.clone(),
             };
             match endpoint.state {
-                SliceState::Ready => ready.push(model),
-                SliceState::Leaving | SliceState::Unready if unready_too => ready.push(model),
-                SliceState::Leaving => leaving.push(model),
-                SliceState::Unready => {}
+                SliceState::Leaving if !unready_too => leaving.push(model),
+                SliceState::Unready if !unready_too => {}
+                SliceState::Ready | SliceState::Leaving | SliceState::Unready => {
+                    let hints = at.object.hints.get(place);
+                    ready.push(Candidate {
+                        endpoint: model,
+                        hints: hints.map_or(Hints::None, Hints::Given),
+                    });
+                }
             }
         }
     }
-    sorted(if ready.is_empty() { leaving } else { ready })
+    (ready, leaving)
+}
+
+/// Those of endpoints with labels that carry all of `labels`, sorted, each address once.
+pub(super) fn carrying(
+    labelled: &[(Endpoint, BTreeMap<String, String>)],
+    labels: &BTreeMap<String, String>,
+) -> Vec<Endpoint> {
+    let carries = |own: &BTreeMap<String, String>| {
+        let mut labels = labels.iter();
+        labels.all(|(label, value)| own.get(label) == Some(value))
+    };
+    let here = labelled.iter().filter(|(_, own)| carries(own));
+    sorted(here.map(|(endpoint, _)| endpoint.clone()))
 }
 
 /// Each address once. An endpoint stands in two slices while it moves between them.
-fn sorted(endpoints: impl IntoIterator<Item = Endpoint>) -> Vec<Endpoint> {
+pub(super) fn sorted(endpoints: impl IntoIterator<Item = Endpoint>) -> Vec<Endpoint> {
     let mut by_address = BTreeMap::new();
     for endpoint in endpoints {
         by_address.entry(endpoint.address).or_insert(endpoint);

@@ -1,5 +1,5 @@
-//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA), and Linkerd's HTTPRoute,
-//! which is of the same shape.
+//! Gateway API's HTTPRoute, GRPCRoute, TLSRoute and TCPRoute with Services as parents (GAMMA), and
+//! Linkerd's HTTPRoute, which is of the same shape.
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -11,6 +11,7 @@ mod grpc;
 mod linkerd;
 mod matches;
 mod policy;
+mod stream;
 
 use std::sync::Arc;
 
@@ -32,12 +33,14 @@ use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
 use super::{annotations, switches};
-use crate::model::{Action, ConditionReason, Match, Policies, Rule, Timeouts};
+use crate::model::{Action, ConditionReason, Match, Policies, RouteParent, Rule, Timeouts};
 use crate::objects::grpc::GrpcRoute;
 use crate::objects::linkerd::PolicyHttpRoute;
 
 /// Group of Linkerd's HTTPRoute.
 const POLICY: &str = "policy.linkerd.io";
+
+pub(super) use stream::{compile_tcp, compile_tls};
 
 /// Compiles an HTTPRoute if it has a Service as its parent: its rules for each Service, and what
 /// became of it there.
@@ -94,33 +97,47 @@ fn route(
     switches::name_what_is_without_effect(at.located, &mut scope.problems);
     let mut findings = Findings::default();
     let rules = rules(at, matches, dialect, scope, &mut findings);
+    (compiled.attachments, compiled.parents) =
+        attach_to_parents(at, dialect, parents, &findings, |to| {
+            linkerd::to_parent(&rules, to, scope)
+        });
+    compiled
+}
+
+/// Rules for each Service among the parents, and what became of the route at every parent.
+fn attach_to_parents<R>(
+    at: &At<'_, HttpRoute>,
+    dialect: Dialect,
+    parents: Vec<Parent<'_>>,
+    findings: &Findings,
+    mut rules_for: impl FnMut(&To) -> Arc<[R]>,
+) -> (Vec<Attachment<R>>, Vec<Arc<RouteParent>>) {
+    let (mut attachments, mut results) = (Vec::new(), Vec::new());
     let mut taken = Vec::new();
     for (parent, attached) in parents {
         let refused = match attached {
             Ok(to) => {
                 if !taken.contains(&to) {
                     taken.push(to.clone());
-                    let rules = linkerd::to_parent(&rules, &to, scope);
-                    compiled
-                        .attachments
-                        .push(attachment(at, dialect, to, rules));
+                    let rules = rules_for(&to);
+                    attachments.push(attachment(at, dialect, to, rules));
                 }
                 None
             }
             Err(reason) => Some(reason),
         };
         let parent = findings.at_parent(at, parent, refused);
-        compiled.parents.push(Arc::new(parent));
+        results.push(Arc::new(parent));
     }
-    compiled
+    (attachments, results)
 }
 
-fn attachment(
+fn attachment<R>(
     at: &At<'_, HttpRoute>,
     dialect: Dialect,
     to: To,
-    rules: Arc<[PortRule]>,
-) -> Attachment {
+    rules: Arc<[R]>,
+) -> Attachment<R> {
     let (service, port) = to;
     let own = &at.located.id.namespace;
     let consumer = service.namespace != *own;

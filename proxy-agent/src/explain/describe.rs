@@ -20,7 +20,7 @@ pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
     format!("{} → {action}", conditions(&rule.conditions))
 }
 
-fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
+pub(super) fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
     let name = |one: &WeightedDestination| match &one.destination {
         Destination::Cluster(id) => {
             let cluster = snapshot.cluster(*id);
@@ -87,7 +87,7 @@ fn expression(of: &Expression) -> String {
     }
 }
 
-fn source(of: &SourceMatch) -> String {
+pub(super) fn source(of: &SourceMatch) -> String {
     let namespace = of.namespace.iter();
     let words = namespace.map(|name| format!("namespace {name}"));
     let labels = of

@@ -149,6 +149,7 @@ impl Reader<'_> {
         use Unknown::{Reject, Warn};
         match (&*id.group, &*id.kind, version) {
             ("", "Namespace", "v1") => self.typed(id, value, prefix, Warn, Object::Namespace),
+            ("", "Node", "v1") => self.typed(id, value, prefix, Warn, Object::Node),
             ("", "Pod", "v1") => self.typed(id, value, prefix, Warn, Object::Pod),
             ("", "Service", "v1") => self.typed(id, value, prefix, Warn, Object::Service),
             ("discovery.k8s.io", "EndpointSlice", "v1") => {
@@ -163,6 +164,12 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "GRPCRoute", "v1" | "v1beta1" | "v1alpha2") => {
                 self.typed(id, value, prefix, Reject, Object::GrpcRoute);
             }
+            ("gateway.networking.k8s.io", "TLSRoute", "v1" | "v1alpha3" | "v1alpha2") => {
+                self.typed(id, value, prefix, Reject, Object::TlsRoute);
+            }
+            ("gateway.networking.k8s.io", "TCPRoute", "v1" | "v1alpha2") => {
+                self.typed(id, value, prefix, Reject, Object::TcpRoute);
+            }
             ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::ReferenceGrant);
             }
@@ -171,6 +178,9 @@ impl Reader<'_> {
             }
             ("networking.istio.io", "DestinationRule", "v1" | "v1beta1" | "v1alpha3") => {
                 self.typed(id, value, prefix, Reject, Object::DestinationRule);
+            }
+            ("networking.istio.io", "ServiceEntry", "v1" | "v1beta1" | "v1alpha3") => {
+                self.typed(id, value, prefix, Reject, Object::ServiceEntry);
             }
             ("linkerd.io", "Service", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::LinkerdService);
@@ -300,7 +310,7 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
         return Err(("metadata.name".to_owned(), reason));
     }
     let namespace = match metadata("namespace")? {
-        _ if (group, kind) == ("", "Namespace") => "",
+        _ if matches!((group, kind), ("", "Namespace" | "Node")) => "",
         None if known => "default",
         None => "",
         Some(namespace) => namespace,
@@ -316,9 +326,13 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
 /// The versions that are read of a kind; `None` for kinds that are not read at all.
 fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
-        ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
+        ("", "Namespace" | "Node" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => {
+            Some("v1")
+        }
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
-        ("networking.istio.io", "VirtualService" | "DestinationRule") => {
+        ("gateway.networking.k8s.io", "TLSRoute") => Some("v1, v1alpha3, v1alpha2"),
+        ("gateway.networking.k8s.io", "TCPRoute") => Some("v1, v1alpha2"),
+        ("networking.istio.io", "VirtualService" | "DestinationRule" | "ServiceEntry") => {
             Some("v1, v1beta1, v1alpha3")
         }
         ("gateway.networking.k8s.io", "GRPCRoute") => Some("v1, v1beta1, v1alpha2"),

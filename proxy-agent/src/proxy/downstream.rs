@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
-use crate::model::{ListenerProtocol, ListenerVerdict};
+use crate::model::{ListenerProtocol, ListenerVerdict, StreamScope, StreamTable};
 
 use super::clock::{Clock, DRAIN_IDLE_LIMIT, HEAD_LIMIT, IDLE_LIMIT};
 use super::detect::{Detected, detect};
@@ -28,11 +28,11 @@ use super::{
     H2_CONNECTION_WINDOW, H2_MAX_STREAMS, H2_STREAM_WINDOW, MAX_HEAD_BYTES, MAX_HEAD_LIST,
     MAX_HEADERS,
 };
-use super::{accept, http};
+use super::{accept, http, stream};
 
 /// Silence after which a connection to an HTTP port is taken for a protocol whose server speaks
 /// first.
-const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 /// Bytes looked at; more than any undecided beginning can have.
 const LOOK_BYTES: usize = 64;
@@ -52,15 +52,41 @@ pub(super) async fn serve(open: OpenConnection, stream: TcpStream, destination: 
         // The Service went while the connection was on its way: the node's ordinary path.
         return tcp::relay(open, stream, Bytes::new(), Target::Address(destination)).await;
     };
+    if !listener.is_for(&open.pod.namespace) {
+        drop(snapshot);
+        return tcp::relay(open, stream, Bytes::new(), Target::Address(destination)).await;
+    }
     let target = Target::Cluster(listener.cluster);
     let protocol = match listener.verdict {
         ListenerVerdict::Proxy(protocol) => protocol,
         ListenerVerdict::Pass(_) => ListenerProtocol::Tcp,
     };
+    let streams = listener.streams_for(&open.pod.namespace).cloned();
     drop(snapshot);
+    let otherwise = Otherwise { target, streams };
+    let every = |table: &Arc<StreamTable>| table.scope == StreamScope::Every;
+    let opaque = otherwise.streams.as_ref().is_some_and(every);
     match protocol {
-        ListenerProtocol::Tcp => tcp::relay(open, stream, Bytes::new(), target).await,
-        ListenerProtocol::Http => detected(open, stream, destination, target).await,
+        ListenerProtocol::Http if !opaque => detected(open, stream, destination, otherwise).await,
+        ListenerProtocol::Http | ListenerProtocol::Tcp => {
+            otherwise.relay(open, stream, BytesMut::new()).await;
+        }
+    }
+}
+
+/// Where a connection goes that is not taken for HTTP.
+struct Otherwise {
+    target: Target,
+    /// Counts before the target.
+    streams: Option<Arc<StreamTable>>,
+}
+
+impl Otherwise {
+    async fn relay(self, open: OpenConnection, stream: TcpStream, prefix: BytesMut) {
+        match self.streams {
+            Some(table) => stream::serve(open, stream, prefix, &table).await,
+            None => tcp::relay(open, stream, prefix.freeze(), self.target).await,
+        }
     }
 }
 
@@ -68,21 +94,20 @@ async fn detected(
     open: OpenConnection,
     mut stream: TcpStream,
     destination: SocketAddr,
-    target: Target,
+    otherwise: Otherwise,
 ) {
     let mut prefix = BytesMut::with_capacity(LOOK_BYTES);
     let detected = look(&mut stream, &mut prefix).await;
-    let prefix = prefix.freeze();
     match detected {
-        Ok(Detected::Http1) => serve_http1(open, stream, prefix, destination).await,
-        Ok(Detected::Http2) => serve_http2(open, stream, prefix, destination).await,
+        Ok(Detected::Http1) => serve_http1(open, stream, prefix.freeze(), destination).await,
+        Ok(Detected::Http2) => serve_http2(open, stream, prefix.freeze(), destination).await,
         Ok(Detected::Opaque | Detected::Undecided) => {
-            if let Target::Cluster(id) = target
+            if let Target::Cluster(id) = otherwise.target
                 && let Some(cluster) = open.worker.cluster(id)
             {
                 cluster.recorder.turned_opaque();
             }
-            tcp::relay(open, stream, prefix, target).await;
+            otherwise.relay(open, stream, prefix).await;
         }
         Err(error) => {
             tracing::trace!(%error, "client went before it said anything");

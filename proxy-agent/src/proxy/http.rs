@@ -145,7 +145,7 @@ impl Exchange<'_> {
             if let Some(cluster) = worker.cluster(self.asked) {
                 cluster.recorder.delayed();
             }
-            sleep(delay.time).await;
+            sleep(delay.time.of(worker.draw().word())).await;
         }
         let Some(abort) = policies.abort.filter(|abort| hit(abort.share)) else {
             return Ok(());

@@ -6,11 +6,11 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use proxy_agent::explain::{self, Query};
 use proxy_agent::model::{
-    Action, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, Redirect,
+    Action, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, ObjectId, Redirect,
     RouteTable, Rule, Snapshot, WeightedDestination,
 };
 use proxy_agent::route::cors::{self, Ruling};
-use proxy_agent::route::{self, Client, RequestView};
+use proxy_agent::route::{self, Client, Greeting, RequestView};
 use proxy_agent::status::Explanation;
 
 use crate::scene::{Case, Several};
@@ -97,12 +97,22 @@ impl<'s> Asked<'s> {
             query: self.request.uri().query(),
             authority: route::strip_port(authority),
             headers: self.request.headers(),
-            client: Some(Client {
-                namespace: &self.namespace,
-                uid: &self.uid,
-                labels: &self.snapshot.pod_labels,
-            }),
+            client: Some(self.client()),
         }
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client {
+            namespace: &self.namespace,
+            uid: &self.uid,
+            labels: &self.snapshot.pod_labels,
+        }
+    }
+
+    /// Whether a connection is asked about (`TLS`, whose server name is the host, or `TCP`), not a
+    /// request on it.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.request.method().as_str(), "TLS" | "TCP")
     }
 
     /// Everything that can be said about what becomes of the request.
@@ -119,14 +129,35 @@ impl<'s> Asked<'s> {
         };
         facts.insert("verdict".to_owned(), verdict);
         match listener.verdict {
-            ListenerVerdict::Proxy(ListenerProtocol::Http) => self.serve(listener, &mut facts),
-            ListenerVerdict::Proxy(ListenerProtocol::Tcp) => {
-                let whole = Destination::Cluster(listener.cluster);
-                self.destinations(&[WeightedDestination::plain(1, whole)], &mut facts);
+            ListenerVerdict::Proxy(ListenerProtocol::Http) if !self.is_stream() => {
+                self.serve(listener, &mut facts);
             }
+            ListenerVerdict::Proxy(_) => self.stream(listener, &mut facts),
             ListenerVerdict::Pass(_) => {}
         }
         facts
+    }
+
+    fn stream(&self, listener: &Listener, facts: &mut Facts) {
+        let Some(table) = listener.streams_for(&self.namespace) else {
+            let whole = Destination::Cluster(listener.cluster);
+            return self.destinations(&[WeightedDestination::plain(1, whole)], facts);
+        };
+        let name = self.request.headers()[HOST].to_str().ok();
+        let greeting = if self.request.method() == "TLS" {
+            Greeting::Tls(name)
+        } else {
+            Greeting::Other
+        };
+        let found = table.find(greeting, &self.client());
+        let rule = found.map_or_else(
+            || "none".to_owned(),
+            |rule| rule_name(rule.object.as_deref(), &rule.field),
+        );
+        facts.insert("rule".to_owned(), rule);
+        if let Some(rule) = found {
+            self.destinations(&rule.destinations, facts);
+        }
     }
 
     fn serve(&mut self, listener: &'s Listener, facts: &mut Facts) {
@@ -158,7 +189,10 @@ impl<'s> Asked<'s> {
     }
 
     fn obey(&self, rule: &Rule, facts: &mut Facts) {
-        facts.insert("rule".to_owned(), rule_name(rule));
+        facts.insert(
+            "rule".to_owned(),
+            rule_name(rule.object.as_deref(), &rule.field),
+        );
         for (name, limit) in [
             ("timeout", rule.timeouts.request),
             ("each", rule.timeouts.backend_request),
@@ -301,10 +335,10 @@ impl<'s> Asked<'s> {
 }
 
 /// A rule as `name rules[0]`.
-fn rule_name(rule: &Rule) -> String {
-    rule.object.as_ref().map_or_else(
+fn rule_name(object: Option<&ObjectId>, field: &str) -> String {
+    object.map_or_else(
         || "implicit".to_owned(),
-        |object| format!("{} {}", object.name, rule.field.trim_start_matches("spec.")),
+        |object| format!("{} {}", object.name, field.trim_start_matches("spec.")),
     )
 }
 

@@ -137,6 +137,10 @@ fn text(value: &Value) -> String {
 
 /// Where `explain` says something else than the router that serves does.
 fn contradictions(asked: &Asked<'_>, facts: &Facts) -> Vec<String> {
+    // It takes URLs: what becomes of other connections is shown in `status`.
+    if asked.is_stream() {
+        return Vec::new();
+    }
     let explained = asked.explained();
     let fact = |name: &str| facts.get(name).map_or("", String::as_str);
     let mut contradictions = Vec::new();

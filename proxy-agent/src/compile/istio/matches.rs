@@ -38,7 +38,7 @@ pub(super) fn compile(
     let mut compiled = Vec::new();
     for (position, one) in route.matches.iter().enumerate() {
         let field = format!("{field}.match[{position}]");
-        if is_for_gateways_alone(one, at) {
+        if are_for_gateways_alone(&one.gateways, at) {
             continue;
         }
         for name in one.headers.keys().filter(|name| is_no_header(name)) {
@@ -63,9 +63,9 @@ pub(super) fn compile(
 
 /// A match for gateways of the VirtualService's own list is not for the mesh, unless the list as a
 /// whole is applied to the mesh.
-fn is_for_gateways_alone(one: &HttpMatch, at: &At<'_, VirtualService>) -> bool {
+pub(super) fn are_for_gateways_alone(names: &[String], at: &At<'_, VirtualService>) -> bool {
     let mesh = |names: &[String]| names.is_empty() || names.iter().any(|name| name == MESH);
-    !mesh(&one.gateways) && mesh(&at.object.spec.gateways)
+    !mesh(names) && mesh(&at.object.spec.gateways)
 }
 
 /// The scheme of what is captured as HTTP.

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method};
 use super::{
     Client, RequestView, ask, compile, listener, only_problem, problems, rewrite_path, service,
 };
-use crate::model::{AbortWith, Action, Listed, Policies, Rule, Snapshot, StringMatch};
+use crate::model::{AbortWith, Action, DelayTime, Listed, Policies, Rule, Snapshot, StringMatch};
 
 const TO_B: &str = "route: [{destination: {host: b}}]";
 const TO_WEB: &str = "route: [{destination: {host: web}}]";
@@ -92,7 +92,7 @@ fn faults_have_shares_down_to_a_ten_thousandth_of_a_percent() {
         "{{fault: {{delay: {{fixedDelay: 1.5s, percentage: {{value: 0.1}}}}, abort: {{httpStatus: 418, percentage: {{value: 100}}}}}}, {TO_B}}}"
     ));
     let delay = policies(&snapshot).delay.expect("a delay");
-    assert_eq!(delay.time, Duration::from_millis(1_500));
+    assert_eq!(delay.time, DelayTime::Fixed(Duration::from_millis(1_500)));
     let share = (delay.share.numerator, delay.share.denominator);
     assert_eq!(share, (1_000, 1_000_000));
     let abort = policies(&snapshot).abort.expect("an abort");
@@ -346,4 +346,20 @@ fn a_host_with_a_wildcard_stands_for_services_and_a_name_comes_first() {
         &with(&(any + &suffix + &exact)),
         &[("GET /", "redirect 301")],
     );
+}
+
+#[test]
+fn delays_may_be_exponential_and_bodies_bytes() {
+    let snapshot = with_http(&format!(
+        "{{fault: {{delay: {{exponentialDelay: 200ms, percentage: {{value: 100}}}}}}, {TO_B}}}, \
+         {{directResponse: {{status: 200, body: {{bytes: aGVsbG8A}}}}}}"
+    ));
+    let delay = policies(&snapshot).delay.expect("a delay");
+    let mean = Duration::from_millis(200);
+    assert_eq!(delay.time, DelayTime::Exponential(mean));
+    let second = &listener(&snapshot, "web", 80).routes.rules[1];
+    let Action::Direct { body, .. } = &*second.action else {
+        panic!("{:?}", second.action);
+    };
+    assert_eq!(&body[..], b"hello\0");
 }

@@ -112,6 +112,12 @@ metadata: {name: ns, labels: {proxy-agent.io/capture: enabled, team: x}, annotat
 spec: {finalizers: [kubernetes]}
 ---
 apiVersion: v1
+kind: Node
+metadata: {name: node-1, labels: {topology.kubernetes.io/zone: z, kubernetes.io/os: linux}, annotations: {a: b}}
+spec: {podCIDR: 10.0.0.0/24}
+status: {nodeInfo: {architecture: amd64, bootID: x, containerRuntimeVersion: x, kernelVersion: x, kubeProxyVersion: x, kubeletVersion: x, machineID: x, operatingSystem: linux, osImage: x, systemUUID: x}}
+---
+apiVersion: v1
 kind: Pod
 metadata: {name: web, namespace: ns, uid: u1, labels: {app: cart}, annotations: {a: b, proxy-agent.io/capture: enabled, sidecar.istio.io/status: '{}'}, generateName: web-}
 spec: {nodeName: node-1, serviceAccountName: x, containers: [{name: web, image: i, ports: [{name: http, containerPort: 8080, hostPort: 1}]}, {name: linkerd-proxy, image: l}]}
@@ -153,6 +159,16 @@ kind: HTTPRoute
 metadata: {name: r, namespace: ns, uid: r1, generation: 3, creationTimestamp: 2026-01-01T00:00:00Z, resourceVersion: '5'}
 spec: {parentRefs: [{group: '', kind: Service, name: cart, port: 80}], rules: [{matches: [{path: {type: PathPrefix, value: /a}}], backendRefs: [{name: cart, port: 80}]}]}
 status: {parents: []}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: r, namespace: ns, uid: r2, generation: 3, resourceVersion: '5'}
+spec: {hostnames: [a.org], parentRefs: [{group: '', kind: Service, name: headless}], rules: [{backendRefs: [{name: cart, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: r, namespace: ns, uid: r3, generation: 3, resourceVersion: '5'}
+spec: {parentRefs: [{group: '', kind: Service, name: cart, port: 81}], rules: [{backendRefs: [{name: cart, port: 80}]}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1beta1
 kind: ReferenceGrant
