@@ -23,7 +23,7 @@ pub use cluster_policy::{
     ClusterPolicies, ConnectionLimits, ConsistentHash, Distribution, HashKey, HashTable, Keepalive,
     LocalityPolicy, OutlierDetection, RequestLimits, Warmup,
 };
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, LeftOut, WhyLeftOut};
 pub use failure_accrual::FailureAccrual;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};
 pub use path::{PathError, normalise};

@@ -5,6 +5,7 @@
 
 mod accept;
 mod body;
+mod budgets;
 mod client_hello;
 mod clock;
 mod detect;
@@ -19,6 +20,7 @@ mod io;
 mod load;
 mod lookup;
 mod mirror;
+mod park;
 mod plan;
 mod pod;
 mod replay;

@@ -10,6 +10,7 @@
 
 mod bench;
 mod build_ebpf;
+mod cache;
 mod chart;
 mod cluster;
 mod conformance;
@@ -27,6 +28,7 @@ mod soak;
 mod test;
 mod tidy;
 mod tools;
+mod vm_test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -60,6 +62,8 @@ enum Verb {
     E2e(e2e::Args),
     /// The fuzz targets, with libFuzzer: greetings, manifests, paths, requests.
     Fuzz(fuzz::Args),
+    /// The kernel-facing tests on stock kernels, each in a virtual machine.
+    VmTest(vm_test::Args),
     /// The Gateway API's conformance suite, as root on a real cluster.
     Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
@@ -99,6 +103,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::VmTest(args) => vm_test::run(&args),
         Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Measure(args) => measure::run(&args),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, soak, tidy, tools};
+use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, soak, tidy, tools, vm_test};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,7 @@ const ALL: &[Step] = &[
     ("scripts", scripts),
     ("dependencies", dependencies),
     ("end to end", || e2e::tests(&e2e::Args::all())),
+    ("oldest kernel, in a virtual machine", vm_test::short),
     ("on a cluster", || e2e::tests(&e2e::Args::on_cluster())),
     ("privileges, on a cluster", privileges::tests),
     ("soak, half a minute on a cluster", soak::short),
@@ -128,6 +129,8 @@ fn scripts() -> Result<Outcome> {
         "deploy/kubectl-proxy_agent",
         ".ci/run",
         "proxy-agent/fuzz/instrument.sh",
+        "xtask/src/vm_test/guest.sh",
+        "xtask/src/vm_test/init.sh",
     ];
     passed(run_command(
         Command::new(shellcheck).args(scripts).current_dir(root()),

@@ -20,8 +20,8 @@ use crate::objects::{KindState, ObjectSet};
 use crate::report::LeaseView;
 use crate::source::dns;
 use crate::status::{
-    BpfStatus, EndpointStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
-    ServiceStatus, SourceStatus, Status, TrafficStatus,
+    BpfStatus, EndpointStatus, ExplainedCluster, Explanation, KindStatus, Overview, PodStatus,
+    ProgramStatus, ServiceStatus, SourceStatus, Status, TrafficStatus,
 };
 
 use super::STALE_AFTER;
@@ -118,7 +118,21 @@ impl Parts {
         if let Some(pod) = pod {
             explanation.from = in_effect(pod);
         }
+        for cluster in &mut explanation.clusters {
+            self.count(cluster);
+        }
         Ok(explanation)
+    }
+
+    /// Adds what became of requests to the endpoints of a cluster so far.
+    fn count(&self, cluster: &mut ExplainedCluster) {
+        for endpoint in &mut cluster.endpoints {
+            if let Ok(address) = endpoint.address.parse() {
+                let totals = self.traffic.endpoint(&cluster.name, address);
+                endpoint.connect_failures_total = totals.connect_failures_total;
+                endpoint.in_flight = totals.sent_total.saturating_sub(totals.ended_total);
+            }
+        }
     }
 
     fn bpf(&self) -> BpfStatus {

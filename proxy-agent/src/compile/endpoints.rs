@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 
 use super::by_key::Name;
 use super::index::{At, Index};
@@ -12,39 +12,121 @@ use super::nearby::{self, Candidate, Here, Hints};
 use super::pod;
 use super::problems::Problems;
 use super::service::{Port, PortSubset, Target};
-use crate::model::Endpoint;
+use crate::model::{Endpoint, LeftOut, WhyLeftOut};
 use crate::objects::{Located, Origin, Slice, SliceAddress, SliceState};
 
-/// The usable endpoints of a Service's port for those who are `here`: sorted by address, each once.
+/// What serves a Service's port, and what does not.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Usable endpoints: sorted by address, each once.
+    pub usable: Vec<Endpoint>,
+    /// The others, sorted.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl Found {
+    fn new(usable: Vec<Endpoint>, mut left_out: Vec<LeftOut>) -> Self {
+        // An endpoint that moves from one slice to another may stand in both.
+        let is_usable = |one: &LeftOut| {
+            one.address.is_some_and(|address| {
+                let found = usable.binary_search_by_key(&address, |one| one.address);
+                found.is_ok()
+            })
+        };
+        left_out.retain(|one| !is_usable(one));
+        left_out.sort_by(|one, other| (one.address, &one.pod).cmp(&(other.address, &other.pod)));
+        left_out.dedup_by(|one, other| (one.address, &one.pod) == (other.address, &other.pod));
+        left_out.shrink_to_fit();
+        Self { usable, left_out }
+    }
+}
+
+/// Endpoints that may come into question, and those that do not.
+#[derive(Default)]
+struct Gathered<'a> {
+    ready: Vec<Candidate<'a>>,
+    /// They serve and terminate.
+    leaving: Vec<Endpoint>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Gathered<'_> {
+    /// What those who are `here` use of it.
+    fn chosen(self, here: Here<'_>, spec: &ServiceSpec, origin: Origin) -> Found {
+        let Self {
+            ready,
+            leaving,
+            mut left_out,
+        } = self;
+        let others = ready
+            .iter()
+            .map(|one| left(&one.endpoint, WhyLeftOut::Elsewhere))
+            .chain(leaving.iter().map(|one| left(one, WhyLeftOut::Terminating)))
+            .collect::<Vec<_>>();
+        let usable = sorted(here.choose(spec, origin, ready, leaving));
+        if usable.len() < others.len() {
+            left_out.extend(others);
+        }
+        Found::new(usable, left_out)
+    }
+}
+
+/// The endpoints of a Service's port for those who are `here`.
 pub(super) fn of_port(
     index: &Index,
     here: Here<'_>,
     at: &At<'_, Service>,
     port: &Port,
     problems: &mut Problems,
-) -> Vec<Endpoint> {
+) -> Found {
     let Some(spec) = at.object.spec.as_ref().filter(|_| port.tcp) else {
-        return Vec::new();
+        return Found::default();
     };
     let unready_too = spec.publish_not_ready_addresses == Some(true);
     if let Some(slices) = index.slices(at.key()) {
-        let (ready, leaving) = of_slices(slices, &port.name, unready_too, problems);
-        return sorted(here.choose(spec, at.origin, ready, leaving));
+        let gathered = of_slices(slices, &port.name, unready_too, problems);
+        return gathered.chosen(here, spec, at.origin);
     }
     let Some(selector) = selector(at) else {
-        return Vec::new();
+        return Found::default();
     };
-    let ready = index.selected(at.key().0, selector).filter_map(|at| {
-        if !(is_ready(at.object) || unready_too && is_alive(at.object)) {
-            return None;
+    let mut gathered = Gathered::default();
+    for at in index.selected(at.key().0, selector) {
+        let number = pod_port(at.object, &port.target);
+        let endpoint = number.and_then(|number| of_pod(index, at.located, at.object, number));
+        let serves = is_ready(at.object) || unready_too && is_alive(at.object);
+        match endpoint {
+            Some(endpoint) if serves => gathered.ready.push(Candidate {
+                endpoint,
+                hints: Hints::of_distribution(spec),
+            }),
+            endpoint => gathered.left_out.push(LeftOut {
+                address: endpoint.map(|endpoint| endpoint.address),
+                pod: Some(name_of(at.located)),
+                why: why_not(at.object, number),
+            }),
         }
-        let number = pod_port(at.object, &port.target)?;
-        Some(Candidate {
-            endpoint: of_pod(index, at.located, at.object, number)?,
-            hints: Hints::of_distribution(spec),
-        })
-    });
-    sorted(here.choose(spec, at.origin, ready.collect(), Vec::new()))
+    }
+    gathered.chosen(here, spec, at.origin)
+}
+
+/// Why a pod that is selected serves nothing; `port` is the number of its port, if it has it.
+fn why_not(pod: &Pod, port: Option<u16>) -> WhyLeftOut {
+    if pod::is_completed(pod) {
+        WhyLeftOut::Completed
+    } else if pod::ips(pod).is_empty() {
+        WhyLeftOut::NoAddress
+    } else if port.is_none() {
+        WhyLeftOut::NoSuchPort
+    } else if pod.metadata.deletion_timestamp.is_some() {
+        WhyLeftOut::Terminating
+    } else {
+        WhyLeftOut::NotReady
+    }
+}
+
+fn name_of(located: &Located) -> Arc<str> {
+    format!("{}/{}", located.id.namespace, located.id.name).into()
 }
 
 /// The selector by which endpoints are found: in a cluster they are EndpointSlices.
@@ -120,7 +202,7 @@ fn of_pod(index: &Index, located: &Located, pod: &Pod, port: u16) -> Option<Endp
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     Some(Endpoint {
         address: SocketAddr::new(ip, port),
-        pod: Some(format!("{}/{}", located.id.namespace, located.id.name).into()),
+        pod: Some(name_of(located)),
         node: node.map(Arc::from),
         zone: node
             .and_then(|node| nearby::zone(index, node))
@@ -128,14 +210,14 @@ fn of_pod(index: &Index, located: &Located, pod: &Pod, port: u16) -> Option<Endp
     })
 }
 
-/// The endpoints that are ready, and those that serve and terminate.
+/// The endpoints of a port, as its slices have them.
 fn of_slices<'a>(
     slices: impl Iterator<Item = At<'a, Slice>>,
     port_name: &str,
     unready_too: bool,
     problems: &mut Problems,
-) -> (Vec<Candidate<'a>>, Vec<Endpoint>) {
-    let (mut ready, mut leaving) = (Vec::new(), Vec::new());
+) -> Gathered<'a> {
+    let mut gathered = Gathered::default();
     for at in slices {
         // By name, both being empty where there is one port.
         let mut ports = at.object.ports.iter();
@@ -159,11 +241,13 @@ fn of_slices<'a>(
                 zone: endpoint.zone.clone(),
             };
             match endpoint.state {
-                SliceState::Leaving if !unready_too => leaving.push(model),
-                SliceState::Unready if !unready_too => {}
+                SliceState::Leaving if !unready_too => gathered.leaving.push(model),
+                SliceState::Unready if !unready_too => {
+                    gathered.left_out.push(left(&model, WhyLeftOut::NotReady));
+                }
                 SliceState::Ready | SliceState::Leaving | SliceState::Unready => {
                     let hints = at.object.hints.get(place);
-                    ready.push(Candidate {
+                    gathered.ready.push(Candidate {
                         endpoint: model,
                         hints: hints.map_or(Hints::None, Hints::Given),
                     });
@@ -171,7 +255,15 @@ fn of_slices<'a>(
             }
         }
     }
-    (ready, leaving)
+    gathered
+}
+
+fn left(endpoint: &Endpoint, why: WhyLeftOut) -> LeftOut {
+    LeftOut {
+        address: Some(endpoint.address),
+        pod: endpoint.pod.clone(),
+        why,
+    }
 }
 
 /// Those of endpoints with labels that carry all of `labels`, sorted, each address once.

@@ -170,6 +170,7 @@ fn cluster(
         failure_accrual: kubernetes.and_then(|port| port.failure_accrual),
         policies: None,
         endpoints,
+        left_out: Vec::new(),
     })
 }
 

@@ -153,7 +153,7 @@ fn origin<'s>(attached: impl IntoIterator<Item = &'s &'s Attachment>) -> Arc<str
 }
 
 /// The table of a port without routes: everything to its own endpoints.
-pub(super) fn implicit(port: &Port) -> RouteTable {
+fn implicit(port: &Port) -> RouteTable {
     let mut rule = Rule {
         object: None,
         field: "".into(),

@@ -58,11 +58,13 @@ fn session(of: &Session) -> String {
         SessionCarrier::Cookie { name, .. } => format!("cookie {name}"),
         SessionCarrier::Header(name) => format!("header {name}"),
     };
-    let limit = of
-        .absolute_timeout
-        .map(|limit| format!(", for {limit:?} at most"));
-    let limit = limit.unwrap_or_default();
-    format!("keeps to one endpoint by the {carrier}{limit}")
+    let limits = [
+        (of.absolute_timeout, "at most"),
+        (of.idle_timeout, "without a request"),
+    ];
+    let limits = limits.map(|(limit, what)| limit.map(|limit| format!(", for {limit:?} {what}")));
+    let limits: String = limits.into_iter().flatten().collect();
+    format!("keeps to one endpoint by the {carrier}{limits}")
 }
 
 fn mirror(of: &Mirror, snapshot: &Snapshot) -> String {

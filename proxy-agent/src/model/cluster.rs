@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ClusterPolicies, Endpoint, FailureAccrual};
+use super::{ClusterPolicies, Endpoint, FailureAccrual, LeftOut};
 
 /// Index of a cluster in [`super::Snapshot::clusters`]. The id of a name stays the same from one
 /// snapshot to the next as long as the name is in use, so that workers can keep state by id.
@@ -69,4 +69,6 @@ pub struct Cluster {
     pub policies: Option<Arc<ClusterPolicies>>,
     /// The usable endpoints, sorted by address, without duplicates.
     pub endpoints: Vec<Endpoint>,
+    /// What is named beside them and gets no requests, sorted; for those who ask why.
+    pub left_out: Vec<LeftOut>,
 }

@@ -200,18 +200,19 @@ impl Reader<'_> {
             ("specs.smi-spec.io", "HTTPRouteGroup", version) if SMI.contains(&version) => {
                 self.typed(id, value, prefix, Reject, Object::HttpRouteGroup);
             }
-            (group, kind, _) => {
-                if let Some(versions) = versions_read(group, kind) {
-                    let reason = format!(
-                        "found version `{version}`, which is not read; accepted: {versions}"
-                    );
-                    let field =
-                        accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
-                    self.problem(Severity::Warning, Some(&id), field, reason);
-                }
-                self.accept(id, Object::Unknown);
-            }
+            _ => self.unread(id, version, prefix),
         }
+    }
+
+    /// A kind that is not read, or not in this version.
+    fn unread(&mut self, id: ObjectId, version: &str, prefix: &[Step]) {
+        if let Some(versions) = versions_read(&id.group, &id.kind) {
+            let reason =
+                format!("found version `{version}`, which is not read; accepted: {versions}");
+            let field = accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
+            self.problem(Severity::Error, Some(&id), field, reason);
+        }
+        self.accept(id, Object::Unknown);
     }
 
     fn typed<T: DeserializeOwned>(
@@ -233,6 +234,15 @@ impl Reader<'_> {
         if (unknown, self.newer) == (Unknown::Warn, Newer::Trusted) {
             ignored.clear();
         }
+        let severity = match unknown {
+            Unknown::Warn => Severity::Warning,
+            Unknown::Reject => Severity::Error,
+        };
+        // Those before a value that cannot be read are named too: it may be their fault.
+        for path in &ignored {
+            let field = accepted::render(&[prefix, path].concat());
+            self.problem(severity, Some(&id), field, unknown_field::<T>(path));
+        }
         let object = match read {
             Ok(object) => object,
             Err(error) => {
@@ -242,17 +252,9 @@ impl Reader<'_> {
                     .into_iter()
                     .filter(|part| !part.is_empty() && part != ".");
                 let field = field.collect::<Vec<_>>().join(".");
-                return self.reject(Some(id), field, error.to_string());
+                return self.reject(Some(id), field, in_words(&error.to_string()));
             }
         };
-        let severity = match unknown {
-            Unknown::Warn => Severity::Warning,
-            Unknown::Reject => Severity::Error,
-        };
-        for path in &ignored {
-            let field = accepted::render(&[prefix, path].concat());
-            self.problem(severity, Some(&id), field, unknown_field::<T>(path));
-        }
         if unknown == Unknown::Reject && !ignored.is_empty() {
             self.parsed.rejected.push(Some(id));
             return;
@@ -344,6 +346,19 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// A reader's message without the names of Rust's types.
+fn in_words(message: &str) -> String {
+    let numbers = ["i32", "i64", "u8", "u16", "u32", "u64", "usize"];
+    let expected = numbers.map(|number| format!("expected {number}"));
+    let found = expected
+        .iter()
+        .find(|expected| message.ends_with(*expected));
+    found.map_or_else(
+        || message.to_owned(),
+        |expected| message.replace(expected, "expected a whole number"),
+    )
 }
 
 fn unknown_field<T: DeserializeOwned>(path: &[Step]) -> String {

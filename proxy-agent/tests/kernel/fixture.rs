@@ -25,8 +25,8 @@ pub(crate) const PASSED: &str = "10.96.0.11:80";
 const POD_IP: &str = "10.77.0.2";
 const POD_IP6: &str = "fd00:77::2";
 
-/// When a heartbeat is stale.
-pub(crate) const STALE_AFTER_NS: u64 = 3_000_000_000;
+/// When a heartbeat is stale: never, as long as a test runs, be the machine as slow as an emulated one.
+pub(crate) const STALE_AFTER_NS: u64 = 60_000_000_000;
 
 /// What every client script starts with. `c` connects and says how it went.
 const PRELUDE: &str = r#"

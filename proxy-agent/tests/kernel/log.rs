@@ -121,7 +121,7 @@ fn messages_are_pumped_as_they_come() {
         };
         tokio::select! {
             ended = pump => panic!("the pump ended: {ended:?}"),
-            seen = tokio::time::timeout(Duration::from_secs(5), seen) => seen.unwrap(),
+            seen = tokio::time::timeout(Duration::from_secs(10), seen) => seen.unwrap(),
         }
     });
 }

@@ -1,6 +1,7 @@
 //! What rules do to requests beside routing them, by traffic.
 
 mod browser;
+mod destination;
 mod grpc;
 mod istio;
 mod linkerd;

@@ -11,6 +11,7 @@ use crate::compile::address::Allocator;
 use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::dirty::Dirty;
+use crate::compile::endpoints::Found;
 use crate::compile::index::At;
 use crate::compile::nearby::Here;
 use crate::compile::problems::{Part, Problems};
@@ -222,8 +223,8 @@ impl Kept {
         problems: &mut Problems,
     ) -> Vec<Arc<Cluster>> {
         let of_port = |port: &Port| {
-            let endpoints = endpoints::of_port(&self.index, here, at, port, problems);
-            clusters(port, endpoints, |whole, subset| {
+            let found = endpoints::of_port(&self.index, here, at, port, problems);
+            clusters(port, found, |whole, subset| {
                 endpoints::of_subset(whole, subset, &port.service, &self.index)
             })
         };
@@ -237,7 +238,10 @@ impl Kept {
         };
         let of_port = |port: &Port| {
             let labelled = istio::endpoints(&at, port, &self.index);
-            let whole = endpoints::sorted(labelled.iter().map(|(one, _)| one.clone()));
+            let whole = Found {
+                usable: endpoints::sorted(labelled.iter().map(|(one, _)| one.clone())),
+                left_out: Vec::new(),
+            };
             clusters(port, whole, |_, subset| {
                 endpoints::carrying(&labelled, &subset.labels)
             })
@@ -300,16 +304,17 @@ fn names_of_clusters(port: &Port) -> impl Iterator<Item = Arc<str>> {
 /// The clusters of a port.
 fn clusters(
     port: &Port,
-    endpoints: Vec<Endpoint>,
+    found: Found,
     part: impl Fn(&[Endpoint], &PortSubset) -> Vec<Endpoint>,
 ) -> Vec<Arc<Cluster>> {
-    let whole = cluster(port, endpoints);
+    let whole = cluster(port, found);
     let subsets = port.subsets.iter().map(|subset| Cluster {
         id: subset.id,
         name: Arc::clone(&subset.cluster),
         balance: subset.balance,
         policies: subset.policies.clone(),
         endpoints: part(&whole.endpoints, subset),
+        left_out: Vec::new(),
         ..whole.clone()
     });
     let mut all: Vec<_> = subsets.map(Arc::new).collect();
@@ -317,7 +322,7 @@ fn clusters(
     all
 }
 
-fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
+fn cluster(port: &Port, found: Found) -> Cluster {
     Cluster {
         id: port.id,
         name: Arc::clone(&port.cluster),
@@ -331,6 +336,7 @@ fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
             Declared::Opaque | Declared::Tls | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
         failure_accrual: port.failure_accrual,
-        endpoints,
+        endpoints: found.usable,
+        left_out: found.left_out,
     }
 }
