@@ -54,6 +54,7 @@ use crate::net::Netns;
 use worker::{Command, Parts, Worker};
 
 pub use client_hello::{Hello, client_hello};
+pub use detect::{Detected, detect};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

@@ -16,6 +16,7 @@ mod cluster;
 mod conformance;
 mod demo;
 mod e2e;
+mod fuzz;
 mod image;
 mod installed;
 mod manifests;
@@ -59,6 +60,8 @@ enum Verb {
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
+    /// The fuzz targets, with libFuzzer: greetings, manifests, paths, requests.
+    Fuzz(fuzz::Args),
     /// The kernel-facing tests on stock kernels, each in a virtual machine.
     VmTest(vm_test::Args),
     /// The Gateway API's conformance suite, as root on a real cluster.
@@ -99,6 +102,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image(args) => image::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::VmTest(args) => vm_test::run(&args),
         Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),

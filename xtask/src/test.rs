@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, chart, privileges, setup, soak, tidy, tools, vm_test};
+use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, soak, tidy, tools, vm_test};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,9 @@ const ALL: &[Step] = &[
     ("clippy, eBPF programs", clippy_ebpf),
     ("documentation", documentation),
     ("tests without root", unit),
+    ("fuzz targets, 30 s each", || {
+        passed(fuzz::run(&fuzz::Args::short()))
+    }),
     ("chart", || passed(chart::run(&chart::Args::default()))),
     ("scripts", scripts),
     ("dependencies", dependencies),
@@ -125,6 +128,7 @@ fn scripts() -> Result<Outcome> {
     let scripts = [
         "deploy/kubectl-proxy_agent",
         ".ci/run",
+        "proxy-agent/fuzz/instrument.sh",
         "xtask/src/vm_test/guest.sh",
         "xtask/src/vm_test/init.sh",
     ];

@@ -7,8 +7,8 @@ use http::{HeaderMap, Request, Uri};
 use super::{RequestView, strip_port};
 use crate::model::{Filters, PathMatch, PathRewrite, Redirect, Rule, WeightedDestination};
 
-/// Gives a request the headers, the path and the authority that `rule` and the destination that
-/// was chosen say; `filters` are the rule's.
+/// Gives a request the headers that `rule` and the destination that was chosen say, and the path and
+/// the authority that the rule says, else the destination; `filters` are the rule's.
 ///
 /// # Errors
 /// What the rule makes of the path or the authority is none: answer 400.

@@ -6,11 +6,11 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use proxy_agent::explain::{self, Query};
 use proxy_agent::model::{
-    Action, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, RouteTable, Rule,
-    Snapshot, WeightedDestination,
+    Action, Destination, Filters, Listener, ListenerProtocol, ListenerVerdict, ObjectId, Redirect,
+    RouteTable, Rule, Snapshot, WeightedDestination,
 };
 use proxy_agent::route::cors::{self, Ruling};
-use proxy_agent::route::{self, Client, RequestView};
+use proxy_agent::route::{self, Client, Greeting, RequestView};
 use proxy_agent::status::Explanation;
 
 use crate::scene::{Case, Several};
@@ -97,16 +97,26 @@ impl<'s> Asked<'s> {
             query: self.request.uri().query(),
             authority: route::strip_port(authority),
             headers: self.request.headers(),
-            client: Some(Client {
-                namespace: &self.namespace,
-                uid: &self.uid,
-                labels: &self.snapshot.pod_labels,
-            }),
+            client: Some(self.client()),
         }
     }
 
+    fn client(&self) -> Client<'_> {
+        Client {
+            namespace: &self.namespace,
+            uid: &self.uid,
+            labels: &self.snapshot.pod_labels,
+        }
+    }
+
+    /// Whether a connection is asked about (`TLS`, whose server name is the host, or `TCP`), not a
+    /// request on it.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.request.method().as_str(), "TLS" | "TCP")
+    }
+
     /// Everything that can be said about what becomes of the request.
-    pub(crate) fn facts(&self) -> Facts {
+    pub(crate) fn facts(&mut self) -> Facts {
         let mut facts = Facts::new();
         let Some(listener) = self.listener() else {
             facts.insert("verdict".to_owned(), "unknown".to_owned());
@@ -119,25 +129,70 @@ impl<'s> Asked<'s> {
         };
         facts.insert("verdict".to_owned(), verdict);
         match listener.verdict {
-            ListenerVerdict::Proxy(ListenerProtocol::Http) => {
-                match self.table(listener).find(&self.view()) {
-                    Some(rule) => self.obey(rule, &mut facts),
-                    None => {
-                        facts.insert("rule".to_owned(), "none".to_owned());
-                        facts.insert("status".to_owned(), "404".to_owned());
-                    }
-                }
+            ListenerVerdict::Proxy(ListenerProtocol::Http) if !self.is_stream() => {
+                self.serve(listener, &mut facts);
             }
-            ListenerVerdict::Proxy(ListenerProtocol::Tcp) => {
-                self.destinations(&[destination(listener)], &mut facts);
-            }
+            ListenerVerdict::Proxy(_) => self.stream(listener, &mut facts),
             ListenerVerdict::Pass(_) => {}
         }
         facts
     }
 
+    fn stream(&self, listener: &Listener, facts: &mut Facts) {
+        let Some(table) = listener.streams_for(&self.namespace) else {
+            let whole = Destination::Cluster(listener.cluster);
+            return self.destinations(&[WeightedDestination::plain(1, whole)], facts);
+        };
+        let name = self.request.headers()[HOST].to_str().ok();
+        let greeting = if self.request.method() == "TLS" {
+            Greeting::Tls(name)
+        } else {
+            Greeting::Other
+        };
+        let found = table.find(greeting, &self.client());
+        let rule = found.map_or_else(
+            || "none".to_owned(),
+            |rule| rule_name(rule.object.as_deref(), &rule.field),
+        );
+        facts.insert("rule".to_owned(), rule);
+        if let Some(rule) = found {
+            self.destinations(&rule.destinations, facts);
+        }
+    }
+
+    fn serve(&mut self, listener: &'s Listener, facts: &mut Facts) {
+        let mut fact = |name: &str, value: &str| facts.insert(name.to_owned(), value.to_owned());
+        let table = self.table(listener);
+        if !table.is_implicit() && !self.normalise() {
+            fact("status", "400");
+            return;
+        }
+        match table.find(&self.view()) {
+            Some(rule) => self.obey(rule, facts),
+            None => {
+                fact("rule", "none");
+                fact("status", "404");
+            }
+        }
+    }
+
+    /// Gives the path its normal form, if it has one.
+    fn normalise(&mut self) -> bool {
+        let Ok(path) = route::normalise(self.request.uri().path()) else {
+            return false;
+        };
+        let query = self.request.uri().query();
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let target = format!("{path}{query}").parse().expect("a target");
+        *self.request.uri_mut() = target;
+        true
+    }
+
     fn obey(&self, rule: &Rule, facts: &mut Facts) {
-        facts.insert("rule".to_owned(), rule_name(rule));
+        facts.insert(
+            "rule".to_owned(),
+            rule_name(rule.object.as_deref(), &rule.field),
+        );
         for (name, limit) in [
             ("timeout", rule.timeouts.request),
             ("each", rule.timeouts.backend_request),
@@ -148,14 +203,17 @@ impl<'s> Asked<'s> {
         let mut answered = self.app.clone();
         let cors = rule.policies.as_ref().and_then(|of| of.cors.as_ref());
         let ruling = cors.map(|cors| cors::rule(cors, &self.request));
-        if let Some(Ruling::Answer(head)) = ruling {
-            facts.insert("status".to_owned(), "204".to_owned());
-            note_headers("answered", &head, facts);
-            return;
-        }
-        self.act(rule, &mut answered, facts);
-        if let Some(Ruling::GoOn(Some(allowed))) = ruling {
-            allowed.tell(&mut answered);
+        match ruling {
+            Some(Ruling::Answer(head)) => {
+                facts.insert("status".to_owned(), "204".to_owned());
+                note_headers("answered", &head, facts);
+                return;
+            }
+            Some(Ruling::GoOn(Some(allowed))) => {
+                self.act(rule, &mut answered, facts);
+                allowed.tell(&mut answered);
+            }
+            Some(Ruling::GoOn(None)) | None => self.act(rule, &mut answered, facts),
         }
         note_headers("answered", &answered, facts);
     }
@@ -177,14 +235,7 @@ impl<'s> Asked<'s> {
                 filters.response_headers.apply(answered);
             }
             Action::Redirect { filters, redirect } => {
-                let authority = self.request.headers()[HOST].to_str().expect("text");
-                let view = RequestView {
-                    authority,
-                    ..self.view()
-                };
-                let location = route::location(rule, redirect, &view, self.port());
-                fact("status", redirect.status.as_u16().to_string());
-                fact("location", location);
+                self.redirect(rule, redirect, facts);
                 filters.response_headers.apply(answered);
             }
             Action::Forward {
@@ -195,6 +246,17 @@ impl<'s> Asked<'s> {
                 self.forward(rule, filters, destinations, answered, facts);
             }
         }
+    }
+
+    fn redirect(&self, rule: &Rule, redirect: &Redirect, facts: &mut Facts) {
+        let authority = self.request.headers()[HOST].to_str().expect("text");
+        let view = RequestView {
+            authority,
+            ..self.view()
+        };
+        let location = route::location(rule, redirect, &view, self.port());
+        facts.insert("status".to_owned(), redirect.status.as_u16().to_string());
+        facts.insert("location".to_owned(), location);
     }
 
     fn forward(
@@ -211,6 +273,11 @@ impl<'s> Asked<'s> {
             Some(via) => shares.find(|one| name(one, self.snapshot) == *via),
         };
         let chosen = chosen.unwrap_or_else(|| panic!("a share of {:?}", self.via));
+        if let Destination::Redirect(redirect) = &chosen.destination {
+            self.redirect(rule, redirect, facts);
+            route::edit_response(filters, chosen, answered);
+            return;
+        }
         let mut request = self.request.clone();
         match route::edit_request(rule, filters, chosen, &mut request) {
             Ok(()) => {
@@ -236,9 +303,9 @@ impl<'s> Asked<'s> {
         });
         facts.insert("to".to_owned(), shown.collect::<Vec<_>>().join(", "));
         let shares = destinations.iter().filter(|one| one.weight > 0);
-        let clusters = shares.filter_map(|one| match &one.destination {
-            Destination::Cluster(id) => self.snapshot.cluster(*id),
-            Destination::Invalid | Destination::Redirect(_) => None,
+        let clusters = shares.filter_map(|one| match one.destination {
+            Destination::Cluster(id) => self.snapshot.cluster(id),
+            Destination::Redirect(_) | Destination::Invalid => None,
         });
         let mut addresses: Vec<_> = clusters
             .flat_map(|cluster| &cluster.endpoints)
@@ -250,13 +317,17 @@ impl<'s> Asked<'s> {
         facts.insert("endpoints".to_owned(), addresses.join(", "));
     }
 
-    /// What `explain` says of the request.
+    /// What `explain` says of the request, whose path is in normal form once its facts are known.
     pub(crate) fn explained(&self) -> Explanation {
         let query = Query {
             namespace: self.namespace.clone(),
             pod: self.pod.clone(),
             method: self.request.method().clone(),
-            url: self.url.to_string(),
+            url: format!(
+                "http://{}{}",
+                self.url.authority().expect("a host"),
+                self.request.uri()
+            ),
             headers: self.request.headers().clone(),
         };
         explain::explain(self.snapshot, &query).expect("an explanation")
@@ -264,24 +335,19 @@ impl<'s> Asked<'s> {
 }
 
 /// A rule as `name rules[0]`.
-fn rule_name(rule: &Rule) -> String {
-    rule.object.as_ref().map_or_else(
+fn rule_name(object: Option<&ObjectId>, field: &str) -> String {
+    object.map_or_else(
         || "implicit".to_owned(),
-        |object| format!("{} {}", object.name, rule.field.trim_start_matches("spec.")),
+        |object| format!("{} {}", object.name, field.trim_start_matches("spec.")),
     )
 }
 
 fn name(one: &WeightedDestination, snapshot: &Snapshot) -> String {
-    match &one.destination {
-        Destination::Cluster(id) => snapshot.cluster(*id).expect("a cluster").name.to_string(),
-        Destination::Redirect(redirect) => format!("redirect {}", redirect.status.as_u16()),
+    match one.destination {
+        Destination::Cluster(id) => snapshot.cluster(id).expect("a cluster").name.to_string(),
+        Destination::Redirect(_) => "redirect".to_owned(),
         Destination::Invalid => "invalid".to_owned(),
     }
-}
-
-/// A port's own endpoints, where opaque connections go.
-fn destination(listener: &Listener) -> WeightedDestination {
-    WeightedDestination::plain(1, Destination::Cluster(listener.cluster))
 }
 
 fn headers(from: &BTreeMap<String, Several>) -> HeaderMap {

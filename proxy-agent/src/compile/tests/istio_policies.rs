@@ -351,7 +351,7 @@ fn a_host_with_a_wildcard_stands_for_services_and_a_name_comes_first() {
 #[test]
 fn delays_may_be_exponential_and_bodies_bytes() {
     let snapshot = with_http(&format!(
-        "{{fault: {{delay: {{exponentialDelay: 200ms}}}}, {TO_B}}}, \
+        "{{fault: {{delay: {{exponentialDelay: 200ms, percentage: {{value: 100}}}}}}, {TO_B}}}, \
          {{directResponse: {{status: 200, body: {{bytes: aGVsbG8A}}}}}}"
     ));
     let delay = policies(&snapshot).delay.expect("a delay");
