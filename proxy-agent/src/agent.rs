@@ -12,6 +12,7 @@ mod readiness;
 mod signals;
 mod sources;
 mod surface;
+mod tables;
 mod vacancy;
 
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
 use crate::net;
 use crate::proxy::{self, Proxy};
+use crate::report::LeaseView;
 
 use adapters::{EnrolKernel, ServeProxy};
 use arrival::{Arrival, Giving};
@@ -177,6 +179,7 @@ impl Agent {
             snapshots: snapshots.clone(),
             sources: sources.statuses(),
             phase: phase.clone(),
+            lease: LeaseView::default(),
         });
         let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;
         let read = sources.first_sync(&publish, &kernel, arrival.patience());

@@ -121,7 +121,7 @@ Examples:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = VALIDATE_EXAMPLES)]
 pub struct ValidateArgs {
-    /// Files, or directories as `--source file:DIR` reads them; all are checked together.
+    /// Files, or directories with what is below them; all are checked together.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// How the findings are written.

@@ -20,7 +20,7 @@ use crate::admin::ExplainQuery;
 use crate::cli::{ExplainArgs, OutputFormat, StatusArgs, StatusView};
 use crate::status::{Explanation, Status};
 
-pub use findings::{checks, problems};
+pub use findings::{checks, report};
 
 /// Time between two pictures of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);

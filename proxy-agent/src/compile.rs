@@ -24,6 +24,7 @@ mod kept;
 mod kind;
 mod labels;
 mod linkerd;
+mod nearby;
 mod pod;
 mod precedence;
 mod problems;
@@ -32,6 +33,7 @@ mod scope;
 mod service;
 mod service_profile;
 mod smi;
+mod streams;
 mod switches;
 mod tables;
 #[cfg(test)]
@@ -60,7 +62,7 @@ pub struct Options {
     pub capture_all: bool,
     /// The agent's own namespace, which `capture_all` leaves out.
     pub agent_namespace: Option<String>,
-    /// Pods of other nodes are not captured here.
+    /// Pods of other nodes are not captured here, and some endpoints are for some nodes alone.
     pub node_name: Option<String>,
 }
 
@@ -94,6 +96,7 @@ impl Compiler {
         kept.services(&mut dirty, &mut self.allocator, &mut self.ids, &mut free);
         kept.rules(&dirty);
         kept.groups(&dirty);
+        kept.entries(&dirty);
         kept.endpoints(&dirty);
         kept.routes(&mut dirty);
         kept.linkerd(&mut dirty, &mut self.ids, &mut free);

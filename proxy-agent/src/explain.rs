@@ -4,8 +4,11 @@
 //! Kubernetes resolves them.
 
 mod describe;
+mod destinations;
+mod effects;
 mod policies;
 mod resolve;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -14,15 +17,17 @@ use std::sync::Arc;
 use http::uri::InvalidUri;
 use http::{HeaderMap, Method, Uri, header};
 
+use self::destinations::clusters;
 use self::resolve::Resolved;
 use crate::model::{
     Action, CaptureDecision, Destination, Listener, ListenerProtocol, ListenerVerdict, Pod,
-    RouteTable, Rule, Snapshot, WeightedDestination,
+    RouteTable, Rule, Snapshot,
 };
-use crate::route::{Client, RequestView, location, virtual_host};
-use crate::status::{ExplainedCluster, Explanation};
+use crate::route::{Client, RequestView, Unmet, location, normalise, virtual_host};
+use crate::status::Explanation;
 
 pub use describe::describe;
+pub use streams::describe as describe_stream;
 
 /// Rules that did not match are named up to this many.
 const MAX_NEAR_MISSES: usize = 8;
@@ -80,17 +85,18 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
         .and_then(|host| host.to_str().ok());
     let mut pods = snapshot.pods.values();
     let pod = pods.find(|pod| *pod.namespace == *query.namespace && *pod.name == *query.pod);
+    let client = Client {
+        namespace: &query.namespace,
+        uid: pod.map_or("", |pod| &pod.uid),
+        labels: &snapshot.pod_labels,
+    };
     let request = RequestView {
         method: &query.method,
         path: uri.path(),
         query: uri.query(),
         authority: sent.unwrap_or(host),
         headers: &query.headers,
-        client: Some(Client {
-            namespace: &query.namespace,
-            uid: pod.map_or("", |pod| &pod.uid),
-            labels: &snapshot.pod_labels,
-        }),
+        client: Some(client),
     };
     let mut answer = Explanation {
         from: from(pod, query),
@@ -105,11 +111,13 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
             answer.listener = format!("{namespace}/{service}:{}", listener.port);
             answer.verdict = verdict(listener);
             let http = listener.verdict == ListenerVerdict::Proxy(ListenerProtocol::Http);
-            if http && !tls {
+            if http && !tls && !streams::take_all(listener, &query.namespace) {
+                answer.shadowed = shadowed(listener, &query.namespace);
                 let table = virtual_host.unwrap_or_else(|| listener.routes_for(&query.namespace));
                 route(snapshot, table, &request, port, &mut answer);
             } else if matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
-                opaque(snapshot, listener, &mut answer);
+                let greeting = streams::greeting(tls.then_some(host));
+                streams::explain(snapshot, listener, greeting, &client, &mut answer);
             }
         }
         Resolved::Passes(reason) => match virtual_host {
@@ -158,10 +166,12 @@ fn verdict(listener: &Listener) -> String {
     }
 }
 
-fn opaque(snapshot: &Snapshot, listener: &Listener, answer: &mut Explanation) {
-    "none: opaque TCP, TLS among it, is balanced by connection".clone_into(&mut answer.route);
-    let whole = WeightedDestination::plain(1, Destination::Cluster(listener.cluster));
-    answer.clusters = clusters(snapshot, &[whole]);
+/// The routes of a listener that others stand before, for clients in `namespace`.
+fn shadowed(listener: &Listener, namespace: &str) -> Vec<String> {
+    let all = listener.shadowed.iter();
+    let seen = all.filter(|one| one.clients.as_ref().is_none_or(|own| **own == *namespace));
+    seen.map(|one| format!("{}: {} decides", one.object, one.by))
+        .collect()
 }
 
 fn route(
@@ -171,22 +181,50 @@ fn route(
     port: u16,
     answer: &mut Explanation,
 ) {
-    for rule in &table.rules {
-        let Some(unmet) = rule.conditions.unmet(request) else {
-            answer.route = match &rule.object {
-                None => "implicit: the Service has no route".to_owned(),
-                Some(object) => format!("{object} {}", rule.field),
-            };
-            act(snapshot, rule, request, port, answer);
-            return;
-        };
-        if answer.near_misses.len() < MAX_NEAR_MISSES {
-            let miss = describe::miss(rule, unmet, request);
-            answer.near_misses.push(miss);
-        }
+    answer.origin = table.origin.to_string();
+    let path = if table.is_implicit() {
+        Ok(request.path.into())
+    } else {
+        normalise(request.path)
+    };
+    let Ok(path) = path else {
+        let line = "answers 400 (bad_request): the path holds %00";
+        return answer.action.push(line.to_owned());
+    };
+    if *path != *request.path {
+        answer.path = path.to_string();
     }
-    answer.route = format!("no rule of {} matches", table.origin);
-    answer.action.push("answers 404 (no_route)".to_owned());
+    let request = &RequestView {
+        path: &path,
+        ..*request
+    };
+    let found = table.find(request);
+    let before = table.rules.iter();
+    let before = before.take_while(|rule| found.is_none_or(|found| !std::ptr::eq(*rule, found)));
+    let misses = before.filter_map(|rule| Some((rule, rule.conditions.unmet(request)?)));
+    near_misses(misses.collect(), request, answer);
+    let Some(rule) = found else {
+        answer.route = format!("no rule of {} matches", table.origin);
+        return answer.action.push("answers 404 (no_route)".to_owned());
+    };
+    answer.route = match &rule.object {
+        None => "implicit: the Service has no route".to_owned(),
+        Some(object) => format!("{object} {}", rule.field),
+    };
+    act(snapshot, rule, request, port, answer);
+}
+
+/// Names the rules that did not match: a rule whose path holds was nearer than one whose does not.
+fn near_misses(
+    mut misses: Vec<(&Rule, Unmet)>,
+    request: &RequestView<'_>,
+    answer: &mut Explanation,
+) {
+    misses.sort_by_key(|(_, unmet)| *unmet == Unmet::Path);
+    answer.more_misses = misses.len().saturating_sub(MAX_NEAR_MISSES);
+    let nearest = misses.iter().take(MAX_NEAR_MISSES);
+    let lines = nearest.map(|(rule, unmet)| describe::miss(rule, *unmet, request));
+    answer.near_misses.extend(lines);
 }
 
 fn act(
@@ -196,51 +234,26 @@ fn act(
     port: u16,
     answer: &mut Explanation,
 ) {
-    answer.action = describe::action(rule, request, snapshot);
-    match &*rule.action {
-        Action::Forward { destinations, .. } => answer.clusters = clusters(snapshot, destinations),
-        Action::Redirect { redirect, .. } => {
-            let to = location(rule, redirect, request, port);
-            answer
-                .action
-                .push(format!("answers {} to {to}", redirect.status.as_u16()));
-        }
-        Action::Direct { status, .. } => {
-            let status = status.as_u16();
-            answer
-                .action
-                .push(format!("answers {status} (direct_response)"));
-        }
-        Action::Respond { status, reason } => {
-            answer
-                .action
-                .push(format!("answers {} ({reason})", status.as_u16()));
-        }
-    }
-}
-
-fn clusters(snapshot: &Snapshot, destinations: &[WeightedDestination]) -> Vec<ExplainedCluster> {
-    let total: f64 = destinations.iter().map(|one| f64::from(one.weight)).sum();
-    let explained = destinations.iter().map(|one| {
-        let mut explained = ExplainedCluster {
-            share_percent: 100.0 * f64::from(one.weight) / total.max(1.0),
-            ..ExplainedCluster::default()
-        };
-        match one.destination {
-            Destination::Redirect(_) => "a redirect".clone_into(&mut explained.name),
-            Destination::Invalid => {
-                "invalid reference: answers 500 (invalid_backend)".clone_into(&mut explained.name)
-            }
-            Destination::Cluster(id) => {
-                if let Some(cluster) = snapshot.cluster(id) {
-                    explained.name = cluster.name.to_string();
-                    cluster.balance.name().clone_into(&mut explained.balance);
-                    let endpoints = cluster.endpoints.iter();
-                    explained.endpoints = endpoints.map(|one| one.address.to_string()).collect();
+    answer.action = effects::of_rule(rule, request, snapshot);
+    let line = match &*rule.action {
+        Action::Forward { destinations, .. } => {
+            answer.clusters = clusters(snapshot, destinations);
+            for (explained, one) in answer.clusters.iter_mut().zip(destinations) {
+                explained.action = effects::of_destination(one, rule, request, snapshot);
+                if let Destination::Redirect(redirect) = &one.destination {
+                    let to = location(rule, redirect, request, port);
+                    let status = redirect.status.as_u16();
+                    explained.action.push(format!("answers {status} to {to}"));
                 }
             }
+            return;
         }
-        explained
-    });
-    explained.collect()
+        Action::Redirect { redirect, .. } => {
+            let to = location(rule, redirect, request, port);
+            format!("answers {} to {to}", redirect.status.as_u16())
+        }
+        Action::Direct { status, .. } => format!("answers {} (direct_response)", status.as_u16()),
+        Action::Respond { status, reason } => format!("answers {} ({reason})", status.as_u16()),
+    };
+    answer.action.push(line);
 }

@@ -4,6 +4,7 @@
 //! against its [`RouteTable`], which names a [`Cluster`], whose [`Endpoint`]s share the load.
 
 mod cluster;
+mod cluster_policy;
 mod endpoint;
 mod failure_accrual;
 mod listener;
@@ -15,16 +16,21 @@ mod route;
 mod route_parent;
 mod route_table;
 mod snapshot;
+mod stream;
 
 pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
-pub use endpoint::Endpoint;
+pub use cluster_policy::{
+    ClusterPolicies, ConnectionLimits, ConsistentHash, Distribution, HashKey, HashTable, Keepalive,
+    LocalityPolicy, OutlierDetection, RequestLimits, Warmup,
+};
+pub use endpoint::{Endpoint, LeftOut, WhyLeftOut};
 pub use failure_accrual::FailureAccrual;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};
 pub use path::{PathError, normalise};
 pub use pod::{CaptureDecision, NotCaptured, Pod};
 pub use policy::{
-    Abort, AbortWith, Backoff, Cors, Delay, Listed, Mirror, Policies, Retry, RetryBudget, RetryOn,
-    Session, SessionCarrier, Share, StreamLimits,
+    Abort, AbortWith, Backoff, Cors, Delay, DelayTime, Listed, Mirror, Policies, Retry,
+    RetryBudget, RetryOn, Session, SessionCarrier, Share, StreamLimits,
 };
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
@@ -35,3 +41,4 @@ pub use route::{
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
 pub use route_table::RouteTable;
 pub use snapshot::{Hosts, Snapshot};
+pub use stream::{ServerName, StreamRule, StreamScope, StreamTable};

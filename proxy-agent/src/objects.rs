@@ -7,6 +7,7 @@ mod accepted;
 mod document;
 mod quantity;
 mod read;
+mod resolution;
 mod set;
 mod slice;
 #[cfg(test)]
@@ -17,18 +18,22 @@ pub mod istio;
 pub mod linkerd;
 pub mod service_profile;
 pub mod smi;
+pub mod stream;
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::model::{ObjectId, Place};
 
 pub use quantity::Quantity;
 pub use read::{Format, Parsed, parse, read_served};
+pub use resolution::Resolution;
 pub use set::{KindPhase, KindState, ObjectSet, Origin};
-pub use slice::{SERVICE_NAME, Slice, SliceAddress, SliceEndpoint, SlicePort, SliceState};
+pub use slice::{
+    SERVICE_NAME, Slice, SliceAddress, SliceEndpoint, SliceHints, SlicePort, SliceState,
+};
 
 /// An object, which one it is, and where it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +51,8 @@ pub struct Located {
 pub enum Object {
     /// `v1 Namespace`.
     Namespace(Box<Namespace>),
+    /// `v1 Node`.
+    Node(Box<Node>),
     /// `v1 Pod`.
     Pod(Box<Pod>),
     /// `v1 Service`.
@@ -56,12 +63,20 @@ pub enum Object {
     HttpRoute(Box<HttpRoute>),
     /// `gateway.networking.k8s.io/v1 GRPCRoute`.
     GrpcRoute(Box<grpc::GrpcRoute>),
+    /// `gateway.networking.k8s.io TLSRoute`, v1, v1alpha3 or v1alpha2.
+    TlsRoute(Box<stream::TlsRoute>),
+    /// `gateway.networking.k8s.io TCPRoute`, v1 or v1alpha2.
+    TcpRoute(Box<stream::TcpRoute>),
     /// `gateway.networking.k8s.io ReferenceGrant`, v1 or v1beta1.
     ReferenceGrant(Box<ReferenceGrant>),
     /// `networking.istio.io VirtualService`, v1, v1beta1 or v1alpha3.
     VirtualService(Box<istio::VirtualService>),
     /// `networking.istio.io DestinationRule`, v1, v1beta1 or v1alpha3.
     DestinationRule(Box<istio::DestinationRule>),
+    /// `networking.istio.io ServiceEntry`, v1, v1beta1 or v1alpha3.
+    ServiceEntry(Box<istio::ServiceEntry>),
+    /// What a name resolves to: of no manifest.
+    Resolution(Box<Resolution>),
     /// `linkerd.io/v1 Service`.
     LinkerdService(Box<linkerd::Service>),
     /// `linkerd.io/v1 Route`.
@@ -83,20 +98,24 @@ impl Object {
     pub fn metadata(&self) -> Option<&ObjectMeta> {
         match self {
             Self::Namespace(namespace) => Some(&namespace.metadata),
+            Self::Node(node) => Some(&node.metadata),
             Self::Pod(pod) => Some(&pod.metadata),
             Self::Service(service) => Some(&service.metadata),
             Self::HttpRoute(route) => Some(&route.metadata),
             Self::GrpcRoute(route) => Some(&route.shared.metadata),
+            Self::TlsRoute(route) => Some(&route.shared.metadata),
+            Self::TcpRoute(route) => Some(&route.shared.metadata),
             Self::ReferenceGrant(grant) => Some(&grant.metadata),
             Self::VirtualService(service) => Some(&service.metadata),
             Self::DestinationRule(rule) => Some(&rule.metadata),
+            Self::ServiceEntry(entry) => Some(&entry.metadata),
             Self::LinkerdService(service) => Some(&service.metadata),
             Self::LinkerdRoute(route) => Some(&route.metadata),
             Self::PolicyHttpRoute(route) => Some(&route.0.metadata),
             Self::ServiceProfile(profile) => Some(&profile.metadata),
             Self::TrafficSplit(split) => Some(&split.metadata),
             Self::HttpRouteGroup(group) => Some(&group.metadata),
-            Self::EndpointSlice(_) | Self::Unknown => None,
+            Self::EndpointSlice(_) | Self::Resolution(_) | Self::Unknown => None,
         }
     }
 }

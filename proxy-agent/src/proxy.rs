@@ -5,8 +5,9 @@
 
 mod accept;
 mod body;
+mod budgets;
+mod client_hello;
 mod clock;
-mod cors;
 mod detect;
 mod downstream;
 mod exec;
@@ -19,6 +20,7 @@ mod io;
 mod load;
 mod lookup;
 mod mirror;
+mod park;
 mod plan;
 mod pod;
 mod replay;
@@ -26,6 +28,7 @@ mod reply;
 mod retrying;
 mod session;
 mod share;
+mod stream;
 mod stream_limit;
 mod target;
 mod tcp;
@@ -49,6 +52,8 @@ use crate::model::Snapshot;
 use crate::net::Netns;
 
 use worker::{Command, Parts, Worker};
+
+pub use client_hello::{Hello, client_hello};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

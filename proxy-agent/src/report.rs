@@ -22,7 +22,7 @@ use crate::capture::CaptureStatus;
 use crate::model::Snapshot;
 use crate::objects::ObjectSet;
 
-pub use self::election::{Candidate, Terms};
+pub use self::election::{Candidate, LeaseView, Terms};
 pub use self::parents::CONTROLLER;
 
 /// Time between two writes: a thousand changed routes take a minute, and the server is not flooded.
@@ -54,6 +54,8 @@ pub struct Report {
     pub capture: CaptureStatus,
     /// Who writes.
     pub identity: Identity,
+    /// Where it is told which agent writes the state of routes.
+    pub lease: LeaseView,
 }
 
 /// The agent as the API server knows it.
@@ -99,6 +101,7 @@ impl Report {
             namespace,
             name,
             Terms::default(),
+            self.lease.clone(),
         );
         let elected = candidate.elected();
         let writing = async {

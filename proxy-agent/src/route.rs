@@ -3,10 +3,12 @@
 //! Tables are compiled and sorted elsewhere; here the first rule that matches is the answer. Paths
 //! come in their normal form.
 
+pub mod cors;
 mod edit;
 mod header;
 mod path;
 mod query;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +21,9 @@ use crate::model::{
     Expression, Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
 };
 
-pub use edit::{location, rewrite_path};
+pub use edit::{edit_request, edit_response, location, rewrite_path};
 pub use query::strip_port;
+pub use stream::Greeting;
 
 pub use crate::model::{PathError, normalise};
 

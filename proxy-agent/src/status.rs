@@ -63,6 +63,10 @@ pub struct Overview {
     pub pods_not_captured: usize,
     /// How long pods took to be captured, since the agent's start.
     pub enrolments: EnrolmentStatus,
+    /// Which agent writes the state of routes; absent where this one has no API server, or has not
+    /// asked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseStatus>,
     /// Service ports with the verdict proxy.
     pub services_proxied: usize,
     /// Problems of severity error.
@@ -73,6 +77,15 @@ pub struct Overview {
     pub connections_open: u64,
     /// Requests since start.
     pub requests_total: u64,
+}
+
+/// The Lease of those agents of a cluster that would write the state of routes.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LeaseStatus {
+    /// The pod whose agent writes, as far as it is known; empty if none has been seen.
+    pub holder: String,
+    /// Why the Lease cannot be looked at; empty if it can.
+    pub trouble: String,
 }
 
 /// Upper bounds of [`EnrolmentStatus::buckets`], milliseconds.
@@ -312,10 +325,19 @@ pub struct Explanation {
     pub listener: String,
     /// Address that the host stands for.
     pub address: String,
-    /// The route table's origin and the rule that matched.
+    /// The path in its normal form, as rules are matched against it, where the URL has another one.
+    pub path: String,
+    /// The objects whose rules decide, or `implicit`.
+    pub origin: String,
+    /// The object and the rule that matched.
     pub route: String,
-    /// Rules that were tried before it, each with the condition that failed.
+    /// Rules that come before it, each with the condition that failed: those whose path holds
+    /// first.
     pub near_misses: Vec<String>,
+    /// How many more of them there are.
+    pub more_misses: usize,
+    /// Routes that would apply if the ones of `origin` did not stand before them.
+    pub shadowed: Vec<String>,
     /// What the rule does, filters in order.
     pub action: Vec<String>,
     /// Clusters with their share, and their endpoints.
@@ -327,10 +349,35 @@ pub struct Explanation {
 pub struct ExplainedCluster {
     /// Name.
     pub name: String,
+    /// Its weight in the rule.
+    pub weight: u32,
     /// Share of the requests, in percent.
     pub share_percent: f64,
     /// Balance policy.
     pub balance: String,
-    /// Usable endpoints.
-    pub endpoints: Vec<String>,
+    /// What is done for this destination alone, in order.
+    pub action: Vec<String>,
+    /// Endpoints: the usable ones first.
+    pub endpoints: Vec<ExplainedEndpoint>,
+}
+
+/// An endpoint that a request may go to, or that it cannot.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct ExplainedEndpoint {
+    /// Address with port; empty if it has none.
+    pub address: String,
+    /// `namespace/name` of its pod, where known.
+    pub pod: String,
+    /// Node, where known.
+    pub node: String,
+    /// Zone, where known.
+    pub zone: String,
+    /// Whether requests go there.
+    pub usable: bool,
+    /// Why not; empty if they do.
+    pub reason: String,
+    /// Connects to it that failed since the agent's start.
+    pub connect_failures_total: u64,
+    /// Requests in flight now, over all workers.
+    pub in_flight: u64,
 }

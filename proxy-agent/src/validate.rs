@@ -1,6 +1,8 @@
 //! Manifests checked offline, by the reader and the compiler that serve.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::compile::{Compiler, Options};
@@ -12,6 +14,8 @@ use crate::source::file;
 pub struct Report {
     /// Objects that were read, those of unknown kinds among them.
     pub objects: usize,
+    /// How many objects there are of each kind that is not read, as in `Deployment.apps`.
+    pub not_read: BTreeMap<String, usize>,
     /// What is wrong, sorted by place.
     pub problems: Vec<Problem>,
 }
@@ -24,12 +28,10 @@ impl Report {
     }
 }
 
-/// Checks files and directories together, as one configuration.
+/// Checks files and directories, with what is below them, together as one configuration.
 pub fn validate(paths: &[PathBuf]) -> Report {
-    let sets: Vec<_> = paths
-        .iter()
-        .map(|path| Arc::new(file::read(path)))
-        .collect();
+    let paths = paths.iter().flat_map(|path| directories(path));
+    let sets: Vec<_> = paths.map(|path| Arc::new(file::read(&path))).collect();
     let snapshot = Compiler::default().compile(&sets, &Options::default());
     let mut problems: Vec<Problem> = snapshot
         .problems
@@ -37,10 +39,38 @@ pub fn validate(paths: &[PathBuf]) -> Report {
         .map(|problem| Problem::clone(problem))
         .collect();
     problems.sort_by(|one, other| one.place.cmp(&other.place));
+    let mut not_read = BTreeMap::new();
+    for (id, _) in snapshot.unknown_kinds.iter() {
+        let kind = match &*id.group {
+            "" => id.kind.to_string(),
+            group => format!("{}.{group}", id.kind),
+        };
+        *not_read.entry(kind).or_default() += 1;
+    }
     Report {
         objects: snapshot.objects + snapshot.unknown_kinds.len(),
+        not_read,
         problems,
     }
+}
+
+/// A path and the directories below it, in order. Hidden ones and links are left out, so that it
+/// ends; what cannot be listed is named when it is read.
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![path.to_owned()];
+    while let Some(path) = open.pop() {
+        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+        let below = entries.filter(|entry| {
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            !hidden && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        });
+        let mut below: Vec<_> = below.map(|entry| entry.path()).collect();
+        below.sort();
+        open.extend(below.into_iter().rev());
+        found.push(path);
+    }
+    found
 }
 
 #[cfg(test)]
@@ -82,6 +112,31 @@ mod tests {
         let report = examples(&["demo"]);
         assert_eq!(report.problems, []);
         assert!(report.objects >= 4);
+    }
+
+    #[test]
+    fn directories_are_read_with_what_is_below_them() {
+        let root =
+            std::env::temp_dir().join(format!("proxy-agent-validate-{}", std::process::id()));
+        let write = |path: &str, text: &str| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            fs::write(path, text).expect("a file");
+        };
+        let pod = |name: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n");
+        write("a.yaml", &pod("a"));
+        write("sub/deeper/b.yml", &pod("b"));
+        write(
+            "sub/job.yaml",
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\n",
+        );
+        write("sub/.git/c.yaml", "no object");
+        write("sub/notes.txt", "no manifest");
+        let report = validate(std::slice::from_ref(&root));
+        fs::remove_dir_all(&root).expect("removed");
+        assert_eq!(report.problems, []);
+        assert_eq!(report.objects, 3);
+        assert_eq!(report.not_read, [("Job.batch".to_owned(), 1)].into());
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 /// When the findings cannot be written.
 pub(crate) fn validate(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let report = offline::validate(&args.paths);
-    client::problems(&report.problems, args.output, &mut io::stdout())?;
+    client::report(&report, args.output, &mut io::stdout())?;
     Ok(exit_code(!report.has_errors()))
 }
 

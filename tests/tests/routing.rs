@@ -119,6 +119,48 @@ fn paths_headers_methods_and_queries_choose_the_service() -> Result<()> {
 }
 
 #[test]
+fn no_spelling_of_a_path_gets_around_a_rule() -> Result<()> {
+    let scene = Scene::new()?;
+    let sent = |path: &str| {
+        let url = scene.web.url_of(path);
+        scene.client.request(&["--path-as-is", &url])
+    };
+    assert_eq!(sent("/a/../%61")?.path, "//a/../%61", "no route, no change");
+
+    let prefix = |value: &str| json!([{ "path": { "type": "PathPrefix", "value": value } }]);
+    scene.route(&json!([
+        { "matches": prefix("/admin"), "backendRefs": to("blue") },
+        { "matches": prefix("/"), "backendRefs": to("green") },
+    ]))?;
+
+    for (path, expected) in [
+        ("admin", "/admin"),
+        ("x/../admin", "/admin"),
+        ("../../admin/x", "/admin/x"),
+        ("/admin//x", "/admin/x"),
+        ("./%61dmin?q=/../b//%61", "/admin?q=/../b//%61"),
+        ("x/%2e%2E/admin", "/admin"),
+    ] {
+        let answer = sent(path)?;
+        assert_eq!(
+            (&*answer.endpoint, &*answer.path),
+            ("blue-0", expected),
+            "{path}"
+        );
+    }
+    for (path, expected) in [("admin%2Fx", "/admin%2Fx"), ("admin/../x", "/x")] {
+        let answer = sent(path)?;
+        assert_eq!(
+            (&*answer.endpoint, &*answer.path),
+            ("green-0", expected),
+            "{path}"
+        );
+    }
+    assert_eq!(scene.client.status(&[&scene.web.url_of("admin/%00")])?, 400);
+    Ok(())
+}
+
+#[test]
 fn weights_share_the_requests_out() -> Result<()> {
     let scene = Scene::new()?;
     scene.route(&json!([{ "backendRefs": [

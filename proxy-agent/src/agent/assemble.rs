@@ -14,18 +14,20 @@ use crate::explain;
 use crate::metrics;
 use crate::metrics::traffic::Traffic;
 use crate::model::{
-    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, RouteTable, Severity,
-    Snapshot,
+    Cluster, Listener, ListenerProtocol, ListenerVerdict, Place, Problem, Severity, Snapshot,
 };
 use crate::objects::{KindState, ObjectSet};
+use crate::report::LeaseView;
+use crate::source::dns;
 use crate::status::{
-    BpfStatus, EndpointStatus, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
-    RouteStatus, ServiceStatus, SourceStatus, Status, TrafficStatus,
+    BpfStatus, EndpointStatus, ExplainedCluster, Explanation, KindStatus, Overview, PodStatus,
+    ProgramStatus, ServiceStatus, SourceStatus, Status, TrafficStatus,
 };
 
 use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
 use super::phase::{Phase, State};
+use super::tables::routes;
 
 /// Problems in `status` at most; `overview` counts them all.
 const MAX_PROBLEMS: usize = 1_000;
@@ -42,6 +44,7 @@ pub(super) struct Parts {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
     pub(super) phase: Phase,
+    pub(super) lease: LeaseView,
 }
 
 /// The admin server's views.
@@ -115,7 +118,21 @@ impl Parts {
         if let Some(pod) = pod {
             explanation.from = in_effect(pod);
         }
+        for cluster in &mut explanation.clusters {
+            self.count(cluster);
+        }
         Ok(explanation)
+    }
+
+    /// Adds what became of requests to the endpoints of a cluster so far.
+    fn count(&self, cluster: &mut ExplainedCluster) {
+        for endpoint in &mut cluster.endpoints {
+            if let Ok(address) = endpoint.address.parse() {
+                let totals = self.traffic.endpoint(&cluster.name, address);
+                endpoint.connect_failures_total = totals.connect_failures_total;
+                endpoint.in_flight = totals.sent_total.saturating_sub(totals.ended_total);
+            }
+        }
     }
 
     fn bpf(&self) -> BpfStatus {
@@ -212,10 +229,15 @@ impl Parts {
             heartbeat_age_ms: millis(self.heartbeat_age()),
             snapshot_version: snapshot.version,
             snapshot_age_ms: age(snapshot.created),
-            sources: self.sources.iter().map(|s| source(&s.borrow())).collect(),
+            sources: self
+                .sources
+                .iter()
+                .filter_map(|set| source(&set.borrow()))
+                .collect(),
             pods_captured: captured,
             pods_not_captured: pods.len() - captured,
             enrolments: self.capture.enrolments(),
+            lease: self.lease.status(),
             services_proxied: snapshot.listeners.iter().filter(proxied).count(),
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
@@ -237,15 +259,18 @@ impl Parts {
     }
 }
 
-fn source(set: &ObjectSet) -> SourceStatus {
-    SourceStatus {
+/// A source; that of names stands there while any is to be resolved.
+fn source(set: &ObjectSet) -> Option<SourceStatus> {
+    let idle = set.objects.is_empty() && set.problems.is_empty() && set.trouble.is_empty();
+    let shown = !idle || &*set.source != dns::SOURCE;
+    shown.then(|| SourceStatus {
         name: set.source.to_string(),
         synced: set.synced,
         objects: set.objects.len(),
         last_change_ms: age(set.changed),
         trouble: set.trouble.clone(),
         kinds: set.kinds.iter().map(kind).collect(),
-    }
+    })
 }
 
 fn kind(kind: &KindState) -> KindStatus {
@@ -296,72 +321,6 @@ fn addresses(snapshot: &Snapshot, listener: &Arc<Listener>) -> Vec<String> {
 
 fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> String {
     cluster.map_or_else(String::new, |cluster| read(cluster))
-}
-
-fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
-    let mut routes = Vec::new();
-    for listener in snapshot.listeners.iter() {
-        if !matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
-            continue;
-        }
-        let parent = format!(
-            "{}/{}:{}",
-            listener.namespace, listener.service, listener.port
-        );
-        let shadowed = |clients: Option<&Arc<str>>| shadowed(listener, clients);
-        routes.push(RouteStatus {
-            shadowed: shadowed(None),
-            ..table(snapshot, &parent, "all", &listener.routes)
-        });
-        for (namespace, routes_of) in &listener.consumer_routes {
-            routes.push(RouteStatus {
-                shadowed: shadowed(Some(namespace)),
-                ..table(snapshot, &parent, namespace, routes_of)
-            });
-        }
-    }
-    for (namespace, hosts) in snapshot.virtual_hosts.iter() {
-        for (host, routes_of) in hosts {
-            routes.push(table(
-                snapshot,
-                &format!("host {host}"),
-                namespace,
-                routes_of,
-            ));
-        }
-    }
-    routes.sort_by(|a, b| (&a.parent, &a.clients).cmp(&(&b.parent, &b.clients)));
-    routes
-}
-
-/// What is shadowed for the clients of a namespace, or for all others. Where a namespace has no
-/// table of its own, the common one shows it.
-fn shadowed(listener: &Listener, clients: Option<&Arc<str>>) -> Vec<String> {
-    let here = listener.shadowed.iter().filter(|one| match &one.clients {
-        Some(of) if listener.consumer_routes.contains_key(of) => Some(of) == clients,
-        Some(_) | None => clients.is_none(),
-    });
-    here.map(|one| match &one.clients {
-        Some(namespace) => format!(
-            "{} for clients in {namespace}: {} decides",
-            one.object, one.by
-        ),
-        None => format!("{}: {} decides", one.object, one.by),
-    })
-    .collect()
-}
-
-fn table(snapshot: &Snapshot, parent: &str, clients: &str, routes: &RouteTable) -> RouteStatus {
-    let rules = routes.rules.iter();
-    RouteStatus {
-        parent: parent.to_owned(),
-        clients: clients.to_owned(),
-        origin: routes.origin.to_string(),
-        rules: rules
-            .map(|rule| explain::describe(rule, snapshot))
-            .collect(),
-        shadowed: Vec::new(),
-    }
 }
 
 fn endpoints(snapshot: &Snapshot, traffic: &Traffic) -> Vec<EndpointStatus> {

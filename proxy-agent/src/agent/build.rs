@@ -148,6 +148,7 @@ pub(super) fn spawn_reports(
         snapshots: parts.snapshots.clone(),
         capture: parts.capture.clone(),
         identity: Identity::of(&parts.args.node_name),
+        lease: parts.lease.clone(),
     };
     Some(tokio::spawn(report.run(stop.clone())))
 }

@@ -16,6 +16,7 @@ use crate::compile::{Compiler, Options};
 use crate::model::{Listener, ListenerVerdict, Snapshot};
 use crate::objects::ObjectSet;
 use crate::report::Cluster;
+use crate::source::dns::{self, DnsSource};
 use crate::source::file::{self, FileSource};
 use crate::source::kubernetes::{self, KubernetesSource, Timing};
 
@@ -47,6 +48,8 @@ pub enum Error {
 pub(super) struct Sources {
     sets: Vec<watch::Receiver<Arc<ObjectSet>>>,
     cluster: Option<Cluster>,
+    /// Where the names go that are to be resolved.
+    lookups: watch::Sender<dns::Names>,
     compiler: Compiler,
     options: Options,
     log: ProblemLog,
@@ -82,9 +85,14 @@ impl Sources {
                 }
             }
         }
+        let (lookups, names) = watch::channel(dns::Names::default());
+        let dns = DnsSource::new(args.dns_server, names);
+        sets.push(dns.sets());
+        tokio::spawn(dns.run());
         Ok(Self {
             sets,
             cluster,
+            lookups,
             compiler: Compiler::default(),
             options: Options {
                 service_cidr: args.service_cidr,
@@ -171,6 +179,11 @@ impl Sources {
             .collect();
         let snapshot = Arc::new(self.compiler.compile(&sets, &self.options));
         self.log.tell(&snapshot.problems, &snapshot.unserved);
+        self.lookups.send_if_modified(|known| {
+            let changed = !Arc::ptr_eq(known, &snapshot.lookups) && *known != snapshot.lookups;
+            known.clone_from(&snapshot.lookups);
+            changed
+        });
         // Workers first: a connection that the hook sends them is for a listener that they know.
         self.retired
             .push(publish.send_replace(Arc::clone(&snapshot)));

@@ -57,6 +57,9 @@ pub struct RunArgs {
     /// What happens to connections of pods that the agent has not decided on yet.
     #[arg(long, value_enum, default_value_t = UnknownPods::Pass)]
     pub unknown_pods: UnknownPods,
+    /// DNS server that resolves the hosts of ServiceEntries; else those of /etc/resolv.conf.
+    #[arg(long, value_name = "ADDR")]
+    pub dns_server: Option<SocketAddr>,
     /// eBPF object to load in place of the embedded one.
     #[arg(long, value_name = "PATH")]
     pub bpf_object: Option<PathBuf>,

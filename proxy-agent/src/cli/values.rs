@@ -38,7 +38,7 @@ pub enum ValueError {
         given: String,
     },
     /// No URL of a request that the agent would route.
-    #[error("`{given}` is no http:// URL with a host, e.g. http://cart.shop/items")]
+    #[error("`{given}` is no http:// or https:// URL with a host, e.g. http://cart.shop/items")]
     Url {
         /// The value.
         given: String,
@@ -153,7 +153,8 @@ impl FromStr for Header {
 /// Reads a URL that a captured pod could ask for.
 pub(super) fn parse_url(text: &str) -> Result<http::Uri, ValueError> {
     let url = text.parse::<http::Uri>().ok();
-    url.filter(|url| url.scheme_str() == Some("http") && url.authority().is_some())
+    let known = |url: &http::Uri| matches!(url.scheme_str(), Some("http" | "https"));
+    url.filter(|url| known(url) && url.authority().is_some())
         .ok_or_else(|| ValueError::Url {
             given: text.to_owned(),
         })
@@ -218,7 +219,7 @@ mod tests {
     #[test]
     fn a_url_is_absolute_and_plain_http() {
         assert!(parse_url("http://cart.shop:8080/a?b=c").is_ok());
-        for bad in ["/path", "cart", "https://cart/", "http://"] {
+        for bad in ["/path", "cart", "ftp://cart/", "http://"] {
             assert!(parse_url(bad).is_err(), "{bad}");
         }
     }

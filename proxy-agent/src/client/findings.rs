@@ -7,20 +7,18 @@ use super::{Error, units};
 use crate::bpf::preflight::Check;
 use crate::cli::ReportFormat;
 use crate::model::{Problem, Severity};
+use crate::validate::Report;
 
-/// Writes `problems`, errors first, and a last line with their numbers.
+/// Writes what came of a check of manifests: problems, errors first, the kinds that are not read,
+/// and a last line with the numbers. As JSON: the problems.
 ///
 /// # Errors
 ///
 /// When the output is closed or full.
-pub fn problems(
-    problems: &[Problem],
-    format: ReportFormat,
-    out: &mut dyn Write,
-) -> Result<(), Error> {
+pub fn report(report: &Report, format: ReportFormat, out: &mut dyn Write) -> Result<(), Error> {
     let text = match format {
-        ReportFormat::Json => super::json(&problems)?,
-        ReportFormat::Table => problem_lines(problems),
+        ReportFormat::Json => super::json(&report.problems)?,
+        ReportFormat::Table => report_lines(report),
     };
     super::write(out, &text)
 }
@@ -52,11 +50,22 @@ fn check_lines(checks: &[Check]) -> String {
     text + &format!("{} of {} checks failed\n", gaps.len(), checks.len())
 }
 
-fn problem_lines(problems: &[Problem]) -> String {
+fn report_lines(report: &Report) -> String {
+    let problems = &report.problems;
     let mut text: String = sorted(problems)
         .into_iter()
         .map(|problem| line(problem) + "\n")
         .collect();
+    let kinds = report.not_read.iter().map(|(kind, number)| match number {
+        1 => kind.clone(),
+        number => format!("{kind} ({number})"),
+    });
+    let kinds: Vec<_> = kinds.collect();
+    if !kinds.is_empty() {
+        text += &format!("not read: {}\n", kinds.join(", "));
+    }
+    text += &units::count(report.objects, "object");
+    text += ": ";
     let errors = problems.iter().filter(|it| it.severity == Severity::Error);
     let errors = errors.count();
     text += &units::count(errors, "error");

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::findings;
 use super::units::{count, milliseconds, percent, seconds};
-use crate::status::{KindStatus, Overview, SourceStatus, Status};
+use crate::status::{KindStatus, LeaseStatus, Overview, SourceStatus, Status};
 
 /// Unknown kinds that are listed by name; the rest is a number.
 const MAX_UNKNOWN_KINDS: usize = 10;
@@ -25,6 +25,9 @@ pub(super) fn text(status: &Status) -> String {
         for kind in source.kinds.iter().filter(|kind| kind.state != "synced") {
             line(&mut text, "", &kind_line(kind));
         }
+    }
+    if let Some(lease) = &overview.lease {
+        line(&mut text, "routes", &lease_line(lease));
     }
     line(&mut text, "services", &services(status));
     line(&mut text, "traffic", &traffic(status));
@@ -77,6 +80,19 @@ fn programs(status: &Status) -> String {
     } else {
         format!("{attached} attached, NOT ATTACHED: {}", missing.join(", "))
     }
+}
+
+/// Who writes the state of routes to the API server.
+fn lease_line(lease: &LeaseStatus) -> String {
+    let holder = match &*lease.holder {
+        "" => "no agent",
+        holder => holder,
+    };
+    let mut text = format!("state written to the API server by {holder}");
+    if !lease.trouble.is_empty() {
+        let _ = write!(text, "; TROUBLE: {}", lease.trouble);
+    }
+    text
 }
 
 fn heartbeat(overview: &Overview) -> String {

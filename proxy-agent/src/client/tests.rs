@@ -12,6 +12,7 @@ use crate::bpf::preflight::Check;
 use crate::cli::{Cli, ReportFormat, Verb};
 use crate::model::{ObjectId, Place, Problem, Severity};
 use crate::status::*;
+use crate::validate;
 use clap::Parser;
 
 fn overview_of_a_node_in_trouble() -> Overview {
@@ -45,6 +46,10 @@ fn overview_of_a_node_in_trouble() -> Overview {
         pods_captured: 1,
         enrolments: EnrolmentStatus::default(),
         pods_not_captured: 1,
+        lease: Some(LeaseStatus {
+            holder: "proxy-agent-x7k2p".into(),
+            trouble: "leases is forbidden".into(),
+        }),
         services_proxied: 2,
         errors: 1,
         warnings: 1,
@@ -210,14 +215,33 @@ fn explanation() -> Explanation {
         verdict: "proxy".into(),
         listener: "shop/cart:80".into(),
         address: "10.96.0.10:80".into(),
+        path: "/a".into(),
+        origin: "HTTPRoute shop/cart".into(),
         route: "HTTPRoute shop/cart spec.rules[1]".into(),
-        near_misses: vec!["spec.rules[0]: path /b is not /a".into()],
-        action: vec!["set x-a: 1".into()],
+        near_misses: vec!["HTTPRoute shop/cart spec.rules[0]: needs path = /b, found /a".into()],
+        more_misses: 2,
+        shadowed: vec!["VirtualService shop/cart: HTTPRoute shop/cart decides".into()],
+        action: vec!["sets request header x-a: 1".into()],
         clusters: vec![ExplainedCluster {
             name: "shop/cart:80".into(),
+            weight: 9,
             share_percent: 90.0,
             balance: "least-request".into(),
-            endpoints: vec!["10.0.0.2:8080".into(), "10.0.0.3:8080".into()],
+            action: vec!["rewrites the host to cart.example".into()],
+            endpoints: vec![
+                ExplainedEndpoint {
+                    address: "10.0.0.2:8080".into(),
+                    pod: "shop/cart-0".into(),
+                    usable: true,
+                    ..ExplainedEndpoint::default()
+                },
+                ExplainedEndpoint {
+                    address: "10.0.0.3:8080".into(),
+                    pod: "shop/cart-1".into(),
+                    reason: "not ready".into(),
+                    ..ExplainedEndpoint::default()
+                },
+            ],
         }],
     }
 }
@@ -357,7 +381,12 @@ async fn an_answer_of_another_form_is_not_shown_as_if_it_were_right() {
 #[test]
 fn findings_end_with_their_numbers() {
     let mut out = Vec::new();
-    problems(&problems_of_a_route(), ReportFormat::Table, &mut out).unwrap();
+    let checked = validate::Report {
+        objects: 7,
+        not_read: [("ConfigMap".into(), 1), ("Job.batch".into(), 2)].into(),
+        problems: problems_of_a_route(),
+    };
+    report(&checked, ReportFormat::Table, &mut out).unwrap();
     let found = String::from_utf8(out).unwrap();
     let expected = include_str!("golden/findings.txt");
     assert_eq!(found, expected, "shows\n{found}");

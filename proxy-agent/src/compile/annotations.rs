@@ -63,10 +63,15 @@ impl Bearer {
             Object::GrpcRoute(_) => Self::GrpcRoute,
             Object::Namespace(_) => Self::Namespace,
             Object::Pod(_) => Self::Pod,
-            Object::EndpointSlice(_)
+            Object::Node(_)
+            | Object::EndpointSlice(_)
             | Object::ReferenceGrant(_)
             | Object::VirtualService(_)
             | Object::DestinationRule(_)
+            | Object::ServiceEntry(_)
+            | Object::Resolution(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_)
             | Object::LinkerdService(_)
             | Object::LinkerdRoute(_)
             | Object::ServiceProfile(_)

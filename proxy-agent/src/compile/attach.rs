@@ -27,6 +27,10 @@ pub(super) enum Dialect {
     HttpRoute,
     /// Linkerd's HTTPRoute.
     PolicyHttpRoute,
+    /// Gateway API TLSRoute.
+    TlsRoute,
+    /// Gateway API TCPRoute.
+    TcpRoute,
     /// Istio VirtualService.
     VirtualService,
     /// Linkerd ServiceProfile.
@@ -35,9 +39,9 @@ pub(super) enum Dialect {
     TrafficSplit,
 }
 
-/// The rules of one object for one Service.
+/// The rules of one object for one Service: for requests, or for connections.
 #[derive(Clone, Debug)]
-pub(super) struct Attachment {
+pub(super) struct Attachment<R = PortRule> {
     /// The object.
     pub located: Arc<Located>,
     /// Its dialect.
@@ -51,7 +55,7 @@ pub(super) struct Attachment {
     /// How exactly it names the Service: a wildcard does less than a name.
     pub exactness: usize,
     /// Its rules in their own order.
-    pub rules: Arc<[PortRule]>,
+    pub rules: Arc<[R]>,
     /// What a ServiceProfile says beside its rules.
     pub profile: Profile,
 }
@@ -72,7 +76,7 @@ impl Attachment {
             && !self.rules.is_empty()
             && match self.port {
                 Some(number) => number == port.number,
-                None => port.declared != Declared::Opaque,
+                None => !matches!(port.declared, Declared::Opaque | Declared::Tls),
             }
     }
 }
@@ -80,15 +84,21 @@ impl Attachment {
 impl Dialect {
     /// Whether all routes of the kind count, as one.
     pub(super) const fn is_merged(self) -> bool {
-        matches!(
-            self,
-            Self::GrpcRoute | Self::HttpRoute | Self::PolicyHttpRoute
-        )
+        self.is_gateway_api() || matches!(self, Self::PolicyHttpRoute)
     }
 
     /// Whether a Service's own annotations fill in what its rules do not say.
     pub(super) const fn takes_defaults(self) -> bool {
         !matches!(self, Self::VirtualService | Self::ServiceProfile)
+    }
+
+    /// Whether it is one of the Gateway API's, whose routes are of producers or of consumers and
+    /// are merged with others of their kind.
+    pub(super) const fn is_gateway_api(self) -> bool {
+        matches!(
+            self,
+            Self::GrpcRoute | Self::HttpRoute | Self::TlsRoute | Self::TcpRoute
+        )
     }
 }
 

@@ -15,6 +15,7 @@ use super::routes::RouteKey;
 use super::scope::{Asked, is_gateway};
 use super::{endpoints, istio, linkerd};
 use crate::objects::Slice;
+use crate::objects::istio::ServiceEntry;
 
 /// Parts to be compiled again.
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ pub(super) struct Dirty {
     pub rules: BTreeSet<Name>,
     /// HTTPRouteGroups to be judged again.
     pub groups: BTreeSet<Name>,
+    /// ServiceEntries to be judged again.
+    pub entries: BTreeSet<Name>,
     /// Services whose listeners may be others.
     pub tables: BTreeSet<Name>,
     pub linkerd: bool,
@@ -53,42 +56,37 @@ impl Dirty {
                 self.note_opaque_ports(change, &name.name, kept);
                 self.namespaces.insert(name.name);
             }
-            Some(Kind::Pod) => {
-                for held in held {
-                    self.note_selecting(held, kept);
-                }
-                self.endpoints.extend(kept.index().ruled(&name.namespace));
+            // Its zone is that of its pods, and may be the agent's own.
+            Some(Kind::Node) => {
+                let services = kept.index().all::<Service>();
+                self.endpoints
+                    .extend(services.map(|at| Name::from(at.key())));
                 self.linkerd |= linkerd::is_used(kept.index());
-                self.pods.insert(name);
             }
-            Some(Kind::Service) => {
-                let selector = |held: &Option<Held>| {
-                    let at = held.as_ref()?.at::<Service>()?;
-                    endpoints::selector(&at).cloned()
-                };
-                kept.selects(&name, selector(&change.former), selector(&change.present));
-                self.services.insert(name);
-            }
+            Some(Kind::Pod) => self.note_pod(&held, name, kept),
+            Some(Kind::Service) => self.note_service(change, name, kept),
             Some(Kind::EndpointSlice) => {
                 let slices = held.iter().filter_map(|held| held.at::<Slice>());
                 self.endpoints
                     .extend(slices.filter_map(|at| service_of(&at)));
             }
-            Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
-            Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
+            Some(Kind::TlsRoute) => self.note_route(Dialect::TlsRoute, name),
+            Some(Kind::TcpRoute) => self.note_route(Dialect::TcpRoute, name),
             Some(Kind::VirtualService) => {
                 self.note_asked(&Asked::VirtualService(name.clone()), kept);
                 self.note_asked(&Asked::Delegates, kept);
                 self.note_route(Dialect::VirtualService, name);
             }
-            Some(Kind::DestinationRule) => {
-                let rules = held.iter().filter_map(|held| held.at());
-                let services = rules.filter_map(|at| istio::service_of(&at));
-                self.services.extend(services);
-                self.rules.insert(name);
+            Some(Kind::DestinationRule) => self.note_rule(&held, name, kept),
+            Some(Kind::ServiceEntry) => self.note_entry(change, name, kept),
+            Some(Kind::Resolution) => {
+                self.services
+                    .extend(kept.index().needing(&name.name).cloned());
             }
             Some(Kind::ReferenceGrant) => self.note_asked(&Asked::Grants(name.namespace), kept),
             Some(Kind::LinkerdService | Kind::LinkerdRoute) => self.linkerd = true,
+            Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
+            Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
             Some(Kind::PolicyHttpRoute) => self.note_route(Dialect::PolicyHttpRoute, name),
             Some(Kind::ServiceProfile) => self.note_route(Dialect::ServiceProfile, name),
             Some(Kind::TrafficSplit) => self.note_route(Dialect::TrafficSplit, name),
@@ -109,10 +107,63 @@ impl Dirty {
     pub(super) fn note_ports(&mut self, service: &Name, kept: &Kept) {
         self.tables.insert(service.clone());
         self.note_asked(&Asked::Service(service.clone()), kept);
+        self.note_asked(&Asked::Host(Arc::clone(&service.name)), kept);
         self.note_asked(&Asked::Services, kept);
         self.rules
             .extend(kept.index().rules_of(service.key()).cloned());
         self.linkerd |= linkerd::is_used(kept.index());
+    }
+
+    /// Notes a Service, and by which labels it selects its pods.
+    fn note_service(&mut self, change: &Change, name: Name, kept: &mut Kept) {
+        let selector = |held: &Option<Held>| {
+            let at = held.as_ref()?.at::<Service>()?;
+            endpoints::selector(&at).cloned()
+        };
+        kept.selects(&name, selector(&change.former), selector(&change.present));
+        self.services.insert(name);
+    }
+
+    /// Notes the Services that a rule was or is for.
+    fn note_rule(&mut self, held: &[&Held], name: Name, kept: &Kept) {
+        let rules = held.iter().filter_map(|held| held.at());
+        for service in rules.flat_map(|at| istio::services_of(&at)) {
+            if service.namespace.is_empty() {
+                let of_host = kept.index().of_host(&service.name);
+                self.services.extend(of_host.cloned());
+            } else {
+                self.services.insert(service);
+            }
+        }
+        self.rules.insert(name);
+    }
+
+    /// Notes the services that an entry stood or stands for.
+    fn note_entry(&mut self, change: &Change, name: Name, kept: &mut Kept) {
+        let selector = |held: &Option<Held>| {
+            let at = held.as_ref()?.at::<ServiceEntry>()?;
+            istio::selector(&at).cloned()
+        };
+        let labels = (selector(&change.former), selector(&change.present));
+        kept.entry_selects(&name, labels.0, labels.1);
+        let held = [&change.former, &change.present].into_iter().flatten();
+        for at in held.filter_map(Held::at::<ServiceEntry>) {
+            for service in istio::services_of_entry(&at) {
+                let entries = kept.index().entries(service.key());
+                self.entries.extend(entries.cloned());
+                self.services.insert(service);
+            }
+        }
+        self.entries.insert(name);
+    }
+
+    fn note_pod(&mut self, held: &[&Held], name: Name, kept: &Kept) {
+        for held in held {
+            self.note_selecting(held, kept);
+        }
+        self.endpoints.extend(kept.index().ruled(&name.namespace));
+        self.linkerd |= linkerd::is_used(kept.index());
+        self.pods.insert(name);
     }
 
     fn note_route(&mut self, dialect: Dialect, name: Name) {

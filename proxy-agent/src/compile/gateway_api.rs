@@ -1,5 +1,5 @@
-//! Gateway API's HTTPRoute and GRPCRoute with Services as parents (GAMMA), and Linkerd's HTTPRoute,
-//! which is of the same shape.
+//! Gateway API's HTTPRoute, GRPCRoute, TLSRoute and TCPRoute with Services as parents (GAMMA), and
+//! Linkerd's HTTPRoute, which is of the same shape.
 //!
 //! Routes of Gateways are not the mesh's and are passed over in silence.
 
@@ -11,33 +11,31 @@ mod grpc;
 mod linkerd;
 mod matches;
 mod policy;
+mod rule;
+mod stream;
 
 use std::sync::Arc;
 
 use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
-use gateway_api::apis::experimental::httproutes::{
-    HttpRoute, HttpRouteParentRefs, HttpRouteRules, HttpRouteRulesTimeouts,
-};
+use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteParentRefs};
 
-use self::destination::Of;
-use self::filter::RuleFilters;
 use self::findings::Findings;
-use super::attach::{
-    Attachment, Dialect, INVALID_ROUTE, NO_DESTINATION, PortRule, Profile, respond, shared_id,
-};
+use self::rule::{CarriedOut, Fault, Faults, carried_out};
+use super::attach::{Attachment, Dialect, INVALID_ROUTE, PortRule, Profile, respond, shared_id};
 use super::by_key::Name;
-use super::defaults::{Says, override_with};
-use super::duration::gep2257;
+use super::defaults::override_with;
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
 use super::{annotations, switches};
-use crate::model::{Action, ConditionReason, Match, Policies, Rule, Timeouts};
+use crate::model::{ConditionReason, Match, RouteParent, Rule};
 use crate::objects::grpc::GrpcRoute;
 use crate::objects::linkerd::PolicyHttpRoute;
 
 /// Group of Linkerd's HTTPRoute.
 const POLICY: &str = "policy.linkerd.io";
+
+pub(super) use stream::{compile_tcp, compile_tls};
 
 /// Compiles an HTTPRoute if it has a Service as its parent: its rules for each Service, and what
 /// became of it there.
@@ -94,33 +92,47 @@ fn route(
     switches::name_what_is_without_effect(at.located, &mut scope.problems);
     let mut findings = Findings::default();
     let rules = rules(at, matches, dialect, scope, &mut findings);
+    (compiled.attachments, compiled.parents) =
+        attach_to_parents(at, dialect, parents, &findings, |to| {
+            linkerd::to_parent(&rules, to, scope)
+        });
+    compiled
+}
+
+/// Rules for each Service among the parents, and what became of the route at every parent.
+fn attach_to_parents<R>(
+    at: &At<'_, HttpRoute>,
+    dialect: Dialect,
+    parents: Vec<Parent<'_>>,
+    findings: &Findings,
+    mut rules_for: impl FnMut(&To) -> Arc<[R]>,
+) -> (Vec<Attachment<R>>, Vec<Arc<RouteParent>>) {
+    let (mut attachments, mut results) = (Vec::new(), Vec::new());
     let mut taken = Vec::new();
     for (parent, attached) in parents {
         let refused = match attached {
             Ok(to) => {
                 if !taken.contains(&to) {
                     taken.push(to.clone());
-                    let rules = linkerd::to_parent(&rules, &to, scope);
-                    compiled
-                        .attachments
-                        .push(attachment(at, dialect, to, rules));
+                    let rules = rules_for(&to);
+                    attachments.push(attachment(at, dialect, to, rules));
                 }
                 None
             }
             Err(reason) => Some(reason),
         };
         let parent = findings.at_parent(at, parent, refused);
-        compiled.parents.push(Arc::new(parent));
+        results.push(Arc::new(parent));
     }
-    compiled
+    (attachments, results)
 }
 
-fn attachment(
+fn attachment<R>(
     at: &At<'_, HttpRoute>,
     dialect: Dialect,
     to: To,
-    rules: Arc<[PortRule]>,
-) -> Attachment {
+    rules: Arc<[R]>,
+) -> Attachment<R> {
     let (service, port) = to;
     let own = &at.located.id.namespace;
     let consumer = service.namespace != *own;
@@ -146,6 +158,12 @@ type Parent<'a> = (&'a HttpRouteParentRefs, Result<To, String>);
 fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>> {
     let mut parents: Vec<Parent<'a>> = Vec::new();
     for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
+        if parent.group.is_none() && parent.kind.as_deref() == Some("Service") {
+            let reason = "is missing: for a Service write `group: \"\"`; without it, this names \
+                          no kind that there is";
+            let field = format!("spec.parentRefs[{index}].group");
+            scope.problems.warning(at.located, field, reason);
+        }
         if !is_service(parent) || parents.iter().any(|(known, _)| *known == parent) {
             continue;
         }
@@ -227,18 +245,20 @@ fn rules(
         let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
         let unknown = (dialect == Dialect::PolicyHttpRoute).then(|| linkerd::unknown(rule));
         let outcome = match filter::incompatible(rule.filters.as_deref()) {
-            Some(fault) => Err((ConditionReason::IncompatibleFilters, fault)),
+            Some(fault) => Err((ConditionReason::IncompatibleFilters, vec![fault])),
             None => unknown
                 .flatten()
-                .map_or_else(|| Ok(()), Err)
+                .map_or_else(|| Ok(()), |fault| Err(vec![fault]))
                 .and_then(|()| carried_out(at, index, rule, &conditions, scope, findings))
-                .map_err(|fault| (ConditionReason::UnsupportedValue, fault)),
+                .map_err(|faults| (ConditionReason::UnsupportedValue, faults)),
         };
-        let carried_out = outcome.unwrap_or_else(|(why, (inner, reason))| {
-            let field = [&*field, inner.as_str()].join(".");
-            let reason = format!("{reason}; the rule answers 500");
-            findings.unaccepted(why, &field, &reason);
-            scope.problems.error(at.located, field, reason);
+        let carried_out = outcome.unwrap_or_else(|(why, faults)| {
+            for (inner, reason) in faults {
+                let field = [&*field, inner.as_str()].join(".");
+                let reason = format!("{reason}; the rule answers 500");
+                findings.unaccepted(why, &field, &reason);
+                scope.problems.error(at.located, field, reason);
+            }
             CarriedOut::alone(respond(INVALID_ROUTE))
         });
         compiled.extend(alternatives.into_iter().map(|(conditions, named)| {
@@ -260,133 +280,4 @@ fn rules(
         }));
     }
     compiled.into()
-}
-
-/// A field below the rule and what is wrong with it.
-type Fault = (String, String);
-
-/// What a rule does, whichever of its alternatives matched.
-struct CarriedOut {
-    action: Arc<Action>,
-    timeouts: Timeouts,
-    policies: Option<Arc<Policies>>,
-    says: Says,
-}
-
-impl CarriedOut {
-    fn alone(action: Action) -> Self {
-        Self {
-            action: Arc::new(action),
-            timeouts: Timeouts::default(),
-            policies: None,
-            says: Says::default(),
-        }
-    }
-}
-
-fn carried_out(
-    at: &At<'_, HttpRoute>,
-    position: usize,
-    rule: &HttpRouteRules,
-    conditions: &[&Match],
-    scope: &mut Scope<'_>,
-    findings: &mut Findings,
-) -> Result<CarriedOut, Fault> {
-    let field = format!("spec.rules[{position}]");
-    let timeouts = rule.timeouts.as_ref().map(timeouts).transpose()?;
-    let retry = rule.retry.as_ref().map(policy::retry).transpose()?;
-    let session = rule.session_persistence.as_ref();
-    let session = session
-        .map(|from| policy::session(at, position, from))
-        .transpose()?;
-    let filters = filter::compile(rule.filters.as_deref(), conditions)?;
-    let policies = Policies {
-        retry: retry.filter(|retry| retry.attempts > 0),
-        mirrors: policy::mirrors(at, &field, &filters.mirrors, scope, findings)?,
-        cors: filters.cors.clone(),
-        session,
-        ..Policies::default()
-    };
-    let action = action(at, (&field, conditions), rule, filters, scope, findings)?;
-    Ok(CarriedOut {
-        action: Arc::new(action),
-        timeouts: timeouts.unwrap_or_default(),
-        policies: (!policies.is_empty()).then(|| Arc::new(policies)),
-        says: Says {
-            retry: rule.retry.is_some(),
-            limits: rule.timeouts.is_some(),
-        },
-    })
-}
-
-fn action(
-    at: &At<'_, HttpRoute>,
-    (field, conditions): (&str, &[&Match]),
-    rule: &HttpRouteRules,
-    filters: RuleFilters<'_>,
-    scope: &mut Scope<'_>,
-    findings: &mut Findings,
-) -> Result<Action, Fault> {
-    let RuleFilters {
-        filters, redirect, ..
-    } = filters;
-    let references = rule.backend_refs.as_deref().unwrap_or_default();
-    if let Some(redirect) = redirect {
-        if !references.is_empty() {
-            let reason = "a rule with a RequestRedirect has no destinations".to_owned();
-            return Err(("backendRefs".to_owned(), reason));
-        }
-        return Ok(Action::Redirect { filters, redirect });
-    }
-    let of = Of {
-        field,
-        conditions,
-        filters: &filters,
-    };
-    let destinations = destination::compile(at, of, references, scope, findings)?;
-    if references.is_empty() && &*at.located.id.group == POLICY {
-        // Completed for each parent.
-        return Ok(Action::Forward {
-            filters,
-            destinations,
-        });
-    }
-    if destinations
-        .iter()
-        .all(|destination| destination.weight == 0)
-    {
-        let reason = "no destination with a weight; every request is answered 500";
-        scope
-            .problems
-            .warning(at.located, format!("{field}.backendRefs"), reason);
-        return Ok(respond(NO_DESTINATION));
-    }
-    Ok(Action::Forward {
-        filters,
-        destinations,
-    })
-}
-
-fn timeouts(timeouts: &HttpRouteRulesTimeouts) -> Result<Timeouts, Fault> {
-    let parse = |name: &str, text: &Option<String>| match text.as_deref() {
-        None => Ok(None),
-        Some(text) => gep2257(text)
-            .map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
-            .ok_or_else(|| {
-                let reason =
-                    format!("found `{text}`, expected a duration as in 10s or 1m30s (GEP-2257)");
-                (format!("timeouts.{name}"), reason)
-            }),
-    };
-    let parsed = Timeouts {
-        request: parse("request", &timeouts.request)?,
-        backend_request: parse("backendRequest", &timeouts.backend_request)?,
-    };
-    match (parsed.request, parsed.backend_request) {
-        (Some(whole), Some(one)) if one > whole => {
-            let reason = format!("found {one:?}, which is more than timeouts.request ({whole:?})");
-            Err(("timeouts.backendRequest".to_owned(), reason))
-        }
-        _ => Ok(parsed),
-    }
 }

@@ -1,6 +1,7 @@
 //! Objects of all sources, by kind and by name, kept from one compilation to the next.
 
 mod age;
+mod entries;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,8 +92,10 @@ pub(super) struct Index {
     labelled: Labelled,
     /// Names of EndpointSlices by the Service that they belong to.
     slices: ByKey<BTreeSet<Arc<str>>>,
-    /// DestinationRules by the Service that they are for.
+    /// DestinationRules by the Service that they are for, or by host alone, of no namespace.
     rules: ByKey<BTreeSet<Name>>,
+    /// ServiceEntries by what they stand for.
+    entries: entries::Entries,
 }
 
 impl Index {
@@ -219,7 +222,9 @@ impl Index {
 
     /// Number of objects of kinds that are read.
     pub(super) fn len(&self) -> usize {
-        self.kinds.values().map(ByKey::len).sum()
+        let kinds = self.kinds.iter();
+        let kinds = kinds.filter(|(kind, _)| **kind != Kind::Resolution);
+        kinds.map(|(_, objects)| objects.len()).sum()
     }
 
     fn held(&self, (kind, id): &Slot) -> Option<&Held> {
@@ -303,6 +308,7 @@ impl Index {
             self.labelled.add(&name, at.object.metadata.labels.as_ref());
         }
         self.relate_rules(change);
+        self.relate_entries(change);
         if let Some(at) = change.former.as_ref().and_then(Held::at::<Slice>) {
             let name = Name::from(at.key());
             found.set(Part::Slice, &name, Problems::default());

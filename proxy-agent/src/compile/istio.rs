@@ -1,4 +1,4 @@
-//! Istio's VirtualService and DestinationRule on the mesh.
+//! Istio's VirtualService, DestinationRule and ServiceEntry on the mesh.
 
 mod action;
 mod delegate;
@@ -6,6 +6,9 @@ mod destination_rule;
 mod host;
 mod matches;
 mod policy;
+mod service_entry;
+mod stream;
+mod traffic_policy;
 
 use std::sync::Arc;
 
@@ -20,8 +23,12 @@ use super::scope::Scope;
 use crate::model::{Action, Rule, Timeouts};
 use crate::objects::istio::{Delegate, HttpRoute, VirtualService};
 
-pub(super) use destination_rule::{apply, judge, service_of};
+pub(super) use destination_rule::{apply, judge, services_of};
 pub(super) use host::parse as parse_host;
+pub(super) use service_entry::{
+    addresses, clients as clients_of_entry, endpoints, judge as judge_entry, lookups, normal,
+    ports, selector, services as services_of_entry,
+};
 
 /// The gateway that stands for every sidecar, here for every captured pod.
 const MESH: &str = "mesh";
@@ -32,38 +39,61 @@ type Fault = (String, String);
 /// Compiles a VirtualService if it applies to the mesh.
 pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Compiled {
     let mut compiled = Compiled::default();
-    if is_delegate(at, scope) || !applies_to_mesh(at, scope) {
+    if is_delegate(at, scope) {
+        let spec = &at.object.spec;
+        for (field, there) in [
+            ("spec.tls", !spec.tls.is_empty()),
+            ("spec.tcp", !spec.tcp.is_empty()),
+        ] {
+            if there {
+                let reason = "has no effect: others delegate to `http` alone";
+                scope.problems.error(at.located, field, reason);
+            }
+        }
         return compiled;
     }
-    for (field, there) in [
-        ("spec.tls", at.object.spec.tls.is_some()),
-        ("spec.tcp", at.object.spec.tcp.is_some()),
-    ] {
-        if there {
-            let reason = "is not supported by this version, and has no effect";
-            scope.problems.error(at.located, field, reason);
-        }
+    if !applies_to_mesh(at, scope) {
+        return compiled;
     }
     let services = services(at, scope);
-    if services.is_empty() || at.object.spec.http.is_empty() {
+    if services.is_empty() {
         return compiled;
     }
-    let rules = rules(at, scope);
-    for (service, exactness) in services {
-        for clients in clients(at) {
-            compiled.attachments.push(Attachment {
-                located: Arc::clone(at.located),
-                dialect: Dialect::VirtualService,
-                service: service.clone(),
-                port: None,
-                clients,
-                exactness,
-                rules: Arc::clone(&rules),
-                profile: Profile::default(),
-            });
-        }
+    let spec = &at.object.spec;
+    let attach = (services, clients(at));
+    if !spec.http.is_empty() {
+        compiled.attachments = attachments(at, &attach, &rules(at, scope));
+    }
+    if !spec.tls.is_empty() || !spec.tcp.is_empty() {
+        compiled.streams = attachments(at, &attach, &stream::rules(at, scope));
     }
     compiled
+}
+
+/// Services, and the clients that see the rules there.
+type Attach = (Vec<(Name, usize)>, Vec<Option<Arc<str>>>);
+
+fn attachments<R>(
+    at: &At<'_, VirtualService>,
+    (services, clients): &Attach,
+    rules: &Arc<[R]>,
+) -> Vec<Attachment<R>> {
+    let attachment = |service: &Name, exactness, clients: &Option<Arc<str>>| Attachment {
+        located: Arc::clone(at.located),
+        dialect: Dialect::VirtualService,
+        service: service.clone(),
+        port: None,
+        clients: clients.clone(),
+        exactness,
+        rules: Arc::clone(rules),
+        profile: Profile::default(),
+    };
+    let services = services.iter();
+    let each = services.flat_map(|(service, exactness)| {
+        let clients = clients.iter();
+        clients.map(move |clients| attachment(service, *exactness, clients))
+    });
+    each.collect()
 }
 
 /// Whether it is there for others, which delegate to it.

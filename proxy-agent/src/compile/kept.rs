@@ -20,9 +20,10 @@ use super::routes::{RouteKey, Routes};
 use super::scope::Asked;
 use super::service::{Addresses, Ports};
 use super::tables::{self, NamedByLinkerd};
-use super::{Options, endpoints, linkerd, pod, switches};
+use super::{Options, endpoints, istio, linkerd, pod, streams, switches};
 use crate::model::{Cluster, Listener, Pod};
 use crate::objects::ObjectSet;
+use crate::objects::istio::ServiceEntry;
 
 /// Everything that is kept.
 #[derive(Debug, Default)]
@@ -36,6 +37,8 @@ pub(super) struct Kept {
     given: BTreeMap<String, Ipv4Addr>,
     /// Services whose endpoints are found by pods' labels, under each label of their selector.
     selecting: Labelled,
+    /// ServiceEntries whose endpoints are pods, likewise.
+    entries_selecting: Labelled,
     ports: Ports,
     clusters: ByKey<Vec<Arc<Cluster>>>,
     /// Every cluster at its id.
@@ -108,6 +111,33 @@ impl Kept {
         self.selecting.add(service, present.as_ref());
     }
 
+    /// Notes by which labels a ServiceEntry selects its pods.
+    pub(super) fn entry_selects(
+        &mut self,
+        entry: &Name,
+        former: Option<BTreeMap<String, String>>,
+        present: Option<BTreeMap<String, String>>,
+    ) {
+        self.entries_selecting.remove(entry, former.as_ref());
+        self.entries_selecting.add(entry, present.as_ref());
+    }
+
+    /// The services of ServiceEntries one of whose labels a pod carries.
+    fn entries_selecting(
+        &self,
+        namespace: &Arc<str>,
+        labels: &BTreeMap<String, String>,
+    ) -> BTreeSet<Name> {
+        let names = labels.iter();
+        let names =
+            names.filter_map(|(label, value)| self.entries_selecting.get(namespace, label, value));
+        let entries = names
+            .flatten()
+            .filter_map(|name| self.index.get::<ServiceEntry>((namespace, name)));
+        let services = entries.flat_map(|at| istio::services_of_entry(&at).collect::<Vec<_>>());
+        services.collect()
+    }
+
     /// The Services whose selector fits the labels of a pod.
     pub(super) fn selecting(
         &self,
@@ -134,7 +164,9 @@ impl Kept {
             namespace: Arc::clone(namespace),
             name: Arc::clone(name),
         });
-        services.collect()
+        let mut services: BTreeSet<Name> = services.collect();
+        services.extend(self.entries_selecting(namespace, labels));
+        services
     }
 
     /// Compiles routes anew.
@@ -180,6 +212,7 @@ impl Kept {
     pub(super) fn tables(&mut self, dirty: &Dirty) {
         for name in &dirty.tables {
             let attached = self.routes.attached(name);
+            let streamed = self.routes.streams(name);
             let ports = self.ports.get(name.key());
             let mut problems = Problems::default();
             let of_service = ports.map(|ports| tables::opaque(ports, &attached));
@@ -189,6 +222,7 @@ impl Kept {
                 let at = at.located;
                 tables::name_idle_annotations(at, &attached, of_service, &mut problems);
             }
+            streams::name_what_is_without_effect(&attached, &streamed, of_service, &mut problems);
             self.found.set(Part::Effect, name, problems);
             let listeners = of_service.iter().flat_map(|port| {
                 let named = (name.clone(), port.number);
@@ -197,7 +231,7 @@ impl Kept {
                 } else {
                     NamedByLinkerd::No
                 };
-                tables::listeners(port, &attached, named)
+                tables::listeners(port, &attached, &streamed, named)
             });
             let listeners: Vec<_> = listeners.map(Arc::new).collect();
             if ports.is_some() {

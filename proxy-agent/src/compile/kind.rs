@@ -2,22 +2,29 @@
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 
-use crate::objects::{Object, Slice, grpc, istio, linkerd, service_profile, smi};
+use crate::objects::{
+    Object, Resolution, Slice, grpc, istio, linkerd, service_profile, smi, stream,
+};
 
 /// A kind that is compiled.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Namespace,
+    Node,
     Pod,
     Service,
     EndpointSlice,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
+    TcpRoute,
     ReferenceGrant,
     VirtualService,
     DestinationRule,
+    ServiceEntry,
+    Resolution,
     LinkerdService,
     LinkerdRoute,
     PolicyHttpRoute,
@@ -31,14 +38,19 @@ impl Kind {
     pub(super) const fn of(object: &Object) -> Option<Self> {
         Some(match object {
             Object::Namespace(_) => Self::Namespace,
+            Object::Node(_) => Self::Node,
             Object::Pod(_) => Self::Pod,
             Object::Service(_) => Self::Service,
             Object::EndpointSlice(_) => Self::EndpointSlice,
             Object::HttpRoute(_) => Self::HttpRoute,
             Object::GrpcRoute(_) => Self::GrpcRoute,
+            Object::TlsRoute(_) => Self::TlsRoute,
+            Object::TcpRoute(_) => Self::TcpRoute,
             Object::ReferenceGrant(_) => Self::ReferenceGrant,
             Object::VirtualService(_) => Self::VirtualService,
             Object::DestinationRule(_) => Self::DestinationRule,
+            Object::ServiceEntry(_) => Self::ServiceEntry,
+            Object::Resolution(_) => Self::Resolution,
             Object::LinkerdService(_) => Self::LinkerdService,
             Object::LinkerdRoute(_) => Self::LinkerdRoute,
             Object::PolicyHttpRoute(_) => Self::PolicyHttpRoute,
@@ -76,14 +88,19 @@ macro_rules! typed {
 
 typed! {
     Namespace: Namespace,
+    Node: Node,
     Pod: Pod,
     Service: Service,
     EndpointSlice: Slice,
     HttpRoute: HttpRoute,
     GrpcRoute: grpc::GrpcRoute,
+    TlsRoute: stream::TlsRoute,
+    TcpRoute: stream::TcpRoute,
     ReferenceGrant: ReferenceGrant,
     VirtualService: istio::VirtualService,
     DestinationRule: istio::DestinationRule,
+    ServiceEntry: istio::ServiceEntry,
+    Resolution: Resolution,
     LinkerdService: linkerd::Service,
     LinkerdRoute: linkerd::Route,
     PolicyHttpRoute: linkerd::PolicyHttpRoute,

@@ -163,10 +163,14 @@ fn cluster(
         balance: kubernetes.map_or_else(BalancePolicy::default, |port| port.balance),
         upstream: match kubernetes.map(|port| port.declared) {
             Some(Declared::Http(upstream)) => upstream,
-            Some(Declared::Opaque | Declared::Nothing) | None => UpstreamProtocol::AsReceived,
+            Some(Declared::Opaque | Declared::Tls | Declared::Nothing) | None => {
+                UpstreamProtocol::AsReceived
+            }
         },
         failure_accrual: kubernetes.and_then(|port| port.failure_accrual),
+        policies: None,
         endpoints,
+        left_out: Vec::new(),
     })
 }
 

@@ -70,12 +70,15 @@ pub(super) enum Part {
     Slice,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
+    TcpRoute,
     VirtualService,
     DestinationRule,
     PolicyHttpRoute,
     ServiceProfile,
     TrafficSplit,
     RouteGroup,
+    ServiceEntry,
     /// Everything of `linkerd.io`.
     Linkerd,
     /// Routes that do nothing on a Service.

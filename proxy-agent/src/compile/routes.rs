@@ -12,6 +12,7 @@ use super::index::{Index, created};
 use super::problems::{Found, Part};
 use super::scope::{Asked, Scope};
 use super::service::Ports;
+use super::streams::{PortStream, StreamAttachment};
 use super::{gateway_api, istio, service_profile, smi};
 use crate::model::RouteParent;
 use crate::objects::grpc::GrpcRoute;
@@ -19,12 +20,15 @@ use crate::objects::istio::VirtualService;
 use crate::objects::linkerd::PolicyHttpRoute;
 use crate::objects::service_profile::ServiceProfile;
 use crate::objects::smi::TrafficSplit;
+use crate::objects::stream::{TcpRoute, TlsRoute};
 
 /// What one route comes to.
 #[derive(Debug, Default)]
 pub(super) struct Compiled {
     /// Its rules, for each Service that it attaches to.
     pub attachments: Vec<Attachment>,
+    /// Its rules for connections that are not HTTP, likewise.
+    pub streams: Vec<StreamAttachment>,
     /// What became of it at each parent.
     pub parents: Vec<Arc<RouteParent>>,
 }
@@ -67,39 +71,7 @@ impl Routes {
         found: &mut Found,
     ) -> BTreeSet<Name> {
         let mut scope = Scope::new(ports, index);
-        let name = key.name.key();
-        let (part, mut compiled) = match key.dialect {
-            Dialect::GrpcRoute => {
-                let at = index.get::<GrpcRoute>(name);
-                let compiled = at.map(|at| gateway_api::compile_grpc(&at, &mut scope));
-                (Part::GrpcRoute, compiled.unwrap_or_default())
-            }
-            Dialect::HttpRoute => {
-                let at = index.get::<HttpRoute>(name);
-                let compiled = at.map(|at| gateway_api::compile(&at, &mut scope));
-                (Part::HttpRoute, compiled.unwrap_or_default())
-            }
-            Dialect::VirtualService => {
-                let at = index.get::<VirtualService>(name);
-                let compiled = at.map(|at| istio::compile(&at, &mut scope));
-                (Part::VirtualService, compiled.unwrap_or_default())
-            }
-            Dialect::PolicyHttpRoute => {
-                let at = index.get::<PolicyHttpRoute>(name);
-                let compiled = at.map(|at| gateway_api::compile_policy(&at, &mut scope));
-                (Part::PolicyHttpRoute, compiled.unwrap_or_default())
-            }
-            Dialect::ServiceProfile => {
-                let at = index.get::<ServiceProfile>(name);
-                let compiled = at.map(|at| service_profile::compile(&at, &mut scope));
-                (Part::ServiceProfile, compiled.unwrap_or_default())
-            }
-            Dialect::TrafficSplit => {
-                let at = index.get::<TrafficSplit>(name);
-                let compiled = at.map(|at| smi::compile(&at, &mut scope));
-                (Part::TrafficSplit, compiled.unwrap_or_default())
-            }
-        };
+        let (part, mut compiled) = compile(key, index, &mut scope);
         let (asked, problems) = scope.into_parts();
         found.set(part, &key.name, problems);
         let mut services = BTreeSet::new();
@@ -150,16 +122,18 @@ impl Routes {
 
     /// What is attached to a Service: by dialect, then by how exactly it is named, age and name.
     pub(super) fn attached(&self, service: &Name) -> Vec<&Attachment> {
+        in_order(self.of(service).flat_map(|one| &one.attachments), service)
+    }
+
+    /// The same of rules for connections that are not HTTP.
+    pub(super) fn streams(&self, service: &Name) -> Vec<&Attachment<PortStream>> {
+        in_order(self.of(service).flat_map(|one| &one.streams), service)
+    }
+
+    fn of(&self, service: &Name) -> impl Iterator<Item = &Compiled> {
         let keys = self.attached.get(service.key()).into_iter().flatten();
         let kept = keys.filter_map(|key| self.kept.get(key));
-        let attachments = kept.flat_map(|kept| &kept.compiled.attachments);
-        let mut here: Vec<_> = attachments.filter(|one| one.service == *service).collect();
-        here.sort_by_cached_key(|one| {
-            let located = &one.located;
-            let exactness = Reverse(one.exactness);
-            (one.dialect, exactness, created(located), located.id.clone())
-        });
-        here
+        kept.map(|kept| &kept.compiled)
     }
 
     /// What became of every route at every parent: the same in memory as long as nothing changes.
@@ -173,9 +147,70 @@ impl Routes {
     }
 }
 
+/// What a route comes to, and the part that its problems are; nothing if it is gone.
+fn compile(key: &RouteKey, index: &Index, scope: &mut Scope<'_>) -> (Part, Compiled) {
+    let name = key.name.key();
+    match key.dialect {
+        Dialect::GrpcRoute => {
+            let at = index.get::<GrpcRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile_grpc(&at, scope));
+            (Part::GrpcRoute, compiled.unwrap_or_default())
+        }
+        Dialect::HttpRoute => {
+            let at = index.get::<HttpRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile(&at, scope));
+            (Part::HttpRoute, compiled.unwrap_or_default())
+        }
+        Dialect::TlsRoute => {
+            let at = index.get::<TlsRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile_tls(&at, scope));
+            (Part::TlsRoute, compiled.unwrap_or_default())
+        }
+        Dialect::TcpRoute => {
+            let at = index.get::<TcpRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile_tcp(&at, scope));
+            (Part::TcpRoute, compiled.unwrap_or_default())
+        }
+        Dialect::VirtualService => {
+            let at = index.get::<VirtualService>(name);
+            let compiled = at.map(|at| istio::compile(&at, scope));
+            (Part::VirtualService, compiled.unwrap_or_default())
+        }
+        Dialect::PolicyHttpRoute => {
+            let at = index.get::<PolicyHttpRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile_policy(&at, scope));
+            (Part::PolicyHttpRoute, compiled.unwrap_or_default())
+        }
+        Dialect::ServiceProfile => {
+            let at = index.get::<ServiceProfile>(name);
+            let compiled = at.map(|at| service_profile::compile(&at, scope));
+            (Part::ServiceProfile, compiled.unwrap_or_default())
+        }
+        Dialect::TrafficSplit => {
+            let at = index.get::<TrafficSplit>(name);
+            let compiled = at.map(|at| smi::compile(&at, scope));
+            (Part::TrafficSplit, compiled.unwrap_or_default())
+        }
+    }
+}
+
 fn services_of(compiled: &Compiled) -> BTreeSet<Name> {
-    let services = compiled.attachments.iter().map(|one| one.service.clone());
-    services.collect()
+    let services = compiled.attachments.iter().map(|one| &one.service);
+    let of_streams = compiled.streams.iter().map(|one| &one.service);
+    services.chain(of_streams).cloned().collect()
+}
+
+fn in_order<'k, R>(
+    attachments: impl Iterator<Item = &'k Attachment<R>>,
+    service: &Name,
+) -> Vec<&'k Attachment<R>> {
+    let mut here: Vec<_> = attachments.filter(|one| one.service == *service).collect();
+    here.sort_by_cached_key(|one| {
+        let located = &one.located;
+        let exactness = Reverse(one.exactness);
+        (one.dialect, exactness, created(located), located.id.clone())
+    });
+    here
 }
 
 fn same_parents_stay(present: &mut [Arc<RouteParent>], former: &[Arc<RouteParent>]) {

@@ -8,6 +8,7 @@ use gateway_api::apis::experimental::referencegrants::ReferenceGrant;
 
 use super::by_key::{Key, Name};
 use super::index::{At, Index};
+use super::istio;
 use super::problems::Problems;
 use super::service::{Port, Ports};
 use crate::model::ObjectId;
@@ -23,6 +24,8 @@ pub(super) enum Asked {
     Grants(Arc<str>),
     /// Which of Istio's Gateways there are.
     Gateways,
+    /// What ServiceEntries say of a host.
+    Host(Arc<str>),
     /// Which Services there are.
     Services,
     /// A VirtualService, or that there is none.
@@ -65,6 +68,25 @@ impl<'s> Scope<'s> {
         found.map(|(name, ports)| (name, ports.as_slice()))
     }
 
+    /// What a ServiceEntry that clients in `namespace` see says of a host: one of their own, else of
+    /// the first namespace.
+    pub(super) fn external(&self, host: &str, namespace: &str) -> Option<(Name, &'s [Port])> {
+        let host = istio::normal(host);
+        if !host.contains('.') {
+            return None;
+        }
+        let asked = Asked::Host(host.as_str().into());
+        self.asked.borrow_mut().insert(asked);
+        let services = self.index.of_host(&host).filter(|service| {
+            let entry = self.index.entry(service.key());
+            let clients = entry.and_then(|at| istio::clients_of_entry(&at));
+            clients.is_none_or(|all| all.iter().any(|client| **client == *namespace))
+        });
+        let service =
+            services.min_by_key(|service| (*service.namespace != *namespace, *service))?;
+        Some((service.clone(), self.ports.get(service.key())?))
+    }
+
     /// A TCP port of a Service by number.
     pub(super) fn tcp_port(&self, service: Key<'_>, number: u16) -> Option<&'s Port> {
         let (_, ports) = self.service(service)?;
@@ -86,7 +108,11 @@ impl<'s> Scope<'s> {
     /// The Services whose full name ends with `suffix`.
     pub(super) fn services_that_end(&self, suffix: &str) -> Vec<Name> {
         self.asked.borrow_mut().insert(Asked::Services);
-        let full = |(namespace, name): Key<'_>| format!("{name}.{namespace}.svc.cluster.local");
+        let full = |(namespace, name): Key<'_>| match name.contains('.') {
+            // A host of a ServiceEntry: no name of a Service has a dot.
+            true => name.to_owned(),
+            false => format!("{name}.{namespace}.svc.cluster.local"),
+        };
         let ports = self.ports.iter().map(|(key, _)| key);
         let matching = ports.filter(|key| full(*key).ends_with(suffix));
         matching.map(Name::from).collect()

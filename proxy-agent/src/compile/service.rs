@@ -12,7 +12,9 @@ use super::by_key::{ByKey, Key, Name};
 use super::cluster_ids::ClusterIds;
 use super::index::At;
 use super::problems::Problems;
-use crate::model::{BalancePolicy, ClusterId, FailureAccrual, PassReason, UpstreamProtocol};
+use crate::model::{
+    BalancePolicy, ClusterId, ClusterPolicies, FailureAccrual, PassReason, UpstreamProtocol,
+};
 use crate::objects::Origin;
 
 /// On Services: `least-request` or `round-robin`.
@@ -25,6 +27,8 @@ const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 pub(super) enum Declared {
     /// HTTP, and what endpoints are spoken to.
     Http(UpstreamProtocol),
+    /// TLS by name: as `Opaque`, and routes by server name are for it.
+    Tls,
     /// Something else by name: no route turns it into HTTP unless it names the port.
     Opaque,
     /// Nothing that is known.
@@ -58,12 +62,16 @@ pub(super) struct Port {
     pub addresses: Vec<SocketAddr>,
     /// Load balancer addresses with `ipMode: Proxy`, which pass.
     pub passed_addresses: Vec<SocketAddr>,
+    /// Namespaces whose clients it is for; `None` for all.
+    pub clients: Option<Arc<[Arc<str>]>>,
     /// Why the whole port passes.
     pub pass: Option<PassReason>,
     /// What it speaks.
     pub declared: Declared,
     /// How its endpoints are chosen from.
     pub balance: BalancePolicy,
+    /// What else is asked for.
+    pub policies: Option<Arc<ClusterPolicies>>,
     /// Name of its cluster.
     pub cluster: Arc<str>,
     /// Id of its cluster.
@@ -89,6 +97,8 @@ pub(super) struct PortSubset {
     pub labels: BTreeMap<String, String>,
     /// How its endpoints are chosen from.
     pub balance: BalancePolicy,
+    /// What else is asked for.
+    pub policies: Option<Arc<ClusterPolicies>>,
     /// Name of its cluster.
     pub cluster: Arc<str>,
     /// Id of its cluster.
@@ -223,9 +233,11 @@ pub(super) fn ports(
             target: target(kube, number),
             addresses: own.map(socket).collect(),
             passed_addresses: found.passed.iter().copied().map(socket).collect(),
+            clients: None,
             pass: pass(at, spec, kube),
             declared: declared(kube),
             balance,
+            policies: None,
             id: ids.id(&cluster),
             cluster,
             subsets: Vec::new(),
@@ -279,12 +291,13 @@ fn pass(at: &At<'_, Service>, spec: &ServiceSpec, port: &KubePort) -> Option<Pas
 }
 
 /// appProtocol, else the port's name up to its first `-`.
-fn declared(port: &KubePort) -> Declared {
+pub(super) fn declared(port: &KubePort) -> Declared {
     use UpstreamProtocol::{AsReceived, Http2};
     if let Some(protocol) = port.app_protocol.as_deref().filter(|text| !text.is_empty()) {
         return match protocol.to_ascii_lowercase().as_str() {
             "http" | "kubernetes.io/ws" | "grpc-web" => Declared::Http(AsReceived),
             "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Declared::Http(Http2),
+            "https" | "tls" => Declared::Tls,
             _ => Declared::Opaque,
         };
     }
@@ -295,7 +308,8 @@ fn declared(port: &KubePort) -> Declared {
     match name.split('-').next().unwrap_or_default() {
         "http" => Declared::Http(AsReceived),
         "http2" | "h2c" | "grpc" => Declared::Http(Http2),
-        "https" | "tls" | "tcp" | "mongo" | "mysql" | "redis" | "udp" | "sctp" => Declared::Opaque,
+        "https" | "tls" => Declared::Tls,
+        "tcp" | "mongo" | "mysql" | "redis" | "udp" | "sctp" => Declared::Opaque,
         _ => Declared::Nothing,
     }
 }
@@ -329,19 +343,8 @@ fn warn_of_what_is_not_enforced(at: &At<'_, Service>, problems: &mut Problems) {
         .session_affinity
         .as_deref()
         .filter(|value| *value != "None");
-    let policy = spec
-        .internal_traffic_policy
-        .as_deref()
-        .filter(|value| *value != "Cluster");
-    let distribution = spec.traffic_distribution.as_deref();
-    for (field, value) in [
-        ("spec.sessionAffinity", affinity),
-        ("spec.internalTrafficPolicy", policy),
-        ("spec.trafficDistribution", distribution),
-    ] {
-        if let Some(value) = value {
-            let reason = format!("`{value}` is not enforced yet: every ready endpoint is used");
-            problems.warning(at.located, field, reason);
-        }
+    if let Some(value) = affinity {
+        let reason = format!("`{value}` is not enforced yet: every ready endpoint is used");
+        problems.warning(at.located, "spec.sessionAffinity", reason);
     }
 }

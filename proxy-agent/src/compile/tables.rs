@@ -11,6 +11,7 @@ use super::precedence::{Decision, decide, shadowed, shadower};
 use super::problems::Problems;
 use super::service::{Declared, Port};
 use super::smi;
+use super::streams::{StreamAttachment, Streams};
 use crate::model::{
     Listener, ListenerProtocol, ListenerVerdict, Match, PassReason, RouteTable, Rule, Timeouts,
 };
@@ -20,6 +21,7 @@ use crate::objects::Located;
 pub(super) fn listeners(
     port: &Port,
     attached: &[&Attachment],
+    streams: &[&StreamAttachment],
     named_by_linkerd: NamedByLinkerd,
 ) -> Vec<Listener> {
     let attached: Vec<_> = attached
@@ -27,9 +29,11 @@ pub(super) fn listeners(
         .copied()
         .filter(|one| one.is_for(port))
         .collect();
+    let streams = Streams::of(port, &attached, streams);
     let http = !attached.is_empty()
         || matches!(port.declared, Declared::Http(_))
         || named_by_linkerd == NamedByLinkerd::Yes;
+    let http = http && !streams.take_all();
     let protocol = if http {
         ListenerProtocol::Http
     } else {
@@ -42,12 +46,16 @@ pub(super) fn listeners(
     let clients: BTreeSet<&Arc<str>> = attached
         .iter()
         .filter_map(|one| one.clients.as_ref())
+        .chain(&streams.clients)
         .collect();
     let consumer_routes = clients.into_iter().filter_map(|namespace| {
-        Some((
-            Arc::clone(namespace),
-            Arc::new(table(&attached, Some(namespace), port)?),
-        ))
+        let own = table(&attached, Some(namespace), port);
+        // Whose connections go by rules of their own does not go by the producers' for requests.
+        let own = own.or_else(|| {
+            let other = streams.consumers.contains_key(namespace);
+            other.then(|| implicit(port))
+        });
+        Some((Arc::clone(namespace), Arc::new(own?)))
     });
     let listener = Listener {
         namespace: Arc::clone(&port.service.namespace),
@@ -55,11 +63,14 @@ pub(super) fn listeners(
         port: port.number,
         port_name: Arc::clone(&port.name),
         addresses: port.addresses.clone(),
+        clients: port.clients.clone(),
         verdict,
         cluster: port.id,
         routes: Arc::new(routes),
         consumer_routes: consumer_routes.collect(),
         shadowed: shadowed(&attached),
+        streams: streams.all,
+        consumer_streams: streams.consumers,
     };
     let passed = (!port.passed_addresses.is_empty() && port.pass.is_none()).then(|| Listener {
         addresses: port.passed_addresses.clone(),
@@ -116,6 +127,8 @@ fn rules(decision: &Decision<'_>, port: &Port) -> Vec<PortRule> {
     match decision.dialect {
         Dialect::GrpcRoute => sort_calls(&mut rules),
         Dialect::HttpRoute | Dialect::PolicyHttpRoute => sort_by_precedence(&mut rules),
+        // Routes of connections have no rules for requests.
+        Dialect::TlsRoute | Dialect::TcpRoute => {}
         Dialect::VirtualService | Dialect::ServiceProfile | Dialect::TrafficSplit => {}
     }
     match decision.split {
@@ -140,7 +153,7 @@ fn origin<'s>(attached: impl IntoIterator<Item = &'s &'s Attachment>) -> Arc<str
 }
 
 /// The table of a port without routes: everything to its own endpoints.
-pub(super) fn implicit(port: &Port) -> RouteTable {
+fn implicit(port: &Port) -> RouteTable {
     let mut rule = Rule {
         object: None,
         field: "".into(),

@@ -11,14 +11,18 @@ mod istio;
 mod istio_policies;
 mod linkerd;
 mod linkerd_routes;
+mod nearby;
 mod paths;
 mod policies;
 mod route_parents;
 mod service;
+mod service_entries;
 mod service_profile;
 mod smi;
 mod stable;
+mod streams;
 mod subsets;
+mod traffic_policies;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

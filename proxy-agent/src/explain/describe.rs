@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
-use super::policies;
+use super::effects;
 use crate::model::{
-    Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch, Rule,
-    Snapshot, SourceMatch, StringMatch, WeightedDestination,
+    Action, Destination, Expression, HeaderMatch, Match, PathMatch, Rule, Snapshot, SourceMatch,
+    StringMatch, WeightedDestination,
 };
-use crate::route::{RequestView, Unmet, rewrite_path, strip_port};
+use crate::route::{Client, RequestView, Unmet, strip_port};
 
-/// A rule as one line: its conditions → what it does.
+/// A rule as one line: its conditions → what it does; what it does beside.
 pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
     let action = match &*rule.action {
         Action::Forward { destinations, .. } => shares(destinations, snapshot),
@@ -17,10 +17,16 @@ pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
         Action::Direct { status, .. } => format!("{} (direct_response)", status.as_u16()),
         Action::Respond { status, reason } => format!("{} ({reason})", status.as_u16()),
     };
-    format!("{} → {action}", conditions(&rule.conditions))
+    let line = format!("{} → {action}", conditions(&rule.conditions));
+    let effects = effects::in_general(rule, snapshot);
+    [line]
+        .into_iter()
+        .chain(effects)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
-fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
+pub(super) fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) -> String {
     let name = |one: &WeightedDestination| match &one.destination {
         Destination::Cluster(id) => {
             let cluster = snapshot.cluster(*id);
@@ -87,7 +93,7 @@ fn expression(of: &Expression) -> String {
     }
 }
 
-fn source(of: &SourceMatch) -> String {
+pub(super) fn source(of: &SourceMatch) -> String {
     let namespace = of.namespace.iter();
     let words = namespace.map(|name| format!("namespace {name}"));
     let labels = of
@@ -149,7 +155,7 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
         Unmet::Authority => strip_port(request.authority).to_owned(),
         Unmet::Header(index) => sent(of.headers.get(index), request),
         Unmet::WithoutHeader(index) => sent(of.without_headers.get(index), request),
-        Unmet::Source => "another client".to_owned(),
+        Unmet::Source => client(of.source.as_deref(), request.client),
         Unmet::Expression => format!("{} {}", request.method, request.path),
         Unmet::Query(_) => request.query.unwrap_or("none").to_owned(),
     };
@@ -164,78 +170,33 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
     )
 }
 
-fn sent(header: Option<&HeaderMatch>, request: &RequestView<'_>) -> String {
-    let value = header.and_then(|one| request.headers.get(&one.name));
-    value.map_or_else(
-        || "none".to_owned(),
-        |value| String::from_utf8_lossy(value.as_bytes()).into_owned(),
-    )
-}
-
-/// What a rule does before it sends the request on, in order.
-pub(super) fn action(rule: &Rule, request: &RequestView<'_>, snapshot: &Snapshot) -> Vec<String> {
-    let policies = rule.policies.as_deref();
-    let mut lines = policies.map_or_else(Vec::new, |of| policies::lines(of, snapshot));
-    match &*rule.action {
-        Action::Forward {
-            filters,
-            destinations,
-        } => {
-            lines.extend(filter_lines(filters, rule, request));
-            for one in destinations {
-                lines.extend(
-                    filter_lines(&one.filters, rule, request)
-                        .into_iter()
-                        .map(|line| format!("one destination only: {line}")),
-                );
-            }
-        }
-        Action::Redirect { filters, .. } | Action::Direct { filters, .. } => {
-            lines.extend(edit_lines("response", &filters.response_headers))
-        }
-        Action::Respond { .. } => {}
-    }
-    for (name, limit) in [
-        ("request timeout", rule.timeouts.request),
-        ("timeout of one try", rule.timeouts.backend_request),
-    ] {
-        lines.extend(limit.map(|limit| format!("{name} {limit:?}")));
-    }
-    lines
-}
-
-fn filter_lines(filters: &Filters, rule: &Rule, request: &RequestView<'_>) -> Vec<String> {
-    let mut lines = edit_lines("request", &filters.request_headers);
-    if let Some(host) = &filters.rewrite_authority {
-        lines.push(format!(
-            "rewrites the host to {}",
-            String::from_utf8_lossy(host.as_bytes())
-        ));
-    }
-    if let Some(rewrite) = &filters.rewrite_path {
-        lines.push(format!(
-            "rewrites the path to {}",
-            rewrite_path(rule, rewrite, request.path)
-        ));
-    }
-    lines.extend(edit_lines("response", &filters.response_headers));
-    lines
-}
-
-fn edit_lines(of: &str, edits: &HeaderEdits) -> Vec<String> {
-    let pair = |verb: &str, (name, value): &(http::HeaderName, http::HeaderValue)| {
-        format!(
-            "{verb} {of} header {name}: {}",
-            String::from_utf8_lossy(value.as_bytes())
-        )
+/// A client by what a condition asks of it.
+fn client(asked: Option<&SourceMatch>, client: Option<Client<'_>>) -> String {
+    let Some(client) = client else {
+        return "a client that is not known".to_owned();
     };
-    let mut lines: Vec<String> = edits.set.iter().map(|one| pair("sets", one)).collect();
-    lines.extend(edits.add.iter().map(|one| pair("adds", one)));
-    lines.extend(
-        edits
-            .remove
-            .iter()
-            .map(|name| format!("removes {of} header {name}")),
-    );
-    lines
+    let labels = client.labels.get(client.uid);
+    let found = |label: &String| labels.and_then(|labels| labels.get(label));
+    let asked = asked.into_iter().flat_map(|asked| asked.labels.keys());
+    let labels = asked.map(|label| match found(label) {
+        Some(value) => format!("{label}={value}"),
+        None => format!("no label {label}"),
+    });
+    let namespace = format!("client namespace {}", client.namespace);
+    let words: Vec<_> = [namespace].into_iter().chain(labels).collect();
+    words.join(", ")
+}
+
+fn sent(header: Option<&HeaderMatch>, request: &RequestView<'_>) -> String {
+    let name = header.map(|one| &one.name);
+    let values = name
+        .into_iter()
+        .flat_map(|name| request.headers.get_all(name));
+    let values: Vec<_> = values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    if values.is_empty() {
+        return "none".to_owned();
+    }
+    values.join(",")
 }

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use crate::model::{
-    AbortWith, Cors, Destination, Mirror, Policies, Retry, RetryBudget, RetryOn, Session,
-    SessionCarrier, Share, Snapshot, StreamLimits,
+    AbortWith, Cors, DelayTime, Destination, Mirror, Policies, Retry, RetryBudget, RetryOn,
+    Session, SessionCarrier, Share, Snapshot, StreamLimits,
 };
 
 /// One line for each policy, in the order in which they come to bear.
@@ -13,7 +13,11 @@ pub(super) fn lines(of: &Policies, snapshot: &Snapshot) -> Vec<String> {
     lines.extend(of.cors.as_ref().map(cors));
     if let Some(delay) = of.delay {
         let share = share(delay.share);
-        lines.push(format!("holds {share} back for {:?}", delay.time));
+        let time = match delay.time {
+            DelayTime::Fixed(time) => format!("{time:?}"),
+            DelayTime::Exponential(mean) => format!("{mean:?} in the mean"),
+        };
+        lines.push(format!("holds {share} back for {time}"));
     }
     if let Some(abort) = of.abort {
         let share = share(abort.share);
@@ -54,11 +58,13 @@ fn session(of: &Session) -> String {
         SessionCarrier::Cookie { name, .. } => format!("cookie {name}"),
         SessionCarrier::Header(name) => format!("header {name}"),
     };
-    let limit = of
-        .absolute_timeout
-        .map(|limit| format!(", for {limit:?} at most"));
-    let limit = limit.unwrap_or_default();
-    format!("keeps to one endpoint by the {carrier}{limit}")
+    let limits = [
+        (of.absolute_timeout, "at most"),
+        (of.idle_timeout, "without a request"),
+    ];
+    let limits = limits.map(|(limit, what)| limit.map(|limit| format!(", for {limit:?} {what}")));
+    let limits: String = limits.into_iter().flatten().collect();
+    format!("keeps to one endpoint by the {carrier}{limits}")
 }
 
 fn mirror(of: &Mirror, snapshot: &Snapshot) -> String {

@@ -34,7 +34,11 @@ pub(super) fn resolve<'a>(
     );
     let listeners = snapshot.listeners.iter().map(AsRef::as_ref);
     let own: Vec<&Listener> = listeners
-        .filter(|one| in_cluster && *one.namespace == *of && *one.service == *service)
+        .filter(|one| {
+            // No Service has a dot in its name: this is a host of a ServiceEntry.
+            let external = name.contains('.') && *one.service == *name && one.is_for(namespace);
+            external || in_cluster && *one.namespace == *of && *one.service == *service
+        })
         .collect();
     if own.is_empty() {
         return Resolved::Passes(format!("`{host}` is no Service that is known"));

@@ -49,7 +49,11 @@ spec: {port: 8080, host: virtual.example, label: app=canary}
 ";
 
 fn snapshot() -> Snapshot {
-    let parsed = parse(OBJECTS, &Arc::from("t.yaml"), Format::Yaml);
+    compiled(OBJECTS)
+}
+
+fn compiled(objects: &str) -> Snapshot {
+    let parsed = parse(objects, &Arc::from("t.yaml"), Format::Yaml);
     let mut set = ObjectSet::unsynced("test".into(), Origin::Files);
     set.objects = parsed.objects.into_iter().map(Arc::new).collect();
     let snapshot = Compiler::default().compile(&[Arc::new(set)], &Options::default());
@@ -91,7 +95,11 @@ fn a_route_that_matches_is_named_with_what_it_does() {
         ["rewrites the path to /v2/x", "request timeout 5s"]
     );
     assert_eq!(answer.clusters[0].name, "shop/canary:80");
-    assert_eq!(answer.clusters[0].endpoints, ["10.1.0.1:80"]);
+    let endpoint = &answer.clusters[0].endpoints[0];
+    assert_eq!(
+        (&*endpoint.address, &*endpoint.pod, endpoint.usable),
+        ("10.1.0.1:80", "shop/c", true)
+    );
 }
 
 #[test]
@@ -108,6 +116,7 @@ fn a_request_that_no_rule_matches_names_the_near_misses() {
         answer.near_misses[1],
         format!("{route} spec.rules[2]: needs path /shop/*, found /beta")
     );
+    assert_eq!((answer.near_misses.len(), answer.more_misses), (3, 0));
 }
 
 #[test]
@@ -126,6 +135,67 @@ fn shares_and_redirects_are_spelled_out() {
     );
     let answer = ask("http://web/old?q=1", &[]);
     assert_eq!(answer.action, ["answers 302 to http://new.example/old?q=1"]);
+}
+
+#[test]
+fn a_path_is_matched_in_its_normal_form_where_a_route_decides() {
+    let answer = ask("http://web//x/../%62eta", &[("x-user", "jane")]);
+    assert_eq!(answer.path, "/beta");
+    assert_eq!(answer.clusters[0].name, "shop/canary:80");
+    let answer = ask("http://web/beta", &[("x-user", "jane")]);
+    assert_eq!(answer.path, "", "it was so already");
+    let answer = ask("http://web/a%00", &[]);
+    assert_eq!(
+        answer.action,
+        ["answers 400 (bad_request): the path holds %00"]
+    );
+    let plain = "---
+apiVersion: v1
+kind: Service
+metadata: {name: plain, namespace: shop}
+spec: {clusterIP: 10.0.0.3, ports: [{port: 80, name: http}]}
+";
+    let snapshot = compiled(&format!("{OBJECTS}{plain}"));
+    let answer = explain(&snapshot, &query("http://plain//x/../y", &[]));
+    let answer = answer.expect("an explanation");
+    assert_eq!((&*answer.path, &*answer.origin), ("", "implicit"));
+}
+
+#[test]
+fn endpoints_that_get_no_requests_are_named_with_the_reason() {
+    let more = "---
+apiVersion: v1
+kind: Pod
+metadata: {name: late, namespace: shop, uid: l, labels: {app: canary}}
+spec: {containers: [{name: c}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: sick, namespace: shop, uid: s, labels: {app: canary}}
+spec: {containers: [{name: c}]}
+status: {podIP: 10.1.0.2, conditions: [{type: Ready, status: 'False'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: done, namespace: shop, uid: d, labels: {app: canary}}
+spec: {containers: [{name: c}]}
+status: {podIP: 10.1.0.3, phase: Succeeded}
+";
+    let snapshot = compiled(&format!("{OBJECTS}{more}"));
+    let answer = explain(&snapshot, &query("http://canary", &[])).expect("an explanation");
+    let endpoints = answer.clusters[0].endpoints.iter();
+    let shown: Vec<_> = endpoints
+        .map(|one| (&*one.pod, one.usable, &*one.reason))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("shop/c", true, ""),
+            ("shop/late", false, "its pod has no address yet"),
+            ("shop/sick", false, "not ready"),
+            ("shop/done", false, "its pod has ended"),
+        ]
+    );
 }
 
 #[test]
@@ -221,7 +291,8 @@ fn rules_are_one_line_each() {
     assert_eq!(
         lines,
         [
-            "path /beta/*, header x-user = jane → shop/canary:80",
+            "path /beta/*, header x-user = jane → shop/canary:80; \
+             rewrites the path to /v2 in place of the prefix; request timeout 5s",
             "path /shop/* → shop/web:80 3/4, shop/canary:80 1/4",
             "path /old/* → redirect 302",
         ]

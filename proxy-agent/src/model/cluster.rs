@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Endpoint, FailureAccrual};
+use super::{ClusterPolicies, Endpoint, FailureAccrual, LeftOut};
 
 /// Index of a cluster in [`super::Snapshot::clusters`]. The id of a name stays the same from one
 /// snapshot to the next as long as the name is in use, so that workers can keep state by id.
@@ -45,7 +45,8 @@ pub enum UpstreamProtocol {
     Http2,
 }
 
-/// Endpoints of one Service port (or of one `linkerd.io/v1` Service).
+/// Endpoints of one port of a Service or of a ServiceEntry's host (or of one `linkerd.io/v1`
+/// Service).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Cluster {
     /// Its place in the snapshot.
@@ -64,6 +65,10 @@ pub struct Cluster {
     pub upstream: UpstreamProtocol,
     /// When an endpoint that fails is to be passed over; accepted, not enforced.
     pub failure_accrual: Option<FailureAccrual>,
+    /// What else is asked for, none of which is enforced yet; `None` for most clusters.
+    pub policies: Option<Arc<ClusterPolicies>>,
     /// The usable endpoints, sorted by address, without duplicates.
     pub endpoints: Vec<Endpoint>,
+    /// What is named beside them and gets no requests, sorted; for those who ask why.
+    pub left_out: Vec<LeftOut>,
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{ClusterId, ObjectId, RouteTable};
+use super::{ClusterId, ObjectId, RouteTable, StreamTable};
 
 /// What the agent takes a proxied connection for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,6 +71,8 @@ pub struct Listener {
     pub port_name: Arc<str>,
     /// Every address that a pod may use for it. Empty for headless Services.
     pub addresses: Vec<SocketAddr>,
+    /// Namespaces whose clients it is for, `None` for all: others go where they asked to go.
+    pub clients: Option<Arc<[Arc<str>]>>,
     /// What is done with connections to it.
     pub verdict: ListenerVerdict,
     /// The Service port's own endpoints: where opaque TCP goes, and the implicit route.
@@ -81,6 +83,10 @@ pub struct Listener {
     pub consumer_routes: HashMap<Arc<str>, Arc<RouteTable>>,
     /// Routes that would apply if others did not stand before them.
     pub shadowed: Vec<Shadowed>,
+    /// Rules for connections that are not taken for HTTP; without any they go to `cluster`.
+    pub streams: Option<Arc<StreamTable>>,
+    /// The same for clients of the named namespace, all of which are in `consumer_routes` too.
+    pub consumer_streams: HashMap<Arc<str>, Arc<StreamTable>>,
 }
 
 /// A route that has no effect because another one decides.
@@ -95,8 +101,22 @@ pub struct Shadowed {
 }
 
 impl Listener {
+    /// Whether it is for a client in `namespace`.
+    pub fn is_for(&self, namespace: &str) -> bool {
+        let all = self.clients.as_deref();
+        all.is_none_or(|all| all.iter().any(|one| **one == *namespace))
+    }
+
     /// The table that applies to a client in `namespace`.
     pub fn routes_for(&self, namespace: &str) -> &Arc<RouteTable> {
         self.consumer_routes.get(namespace).unwrap_or(&self.routes)
+    }
+
+    /// The rules for a client's connections that are not taken for HTTP.
+    pub fn streams_for(&self, namespace: &str) -> Option<&Arc<StreamTable>> {
+        if self.consumer_routes.contains_key(namespace) {
+            return self.consumer_streams.get(namespace);
+        }
+        self.streams.as_ref()
     }
 }

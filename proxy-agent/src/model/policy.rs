@@ -170,9 +170,32 @@ pub struct Mirror {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Delay {
     /// How long.
-    pub time: Duration,
+    pub time: DelayTime,
     /// Which requests.
     pub share: Share,
+}
+
+/// How long a request is held back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DelayTime {
+    /// As long as every other one.
+    Fixed(Duration),
+    /// Exponentially distributed, with this mean.
+    Exponential(Duration),
+}
+
+impl DelayTime {
+    /// The time of the request of the uniform random word `draw`; never more than 23 times the mean.
+    pub fn of(self, draw: u32) -> Duration {
+        match self {
+            Self::Fixed(time) => time,
+            Self::Exponential(mean) => {
+                // Inverse of the distribution function; the word stands for a share above 0.
+                let above = (f64::from(draw) + 1.0) / (f64::from(u32::MAX) + 1.0);
+                mean.mul_f64(-above.ln())
+            }
+        }
+    }
 }
 
 /// Requests that are answered by a failure instead of being sent on.
@@ -249,4 +272,22 @@ pub enum SessionCarrier {
     },
     /// A header, of the response and of later requests.
     Header(HeaderName),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_delays_have_their_mean_and_an_end() {
+        let delay = DelayTime::Exponential(Duration::from_millis(100));
+        let draws = (0..10_000_u32).map(|step| step * (u32::MAX / 10_000));
+        let sum: Duration = draws.map(|draw| delay.of(draw)).sum();
+        let mean = (sum / 10_000).as_millis();
+        assert!((95..=105).contains(&mean), "{mean}");
+        assert_eq!(delay.of(u32::MAX), Duration::ZERO);
+        assert!(delay.of(0) < Duration::from_millis(2_300));
+        let fixed = DelayTime::Fixed(Duration::from_secs(1));
+        assert_eq!(fixed.of(7), Duration::from_secs(1));
+    }
 }

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub unknown_kinds: Arc<[(ObjectId, Place)]>,
     /// What became of each Gateway API route at each Service that it names as a parent.
     pub route_parents: Arc<[Arc<RouteParent>]>,
+    /// Names that are to be resolved, in order, each once.
+    pub lookups: Arc<[Arc<str>]>,
     /// What is wrong.
     pub problems: Arc<[Arc<Problem>]>,
 }
@@ -58,6 +60,7 @@ impl Snapshot {
             objects: 0,
             unknown_kinds: Arc::default(),
             route_parents: Arc::default(),
+            lookups: Arc::default(),
             problems: Arc::default(),
         }
     }

@@ -43,7 +43,12 @@ impl Document<'_> {
         yaml(self.text).or_else(|_| {
             // Errors are rare: parsed once more with the file's line numbers.
             let before = usize::try_from(self.lines_before).unwrap_or(0);
-            yaml(&("\n".repeat(before) + self.text)).map_err(|error| error.to_string())
+            let hint = if self.text.contains("{{") {
+                "; is it a template? Render it first"
+            } else {
+                ""
+            };
+            yaml(&("\n".repeat(before) + self.text)).map_err(|error| format!("{error}{hint}"))
         })
     }
 

@@ -1,4 +1,4 @@
-//! Istio's `VirtualService` and `DestinationRule`, the fields that the API has.
+//! Istio's `VirtualService`, `DestinationRule` and `ServiceEntry`, the fields that the API has.
 //!
 //! Fields whose meaning the agent does not implement are kept as [`Value`], so that `compile` can
 //! name them instead of a reader that silently drops them. Shape: istio/api
@@ -6,6 +6,9 @@
 
 mod destination_rule;
 mod policy;
+mod service_entry;
+mod stream;
+mod traffic_policy;
 
 use std::collections::BTreeMap;
 
@@ -13,11 +16,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use destination_rule::{
-    DestinationRule, DestinationRuleSpec, LoadBalancer, PortPolicy, Subset, TrafficPolicy,
-};
+pub use destination_rule::{DestinationRule, DestinationRuleSpec, Subset};
 pub use policy::{
     Abort, Cors, Delay, DirectResponse, Fault, Mirror, Percent, RegexRewrite, ResponseBody, Retries,
+};
+pub use service_entry::{
+    EntryEndpoint, EntryPort, ServiceEntry, ServiceEntrySpec, WorkloadSelector,
+};
+pub use stream::{StreamDestination, StreamMatch, TcpRoute, TlsMatch, TlsRoute};
+pub use traffic_policy::{
+    ClientTls, ConnectionPool, ConsistentHash, Distribute, Failover, HttpCookie, HttpSettings,
+    LoadBalancer, LocalityLbSetting, Maglev, OutlierDetection, PortPolicy, ProxyProtocol,
+    RetryBudget, RingHash, TcpKeepalive, TcpSettings, TrafficPolicy, Tunnel, Warmup,
 };
 
 /// `networking.istio.io VirtualService`.
@@ -49,10 +59,12 @@ pub struct VirtualServiceSpec {
     /// HTTP routes; the first match wins.
     #[serde(default)]
     pub http: Vec<HttpRoute>,
-    /// Not implemented.
-    pub tls: Option<Value>,
-    /// Not implemented.
-    pub tcp: Option<Value>,
+    /// Routes by server name, of TLS that is passed through.
+    #[serde(default)]
+    pub tls: Vec<TlsRoute>,
+    /// Routes of what is neither HTTP nor TLS.
+    #[serde(default)]
+    pub tcp: Vec<TcpRoute>,
     /// Namespaces whose clients see it; none stands for `*`.
     #[serde(default)]
     pub export_to: Vec<String>,

@@ -149,6 +149,7 @@ impl Reader<'_> {
         use Unknown::{Reject, Warn};
         match (&*id.group, &*id.kind, version) {
             ("", "Namespace", "v1") => self.typed(id, value, prefix, Warn, Object::Namespace),
+            ("", "Node", "v1") => self.typed(id, value, prefix, Warn, Object::Node),
             ("", "Pod", "v1") => self.typed(id, value, prefix, Warn, Object::Pod),
             ("", "Service", "v1") => self.typed(id, value, prefix, Warn, Object::Service),
             ("discovery.k8s.io", "EndpointSlice", "v1") => {
@@ -163,6 +164,12 @@ impl Reader<'_> {
             ("gateway.networking.k8s.io", "GRPCRoute", "v1" | "v1beta1" | "v1alpha2") => {
                 self.typed(id, value, prefix, Reject, Object::GrpcRoute);
             }
+            ("gateway.networking.k8s.io", "TLSRoute", "v1" | "v1alpha3" | "v1alpha2") => {
+                self.typed(id, value, prefix, Reject, Object::TlsRoute);
+            }
+            ("gateway.networking.k8s.io", "TCPRoute", "v1" | "v1alpha2") => {
+                self.typed(id, value, prefix, Reject, Object::TcpRoute);
+            }
             ("gateway.networking.k8s.io", "ReferenceGrant", "v1" | "v1beta1") => {
                 self.typed(id, value, prefix, Reject, Object::ReferenceGrant);
             }
@@ -171,6 +178,9 @@ impl Reader<'_> {
             }
             ("networking.istio.io", "DestinationRule", "v1" | "v1beta1" | "v1alpha3") => {
                 self.typed(id, value, prefix, Reject, Object::DestinationRule);
+            }
+            ("networking.istio.io", "ServiceEntry", "v1" | "v1beta1" | "v1alpha3") => {
+                self.typed(id, value, prefix, Reject, Object::ServiceEntry);
             }
             ("linkerd.io", "Service", "v1") => {
                 self.typed(id, value, prefix, Reject, Object::LinkerdService);
@@ -190,18 +200,20 @@ impl Reader<'_> {
             ("specs.smi-spec.io", "HTTPRouteGroup", version) if SMI.contains(&version) => {
                 self.typed(id, value, prefix, Reject, Object::HttpRouteGroup);
             }
-            (group, kind, _) => {
-                if let Some(versions) = versions_read(group, kind) {
-                    let reason = format!(
-                        "found version `{version}`, which is not read; accepted: {versions}"
-                    );
-                    let field =
-                        accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
-                    self.problem(Severity::Warning, Some(&id), field, reason);
-                }
-                self.accept(id, Object::Unknown);
-            }
+            _ => self.unread(id, version, prefix),
         }
+    }
+
+    /// A kind that is not read, or not in this version.
+    fn unread(&mut self, id: ObjectId, version: &str, prefix: &[Step]) {
+        if let Some(versions) = versions_read(&id.group, &id.kind) {
+            let reason =
+                format!("found version `{version}`, which is not read; accepted: {versions}");
+            let field =
+                accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
+            self.problem(Severity::Error, Some(&id), field, reason);
+        }
+        self.accept(id, Object::Unknown);
     }
 
     fn typed<T: DeserializeOwned>(
@@ -223,6 +235,15 @@ impl Reader<'_> {
         if (unknown, self.newer) == (Unknown::Warn, Newer::Trusted) {
             ignored.clear();
         }
+        let severity = match unknown {
+            Unknown::Warn => Severity::Warning,
+            Unknown::Reject => Severity::Error,
+        };
+        // Those before a value that cannot be read are named too: it may be their fault.
+        for path in &ignored {
+            let field = accepted::render(&[prefix, path].concat());
+            self.problem(severity, Some(&id), field, unknown_field::<T>(path));
+        }
         let object = match read {
             Ok(object) => object,
             Err(error) => {
@@ -232,17 +253,9 @@ impl Reader<'_> {
                     .into_iter()
                     .filter(|part| !part.is_empty() && part != ".");
                 let field = field.collect::<Vec<_>>().join(".");
-                return self.reject(Some(id), field, error.to_string());
+                return self.reject(Some(id), field, in_words(&error.to_string()));
             }
         };
-        let severity = match unknown {
-            Unknown::Warn => Severity::Warning,
-            Unknown::Reject => Severity::Error,
-        };
-        for path in &ignored {
-            let field = accepted::render(&[prefix, path].concat());
-            self.problem(severity, Some(&id), field, unknown_field::<T>(path));
-        }
         if unknown == Unknown::Reject && !ignored.is_empty() {
             self.parsed.rejected.push(Some(id));
             return;
@@ -300,7 +313,7 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
         return Err(("metadata.name".to_owned(), reason));
     }
     let namespace = match metadata("namespace")? {
-        _ if (group, kind) == ("", "Namespace") => "",
+        _ if matches!((group, kind), ("", "Namespace" | "Node")) => "",
         None if known => "default",
         None => "",
         Some(namespace) => namespace,
@@ -316,9 +329,13 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
 /// The versions that are read of a kind; `None` for kinds that are not read at all.
 fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
     match (group, kind) {
-        ("", "Namespace" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => Some("v1"),
+        ("", "Namespace" | "Node" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => {
+            Some("v1")
+        }
         ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
-        ("networking.istio.io", "VirtualService" | "DestinationRule") => {
+        ("gateway.networking.k8s.io", "TLSRoute") => Some("v1, v1alpha3, v1alpha2"),
+        ("gateway.networking.k8s.io", "TCPRoute") => Some("v1, v1alpha2"),
+        ("networking.istio.io", "VirtualService" | "DestinationRule" | "ServiceEntry") => {
             Some("v1, v1beta1, v1alpha3")
         }
         ("gateway.networking.k8s.io", "GRPCRoute") => Some("v1, v1beta1, v1alpha2"),
@@ -330,6 +347,19 @@ fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// A reader's message without the names of Rust's types.
+fn in_words(message: &str) -> String {
+    let numbers = ["i32", "i64", "u8", "u16", "u32", "u64", "usize"];
+    let expected = numbers.map(|number| format!("expected {number}"));
+    let found = expected
+        .iter()
+        .find(|expected| message.ends_with(*expected));
+    found.map_or_else(
+        || message.to_owned(),
+        |expected| message.replace(expected, "expected a whole number"),
+    )
 }
 
 fn unknown_field<T: DeserializeOwned>(path: &[Step]) -> String {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointSlice};
 
 /// Label of an EndpointSlice that names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -19,6 +19,17 @@ pub struct Slice {
     pub ports: Box<[SlicePort]>,
     /// Endpoints that have an address; none where the addresses are names (`FQDN`).
     pub endpoints: Box<[SliceEndpoint]>,
+    /// Of each of them whom it is meant for; empty if that is said of none.
+    pub hints: Box<[SliceHints]>,
+}
+
+/// Whom an endpoint is meant for; both are empty where nothing is said.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SliceHints {
+    /// `hints.forNodes`.
+    pub nodes: Box<[Arc<str>]>,
+    /// `hints.forZones`.
+    pub zones: Box<[Arc<str>]>,
 }
 
 /// A TCP port of a slice.
@@ -91,12 +102,39 @@ impl Slice {
             if !same {
                 zone = endpoint.zone.take().map(Arc::from);
             }
-            SliceEndpoint::new(endpoint, place, namespace, zone.clone())
+            let hints = SliceHints::new(endpoint.hints.take(), zone.as_ref());
+            let endpoint = SliceEndpoint::new(endpoint, place, namespace, zone.clone())?;
+            Some((endpoint, hints))
         });
+        let (endpoints, mut hints): (Vec<_>, Vec<_>) = endpoints.unzip();
+        if hints.iter().all(|hints| *hints == SliceHints::default()) {
+            hints.clear();
+        }
         Self {
             service: service.map(|service| service.as_str().into()),
             ports: ports.collect(),
-            endpoints: endpoints.collect(),
+            endpoints: endpoints.into(),
+            hints: hints.into(),
+        }
+    }
+}
+
+impl SliceHints {
+    /// Mostly an endpoint is meant for its own `zone`.
+    fn new(hints: Option<EndpointHints>, zone: Option<&Arc<str>>) -> Self {
+        let Some(hints) = hints else {
+            return Self::default();
+        };
+        let nodes = hints.for_nodes.into_iter().flatten();
+        let zones = hints.for_zones.into_iter().flatten();
+        Self {
+            nodes: nodes.map(|node| node.name.into()).collect(),
+            zones: zones
+                .map(|of| match zone {
+                    Some(zone) if **zone == *of.name => Arc::clone(zone),
+                    Some(_) | None => of.name.into(),
+                })
+                .collect(),
         }
     }
 }

@@ -81,7 +81,7 @@ fn a_wrong_type_is_named_with_its_field_path() {
     assert_eq!(
         lines(&parsed),
         ["a.yaml:1: Service default/web: spec.ports[0].port: \
-          invalid type: string \"eighty\", expected i32"]
+          invalid type: string \"eighty\", expected a whole number"]
     );
 }
 
@@ -125,7 +125,24 @@ fn lists_are_unrolled_and_paths_lead_into_them() {
 }
 
 #[test]
-fn unknown_kinds_are_kept_and_unread_versions_are_named() {
+fn unknown_fields_are_named_beside_a_value_that_cannot_be_read() {
+    let parsed = yaml(&SERVICE.replace("port: 80", "nodeport: 1, port: many"));
+    assert!(parsed.objects.is_empty());
+    let found = lines(&parsed);
+    assert!(
+        found[0].contains("spec.ports[0].nodeport: unknown field"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].ends_with(
+            "spec.ports[0].port: invalid type: string \"many\", expected a whole number"
+        ),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn unknown_kinds_are_kept_and_unread_versions_are_errors() {
     let parsed = yaml(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\n\
          apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: s}\n",
@@ -137,6 +154,7 @@ fn unknown_kinds_are_kept_and_unread_versions_are_named() {
             .all(|o| matches!(o.object, Object::Unknown))
     );
     assert_eq!(parsed.objects.len(), 2);
+    assert_eq!(parsed.problems[0].severity, Severity::Error);
     assert_eq!(
         lines(&parsed),
         [

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::model::AbortWith;
 
@@ -39,6 +39,10 @@ pub(super) enum Reason {
     TimeoutRequest,
     /// The route's `timeouts.backendRequest` ran out.
     TimeoutBackend,
+    /// The rule of a connection that is not HTTP names no destination with a share.
+    NoDestination,
+    /// A connection that only a rule by server name would take is not TLS, or says too little.
+    NotTls,
     /// The rule's fault answers.
     Fault(AbortWith),
     /// The rule itself answers, with a reason of its own.
@@ -58,10 +62,10 @@ impl Reason {
     /// The HTTP status.
     pub(super) const fn status(self) -> StatusCode {
         match self {
-            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BadRequest | Self::NotTls => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::InvalidBackend => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::InvalidBackend | Self::NoDestination => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoService | Self::NoEndpoint | Self::ConnectFailed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -88,6 +92,8 @@ impl Reason {
             Self::UpstreamProtocol => "upstream_protocol",
             Self::TimeoutRequest => "timeout_request",
             Self::TimeoutBackend => "timeout_backend",
+            Self::NoDestination => "no_destination",
+            Self::NotTls => "not_tls",
             Self::Fault(_) => "fault_abort",
             Self::Rule(_, reason) => reason,
         }
@@ -127,6 +133,14 @@ impl Reason {
             _ => 2,
         }
     }
+}
+
+/// The answer to a CORS preflight.
+pub(super) fn preflight(head: HeaderMap) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = head;
+    response
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! As in client-go's `leaderelection`: times are this machine's alone. A Lease has lapsed when it
 //! was not seen to change for as long as its holder asked for, whatever the clocks of others say.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -13,6 +14,8 @@ use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::status::LeaseStatus;
 
 /// Name of the Lease in the agent's namespace.
 const LEASE: &str = "proxy-agent";
@@ -39,12 +42,54 @@ impl Default for Terms {
     }
 }
 
+/// What is known of the Lease, for `status`: `None` until it is asked for. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseView(Arc<Mutex<Option<LeaseStatus>>>);
+
+impl LeaseView {
+    /// As it was seen last.
+    pub fn status(&self) -> Option<LeaseStatus> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Notes who has the office, and logs when the Lease can be looked at again.
+    fn held_by(&self, holder: String) {
+        let status = LeaseStatus {
+            holder,
+            trouble: String::new(),
+        };
+        let before = self.replace(status);
+        if before.is_some_and(|before| !before.trouble.is_empty()) {
+            tracing::info!("the Lease can be looked at again");
+        }
+    }
+
+    /// Notes why the Lease cannot be looked at, and logs that when it is news.
+    fn fails(&self, trouble: String) {
+        let before = self.status().unwrap_or_default();
+        if before.trouble != trouble {
+            tracing::warn!(error = trouble, "the Lease cannot be looked at");
+        }
+        let holder = before.holder;
+        self.replace(LeaseStatus { holder, trouble });
+    }
+
+    fn replace(&self, status: LeaseStatus) -> Option<LeaseStatus> {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.replace(status)
+    }
+}
+
 /// An agent that stands for election.
 pub struct Candidate {
     leases: Api<Lease>,
     name: String,
     terms: Terms,
     elected: watch::Sender<bool>,
+    view: LeaseView,
 }
 
 /// What was seen of the Lease last, and when it was first seen so.
@@ -54,13 +99,14 @@ struct Seen {
 }
 
 impl Candidate {
-    /// One that has not looked yet.
-    pub fn new(client: Client, namespace: &str, name: &str, terms: Terms) -> Self {
+    /// One that has not looked yet, and that tells `view` what it sees.
+    pub fn new(client: Client, namespace: &str, name: &str, terms: Terms, view: LeaseView) -> Self {
         Self {
             leases: Api::namespaced(client, namespace),
             name: name.to_owned(),
             terms,
             elected: watch::Sender::new(false),
+            view,
         }
     }
 
@@ -74,8 +120,10 @@ impl Candidate {
         stop.run_until_cancelled(self.stand()).await;
         if *self.elected.borrow() {
             self.set_elected(false);
-            if let Ok(Err(error)) = timeout(self.terms.answer, self.give_up()).await {
-                tracing::debug!(%error, "the Lease lapses by itself");
+            match timeout(self.terms.answer, self.give_up()).await {
+                Ok(Ok(())) => tracing::debug!("the Lease is given up"),
+                Ok(Err(error)) => tracing::warn!(%error, "the Lease lapses by itself"),
+                Err(_late) => tracing::warn!("the Lease lapses by itself: no answer"),
             }
         }
     }
@@ -95,8 +143,8 @@ impl Candidate {
                     self.set_elected(true);
                 }
                 Ok(Ok(false)) => self.set_elected(false),
-                Ok(Err(error)) => tracing::debug!(%error, "the Lease cannot be looked at"),
-                Err(_late) => tracing::debug!("the API server did not answer about the Lease"),
+                Ok(Err(error)) => self.view.fails(error.to_string()),
+                Err(_late) => self.view.fails("the API server did not answer".to_owned()),
             }
             // Others may take the office at the end of the term: it is left before.
             let last = renewed + self.terms.term * 2 / 3;
@@ -136,6 +184,7 @@ impl Candidate {
         let term = Duration::from_secs(u64::try_from(term).unwrap_or_default());
         let free = holder.is_empty() || seen.since.elapsed() > term;
         if holder != self.name && !free {
+            self.view.held_by(holder);
             return Ok(false);
         }
         self.write(Some(lease)).await
@@ -169,7 +218,10 @@ impl Candidate {
             Some(_) => self.leases.replace(LEASE, &params, &lease).await,
         };
         match written {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.view.held_by(self.name.clone());
+                Ok(true)
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error),
         }

@@ -87,8 +87,8 @@ fn object(due: &Due, instance: &str) -> Event {
     let Due { pod, words, .. } = due;
     Event {
         metadata: ObjectMeta {
-            // The server adds what makes it unique.
-            generate_name: pod.name.as_ref().map(|name| format!("{name}.")),
+            // The server adds what makes it unique. A prefix must be a name but for a dash at its end.
+            generate_name: pod.name.as_ref().map(|name| format!("{name}-")),
             namespace: pod.namespace.clone(),
             ..ObjectMeta::default()
         },

@@ -17,15 +17,24 @@ use super::{PACE, Report};
 use crate::model::{RouteParent, Snapshot};
 use crate::objects::ObjectSet;
 
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// The kinds of routes whose state is written.
-pub(super) const KINDS: [Kind; 3] = [
+pub(super) const KINDS: [Kind; 5] = [
     Kind {
-        group: "gateway.networking.k8s.io",
+        group: GATEWAY_API,
         name: "HTTPRoute",
     },
     Kind {
-        group: "gateway.networking.k8s.io",
+        group: GATEWAY_API,
         name: "GRPCRoute",
+    },
+    Kind {
+        group: GATEWAY_API,
+        name: "TLSRoute",
+    },
+    Kind {
+        group: GATEWAY_API,
+        name: "TCPRoute",
     },
     Kind {
         group: "policy.linkerd.io",

@@ -74,6 +74,29 @@ async fn a_change_of_what_is_never_read_is_no_change() {
 
 #[tokio::test]
 #[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
+async fn the_node_itself_is_followed_and_no_other() {
+    let server = ApiServer::start();
+    let admin = server.admin().await;
+    let node = |name: &str, zone: &str| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {
+            "name": name, "labels": {"topology.kubernetes.io/zone": zone},
+        }})
+    };
+    apply(&admin, node(NODE, "a")).await;
+    apply(&admin, node("node-2", "b")).await;
+    let mut source = Source::synced(server.config(User::Admin, None).await, quick()).await;
+    let there = |set: &_| find(set, "Node", "", NODE).is_some();
+    let set = source.until("the node is there", there).await;
+    assert!(find(&set, "Node", "", "node-2").is_none(), "another one");
+    let before = find(&set, "Node", "", NODE).unwrap();
+
+    apply(&admin, node(NODE, "c")).await;
+    let moved = |set: &_| find(set, "Node", "", NODE).is_some_and(|now| now != before);
+    source.until("another zone is a change", moved).await;
+}
+
+#[tokio::test]
+#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn pods_are_this_nodes_until_objects_select_pods_of_all_nodes() {
     let server = ApiServer::start();
     let admin = server.admin().await;

@@ -1,5 +1,8 @@
 //! What is written to the API server, and by whom.
 
+mod again;
+mod office;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +11,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use proxy_agent::capture::CaptureStatus;
 use proxy_agent::compile::{Compiler, Options};
 use proxy_agent::model::Snapshot;
-use proxy_agent::objects::ObjectSet;
-use proxy_agent::report::{CONTROLLER, Candidate, Cluster, Identity, Report, Terms};
+use proxy_agent::report::{CONTROLLER, Cluster, Identity, LeaseView, Report};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -61,6 +63,7 @@ impl Agent {
                 namespace: Some("agents".to_owned()),
                 name: name.to_owned(),
             },
+            lease: LeaseView::default(),
         };
         let stop = CancellationToken::new();
         let report = tokio::spawn(report.run(stop.clone()));
@@ -243,96 +246,6 @@ async fn what_others_write_at_the_same_time_is_not_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
-async fn a_route_that_is_made_anew_has_its_state_again() {
-    let server = with_routes().await;
-    let admin = server.admin().await;
-    let agent = Agent::start(&server, "agent-1").await;
-    let good = |one: &[Value]| conditions(one) == GOOD;
-    apply(&admin, route("v1", "ns", "r", "s")).await;
-    parents(&admin, "r", "it is accepted", good).await;
-    for round in 1..=5 {
-        // At once: what the agent sees of it is one change.
-        delete(&admin, &route("v1", "ns", "r", "s")).await;
-        apply(&admin, route("v1", "ns", "r", "s")).await;
-        parents(&admin, "r", &format!("accepted again, {round}"), good).await;
-    }
-    agent.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
-async fn a_definition_that_is_made_anew_has_routes_with_a_state_again() {
-    let server = with_routes().await;
-    let admin = server.admin().await;
-    let mut agent = Agent::start(&server, "agent-1").await;
-    let good = |one: &[Value]| conditions(one) == GOOD;
-    apply(&admin, route("v1", "ns", "r", "s")).await;
-    parents(&admin, "r", "it is accepted", good).await;
-    delete(&admin, &route_definition(&["v1"])).await;
-    let gone = |set: &ObjectSet| find(set, "HTTPRoute", "ns", "r").is_none();
-    agent.source.until("the routes are gone", gone).await;
-    apply(&admin, route_definition(&["v1"])).await;
-    apply(&admin, route("v1", "ns", "r", "s")).await;
-    parents(&admin, "r", "it is accepted again", good).await;
-    agent.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
-async fn routes_that_say_what_they_should_are_not_fetched_one_by_one() {
-    const ROUTES: usize = 20;
-    let server = with_routes().await;
-    let admin = server.admin().await;
-    let name = |number: usize| format!("r{number}");
-    for number in 0..ROUTES {
-        apply(&admin, route("v1", "ns", &name(number), "s")).await;
-    }
-    let good = |one: &[Value]| conditions(one) == GOOD;
-    let first = Agent::start(&server, "agent-1").await;
-    for number in 0..ROUTES {
-        parents(&admin, &name(number), "it is accepted", good).await;
-    }
-    first.stop().await;
-    let (before, ours) = (route_reads(&admin).await, 2);
-    let second = Agent::start(&server, "agent-2").await;
-    until_holder(&admin, "agent-2").await;
-    let mut changed = route("v1", "ns", "r0", "s");
-    changed["spec"]["rules"][0]["name"] = json!("changed");
-    apply(&admin, changed).await;
-    timeout(PATIENCE, async {
-        while route_reads(&admin).await == before {
-            sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await
-    .expect("the control: the one that changed is read");
-    second.stop().await;
-    let reads = route_reads(&admin).await - before;
-    assert!(
-        reads <= ours,
-        "{reads} routes were read for one that changed"
-    );
-}
-
-/// Reads of single HTTPRoutes that the server has counted.
-async fn route_reads(client: &Client) -> u64 {
-    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
-    let page = client.request_text(request).await.unwrap();
-    let reads = page.lines().filter(|line| {
-        line.starts_with("apiserver_request_total{")
-            && line.contains("resource=\"httproutes\"")
-            && line.contains("verb=\"GET\"")
-    });
-    let count = |line: &str| {
-        line.rsplit(' ')
-            .next()
-            .and_then(|count| count.parse::<f64>().ok())
-    };
-    reads.filter_map(count).map(|count| count as u64).sum()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
 async fn one_agent_writes_and_when_it_leaves_another_does() {
     let server = with_routes().await;
     let admin = server.admin().await;
@@ -353,41 +266,6 @@ async fn one_agent_writes_and_when_it_leaves_another_does() {
     assert_eq!(holder(&admin).await.as_deref(), Some("agent-2"));
     second.stop().await;
     assert_eq!(holder(&admin).await, None, "given up");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
-async fn an_office_that_is_not_renewed_is_taken_and_only_then() {
-    let server = ApiServer::shared();
-    let admin = server.admin().await;
-    apply(&admin, namespace("office")).await;
-    let terms = Terms {
-        term: Duration::from_secs(2),
-        look: Duration::from_millis(200),
-        answer: Duration::from_secs(1),
-    };
-    let stand = |name: &str| {
-        let candidate = Candidate::new(admin.clone(), "office", name, terms);
-        let elected = candidate.elected();
-        let task = tokio::spawn(async move { candidate.run(&CancellationToken::new()).await });
-        (elected, task)
-    };
-    let (mut first, holding) = stand("a");
-    timeout(PATIENCE, first.wait_for(|elected| *elected))
-        .await
-        .unwrap()
-        .unwrap();
-    let (mut second, _waiting) = stand("b");
-    let early = timeout(terms.term * 2, second.wait_for(|elected| *elected))
-        .await
-        .is_ok();
-    assert!(!early, "it is renewed all the time");
-    // Without a farewell, as of a process that was killed.
-    holding.abort();
-    timeout(PATIENCE, second.wait_for(|elected| *elected))
-        .await
-        .unwrap()
-        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

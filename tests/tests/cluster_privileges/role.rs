@@ -1,5 +1,6 @@
 //! The roles: each resource and each verb of them is taken away. What can no longer be read is
-//! forbidden in the status, what can no longer be written is a line in the log.
+//! forbidden in the status, and the rest is in effect, unless nothing is complete without it. What can
+//! no longer be written is a line in the log.
 
 use anyhow::{Context, Result, ensure};
 use proxy_e2e::cluster::Cluster;
@@ -30,12 +31,29 @@ metadata: {name: web, namespace: shop}
 spec:
   parentRefs: [{group: "", kind: Service, name: web}]
   rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: web, namespace: shop}
+spec:
+  hostnames: [web.example]
+  parentRefs: [{group: "", kind: Service, name: web}]
+  rules: [{backendRefs: [{name: web, port: 80}]}]
 "#;
 
 /// The routes' kinds, whose state is written.
-const ROUTE_KINDS: [&str; 3] = [
+const ROUTE_KINDS: [&str; 5] = [
     "httproute.gateway.networking.k8s.io",
     "grpcroute.gateway.networking.k8s.io",
+    "tcproute.gateway.networking.k8s.io",
+    "tlsroute.gateway.networking.k8s.io",
     "httproute.policy.linkerd.io",
 ];
 
@@ -60,6 +78,20 @@ const WRITES: &[(&str, &str, &str, &str)] = &[
         "patch",
         "the state of HTTPRoute.gateway",
     ),
+    (GATEWAY_API, "tcproutes", "get", "the state of TCPRoute"),
+    (
+        GATEWAY_API,
+        "tcproutes/status",
+        "patch",
+        "the state of TCPRoute",
+    ),
+    (GATEWAY_API, "tlsroutes", "get", "the state of TLSRoute"),
+    (
+        GATEWAY_API,
+        "tlsroutes/status",
+        "patch",
+        "the state of TLSRoute",
+    ),
     (POLICY, "httproutes", "get", "the state of HTTPRoute.policy"),
     (
         POLICY,
@@ -83,6 +115,14 @@ const POLICY: &str = "policy.linkerd.io";
 const LEASES: &str = "coordination.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 
+/// Group and resource of the kinds without which the agent does not become ready.
+const NEEDED: [(&str, &str); 4] = [
+    ("", "namespaces"),
+    ("", "pods"),
+    ("", "services"),
+    ("discovery.k8s.io", "endpointslices"),
+];
+
 /// The verbs of following a kind.
 const READS: [&str; 2] = ["list", "watch"];
 
@@ -92,7 +132,9 @@ pub(crate) fn each_rule(cluster: &Cluster) -> Result<()> {
     cluster.apply(ROUTES)?;
     give_occasion_to_write(cluster)?;
     await_forbidden(cluster, |_| false).context("as the chart has it")?;
+    await_effect(cluster, true)?;
     await_written(cluster)?;
+    one_lease_alone(cluster)?;
     for kind in ["clusterrole", "role"] {
         let get = ["get", kind, NAMESPACE, "--namespace", NAMESPACE];
         let granted = cluster.kubectl_json(get)?;
@@ -126,7 +168,10 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
         // Who follows a kind already is not asked again whether it may.
         delete(cluster, "pods")?;
         let outcome = if READS.contains(&verb) {
+            // What was listed once is listed again, also where it cannot be watched.
+            let complete = verb == "watch" || !NEEDED.contains(&(group, resource));
             await_forbidden(cluster, |kind| kind.is(group, resource))
+                .and_then(|()| await_effect(cluster, complete))
         } else {
             let mut known = WRITES.iter();
             let known =
@@ -183,7 +228,11 @@ impl<'a> Kind<'a> {
     }
 
     fn plural(&self) -> String {
-        format!("{}s", self.name.to_lowercase())
+        let name = self.name.to_lowercase();
+        match name.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{name}s"),
+        }
     }
 
     fn is(&self, group: &str, plural: &str) -> bool {
@@ -266,6 +315,48 @@ fn await_written(cluster: &Cluster) -> Result<()> {
         let events = events["items"].as_array().context("events")?.iter();
         let mut ours = events.filter(|event| event["reportingComponent"] == CONTROLLER);
         ensure!(ours.any(|event| event["involvedObject"]["name"] == "web"));
+        Ok(Some(()))
+    })
+}
+
+/// The Lease of the agent's name is the only one that it may read or change.
+fn one_lease_alone(cluster: &Cluster) -> Result<()> {
+    let agent = format!("--as=system:serviceaccount:{NAMESPACE}:{NAMESPACE}");
+    for verb in ["get", "update"] {
+        let may = |lease: &str| {
+            let lease = format!("lease/{lease}");
+            let can = [
+                "auth",
+                "can-i",
+                verb,
+                &lease,
+                &agent,
+                "--namespace",
+                NAMESPACE,
+            ];
+            cluster.kubectl(can).is_ok()
+        };
+        ensure!(may(NAMESPACE), "{verb} of its own Lease");
+        ensure!(!may("another"), "{verb} of another Lease");
+    }
+    Ok(())
+}
+
+/// With a `complete` configuration the agent is ready and has the Service in force; else it says
+/// that it has not read everything.
+fn await_effect(cluster: &Cluster, complete: bool) -> Result<()> {
+    until_some_within(PATIENCE, "the rest is in effect, or nothing", || {
+        let status = cluster.agent_status(1)?;
+        let reasons = &status["overview"]["not_ready"];
+        let services = status["services"].as_array().context("services")?;
+        let served = services
+            .iter()
+            .any(|service| service["namespace"] == "shop" && service["name"] == "web");
+        let waits = reasons.to_string().contains("has not been read yet");
+        ensure!(
+            (reasons == &json!([]), served, waits) == (complete, complete, !complete),
+            "not ready: {reasons}, Service web in force: {served}"
+        );
         Ok(Some(()))
     })
 }

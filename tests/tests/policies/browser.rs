@@ -1,6 +1,7 @@
 //! What browsers take part in: CORS and sessions.
 
 use anyhow::{Context, Result};
+use proxy_e2e::until;
 use serde_json::json;
 
 use crate::scene::Scene;
@@ -125,4 +126,58 @@ fn a_session_may_be_in_a_cookie() -> Result<()> {
         "{first}"
     );
     Ok(())
+}
+
+#[test]
+fn a_script_of_an_allowed_origin_sees_why_the_agent_answered() -> Result<()> {
+    let scene = Scene::new()?;
+    let cors = json!({ "allowOrigins": ["https://shop.example"] });
+    scene.rule(json!({ "filters": [{ "type": "CORS", "cors": cors }] }))?;
+    let allowed = scene.head("reset/9/a", &["-H", "Origin: https://shop.example"])?;
+    let other = scene.head("reset/9/b", &["-H", "Origin: https://other.example"])?;
+
+    for answer in [&allowed, &other] {
+        assert!(
+            answer.contains("x-proxy-agent-reason: upstream_reset"),
+            "{answer}"
+        );
+    }
+    let line = "access-control-allow-origin: https://shop.example";
+    assert!(allowed.contains(line), "{allowed}");
+    assert!(!other.contains("access-control-"), "{other}");
+    Ok(())
+}
+
+#[test]
+fn a_session_ends_when_it_has_idled_and_not_before() -> Result<()> {
+    let scene = Scene::new()?;
+    let session = json!({ "sessionName": "basket", "idleTimeout": "2s" });
+    scene.rule(json!({ "sessionPersistence": session }))?;
+    let cookie = |head: &str| -> Result<String> {
+        let line = head
+            .lines()
+            .find_map(|line| line.strip_prefix("set-cookie: "));
+        let pair = line.and_then(|line| line.split(';').next());
+        Ok(pair
+            .with_context(|| format!("a cookie in {head}"))?
+            .to_owned())
+    };
+    let endpoint = |cookie: &str| -> Result<(String, String)> {
+        let sent = format!("Cookie: {cookie}");
+        let answer = scene
+            .client
+            .request(&["-H", &sent, &scene.web.url_of("a")])?;
+        Ok((answer.endpoint, scene.head("a", &["-H", &sent])?))
+    };
+    let first = cookie(&scene.head("a", &[])?)?;
+    let (home, answer) = endpoint(&first)?;
+
+    // Whoever takes each new token stays, for longer than the time that ends an idle session.
+    let mut kept = cookie(&answer)?;
+    until("the first token is too old", || {
+        let (here, answer) = endpoint(&kept)?;
+        anyhow::ensure!(here == home, "the session in use went to {here}");
+        kept = cookie(&answer)?;
+        Ok(endpoint(&first)?.0 != home)
+    })
 }

@@ -1,6 +1,7 @@
 //! What rules do to requests beside routing them, by traffic.
 
 mod browser;
+mod destination;
 mod grpc;
 mod istio;
 mod linkerd;
@@ -8,3 +9,4 @@ mod mirror;
 mod retry;
 mod scene;
 mod split;
+mod virtual_service;

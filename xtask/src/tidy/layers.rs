@@ -27,6 +27,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("nix", &["agent", "bpf", "capture", "cli", "net"]),
     ("hyper", &["admin", "client", "proxy"]),
     ("hyper_util", &["admin", "client", "proxy"]),
+    ("hickory_resolver", &["source"]),
     ("notify", &["source"]),
     ("rustix", &["net"]),
     ("gateway_api", &["compile", "objects"]),

@@ -39,17 +39,7 @@ pub(super) fn compile(
     let mut destinations = Vec::new();
     for (index, reference) in references.iter().enumerate() {
         let inner = format!("backendRefs[{index}]");
-        let weight = reference.weight.unwrap_or(1);
-        let weight = u32::try_from(weight)
-            .ok()
-            .filter(|weight| *weight <= 1_000_000);
-        let weight = weight.ok_or_else(|| {
-            let reason = format!(
-                "found {}, accepted: 0 to 1000000",
-                reference.weight.unwrap_or(1)
-            );
-            (format!("{inner}.weight"), reason)
-        })?;
+        let weight = weight(reference).map_err(|reason| (format!("{inner}.weight"), reason))?;
         let place = format!("{}.{inner}", of.field);
         let own = own(at, of, &place, reference, scope, findings)
             .map_err(|(below, reason)| (format!("{inner}.{below}"), reason))?;
@@ -116,6 +106,15 @@ fn own(
         redirect: redirect.map(|redirect| Destination::Redirect(Arc::new(redirect))),
         policies: (!policies.is_empty()).then(|| Arc::new(policies)),
     })
+}
+
+/// The share of a reference.
+pub(super) fn weight(reference: &HttpRouteRulesBackendRefs) -> Result<u32, String> {
+    let written = reference.weight.unwrap_or(1);
+    let weight = u32::try_from(written).ok();
+    weight
+        .filter(|weight| *weight <= 1_000_000)
+        .ok_or_else(|| format!("found {written}, accepted: 0 to 1000000"))
 }
 
 /// Why a reference leads nowhere, its field and what is wrong with it.

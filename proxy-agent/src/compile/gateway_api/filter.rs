@@ -3,9 +3,11 @@
 use gateway_api::apis::experimental::httproutes::{
     HttpRouteRulesBackendRefsFilters, HttpRouteRulesFilters,
     HttpRouteRulesFiltersRequestHeaderModifier, HttpRouteRulesFiltersRequestMirror,
-    HttpRouteRulesFiltersRequestRedirect, HttpRouteRulesFiltersRequestRedirectScheme,
-    HttpRouteRulesFiltersResponseHeaderModifier, HttpRouteRulesFiltersType,
-    HttpRouteRulesFiltersUrlRewrite,
+    HttpRouteRulesFiltersRequestRedirect,
+    HttpRouteRulesFiltersRequestRedirectPathType as RedirectPath,
+    HttpRouteRulesFiltersRequestRedirectScheme, HttpRouteRulesFiltersResponseHeaderModifier,
+    HttpRouteRulesFiltersType, HttpRouteRulesFiltersUrlRewrite,
+    HttpRouteRulesFiltersUrlRewritePathType as RewritePath,
 };
 use http::StatusCode;
 use serde::Serialize;
@@ -187,8 +189,12 @@ fn redirect(
         .transpose()
         .map_err(|error| ("requestRedirect.port".to_owned(), error.to_string()))?;
     let path = from.path.as_ref().map(|path| {
+        let replaced = match path.r#type {
+            RedirectPath::ReplaceFullPath => Replaced::Whole,
+            RedirectPath::ReplacePrefixMatch => Replaced::Prefix,
+        };
         let (full, prefix) = (&path.replace_full_path, &path.replace_prefix_match);
-        path_rewrite(full.as_deref(), prefix.as_deref(), conditions)
+        path_rewrite(replaced, full.as_deref(), prefix.as_deref(), conditions)
     });
     let path = path
         .transpose()
@@ -216,30 +222,46 @@ fn rewrite(
         filters.rewrite_authority = Some(value);
     }
     if let Some(path) = &from.path {
+        let replaced = match path.r#type {
+            RewritePath::ReplaceFullPath => Replaced::Whole,
+            RewritePath::ReplacePrefixMatch => Replaced::Prefix,
+        };
         let (full, prefix) = (&path.replace_full_path, &path.replace_prefix_match);
-        let rewrite = path_rewrite(full.as_deref(), prefix.as_deref(), conditions)
+        let rewrite = path_rewrite(replaced, full.as_deref(), prefix.as_deref(), conditions)
             .map_err(|(inner, reason)| (format!("urlRewrite.path{inner}"), reason))?;
         filters.rewrite_path = Some(rewrite);
     }
     Ok(())
 }
 
+/// What a path modifier's `type` says that it replaces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Replaced {
+    Whole,
+    Prefix,
+}
+
 fn path_rewrite(
+    replaced: Replaced,
     full: Option<&str>,
     prefix: Option<&str>,
     conditions: &[&Match],
 ) -> Result<PathRewrite, Fault> {
     let is_prefix = |one: &&Match| matches!(one.path, Some(PathMatch::ElementPrefix(_)));
-    match (full, prefix) {
-        (Some(path), None) => Ok(PathRewrite::Full(path.into())),
-        (None, Some(_)) if !conditions.iter().all(is_prefix) => {
+    match (replaced, full, prefix) {
+        (Replaced::Whole, Some(path), None) => Ok(PathRewrite::Full(path.into())),
+        (Replaced::Prefix, None, Some(_)) if !conditions.iter().all(is_prefix) => {
             let reason = "needs every match of the rule to be a PathPrefix".to_owned();
             Err((".replacePrefixMatch".to_owned(), reason))
         }
-        (None, Some(prefix)) => Ok(PathRewrite::Prefix(prefix.into())),
-        (None, None) | (Some(_), Some(_)) => {
-            let reason = "accepted: either replaceFullPath or replacePrefixMatch".to_owned();
+        (Replaced::Prefix, None, Some(prefix)) => Ok(PathRewrite::Prefix(prefix.into())),
+        (Replaced::Whole, ..) => {
+            let reason = "type ReplaceFullPath needs replaceFullPath, and that alone".to_owned();
             Err((String::new(), reason))
+        }
+        (Replaced::Prefix, ..) => {
+            let reason = "type ReplacePrefixMatch needs replacePrefixMatch, and that alone";
+            Err((String::new(), reason.to_owned()))
         }
     }
 }

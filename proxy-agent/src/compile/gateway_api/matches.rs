@@ -11,15 +11,15 @@ use gateway_api::apis::experimental::httproutes::{
 use http::Method;
 
 use super::findings::Findings;
-use super::{Fault, grpc};
+use super::{Fault, Faults, grpc};
 use crate::compile::attach::Named;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::text::{exact_match, full_regex, header_name, normal_path, regex_match};
 use crate::model::{ConditionReason, HeaderMatch, Match, PathMatch, QueryMatch};
 
-/// An alternative of a rule, or what is wrong with it.
-type Alternative = Result<(Match, Named), Fault>;
+/// An alternative of a rule, or everything that is wrong with it.
+type Alternative = Result<(Match, Named), Vec<Fault>>;
 
 /// The alternatives of a rule of an HTTPRoute.
 pub(super) fn of_http(rule: &HttpRouteRules) -> Vec<Alternative> {
@@ -37,7 +37,10 @@ pub(super) fn of_http(rule: &HttpRouteRules) -> Vec<Alternative> {
 pub(super) fn of_grpc(matches: Option<&[GrpcRouteRulesMatches]>) -> Vec<Alternative> {
     match matches.unwrap_or_default() {
         [] => vec![Ok((Match::default(), Named::default()))],
-        matches => matches.iter().map(grpc::conditions).collect(),
+        matches => matches
+            .iter()
+            .map(|one| grpc::conditions(one).map_err(|fault| vec![fault]))
+            .collect(),
     }
 }
 
@@ -54,11 +57,13 @@ pub(super) fn named(
     for (index, one) in alternatives.into_iter().enumerate() {
         match one {
             Ok(conditions) => compiled.push(conditions),
-            Err((inner, reason)) => {
-                let field = format!("{field}.matches[{index}].{inner}");
-                let reason = format!("{reason}; the match is left out");
-                findings.unaccepted(ConditionReason::UnsupportedValue, &field, &reason);
-                problems.error(at.located, field, reason);
+            Err(faults) => {
+                for (inner, reason) in faults {
+                    let field = format!("{field}.matches[{index}].{inner}");
+                    let reason = format!("{reason}; the match is left out");
+                    findings.unaccepted(ConditionReason::UnsupportedValue, &field, &reason);
+                    problems.error(at.located, field, reason);
+                }
             }
         }
     }
@@ -72,20 +77,25 @@ fn everything() -> Match {
     }
 }
 
-fn conditions(from: &HttpRouteRulesMatches) -> Result<Match, Fault> {
-    Ok(Match {
-        path: from
-            .path
-            .as_ref()
-            .map_or_else(|| Ok(everything().path), |from| path(from).map(Some))?,
+fn conditions(from: &HttpRouteRulesMatches) -> Result<Match, Vec<Fault>> {
+    let path = from.path.as_ref();
+    let path = path.map_or_else(|| Ok(everything().path), |from| path_of(from).map(Some));
+    let mut faults = Faults::default();
+    let conditions = Match {
+        path: faults.of(path),
         method: from.method.as_ref().map(method),
-        headers: headers(from)?,
-        query: query(from)?,
+        headers: faults.of(headers(from)),
+        query: faults.of(query(from)),
         ..Match::default()
-    })
+    };
+    if faults.0.is_empty() {
+        Ok(conditions)
+    } else {
+        Err(faults.0)
+    }
 }
 
-fn path(from: &HttpRouteRulesMatchesPath) -> Result<PathMatch, Fault> {
+fn path_of(from: &HttpRouteRulesMatchesPath) -> Result<PathMatch, Fault> {
     use HttpRouteRulesMatchesPathType::{Exact, PathPrefix, RegularExpression};
     let value = from.value.as_deref().unwrap_or("/");
     let kind = from.r#type.as_ref().unwrap_or(&PathPrefix);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
 
 use super::{Fault, destination_rule, host, policy};
@@ -40,6 +39,10 @@ pub(super) fn compile(
     refuse_two_answers(route)?;
     let policies = policies(at, field, route, scope)?;
     let action = action(at, field, route, scope)?;
+    for (inner, reason) in policy::left_out(route) {
+        let place = format!("{field}.{inner}");
+        scope.problems.warning(at.located, place, reason);
+    }
     let rewrite = route.rewrite.as_ref();
     Ok(Base {
         action,
@@ -135,17 +138,13 @@ fn action(
 
 fn direct(from: &istio::DirectResponse, filters: Filters) -> Result<Action, Fault> {
     let fault = |name: &str, reason| (format!("directResponse.{name}"), reason);
-    let body = from.body.as_ref();
-    if body.is_some_and(|body| body.bytes.is_some()) {
-        let reason = "is not supported by this version, accepted: string".to_owned();
-        return Err(fault("body.bytes", reason));
-    }
     let status = policy::status_of(from.status).map_err(|reason| fault("status", reason))?;
-    let text = body.and_then(|body| body.string.clone());
+    let body = from.body.as_ref().map(policy::body).transpose();
+    let body = body.map_err(|(below, reason)| fault(&format!("body{below}"), reason))?;
     Ok(Action::Direct {
         filters,
         status,
-        body: Bytes::from(text.unwrap_or_default()),
+        body: body.unwrap_or_default(),
     })
 }
 
@@ -280,7 +279,8 @@ fn destinations(
     Ok(destinations)
 }
 
-fn resolve(
+/// The cluster that a destination leads to; else the field below it and a reason for the user.
+pub(super) fn resolve(
     at: &At<'_, VirtualService>,
     from: &HostDestination,
     scope: &Scope<'_>,

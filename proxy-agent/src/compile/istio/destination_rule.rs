@@ -1,24 +1,31 @@
 //! DestinationRule: subsets of a Service's endpoints by their pods' labels, and how endpoints are
-//! chosen.
+//! used.
 
 use std::sync::Arc;
 
-use super::host;
+use super::traffic_policy::Sections;
+use super::{host, service_entry, traffic_policy};
 use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::service::{Port, PortSubset};
-use crate::model::BalancePolicy;
-use crate::objects::istio::{DestinationRule, LoadBalancer, TrafficPolicy};
+use crate::model::ClusterPolicies;
+use crate::objects::istio::{DestinationRule, Subset};
 
 /// Why a part of a policy has no effect.
 const NOT_ENFORCED: &str = "accepted, not enforced by this version";
 
-/// The Service that a rule is for, whether there is one or not.
-pub(in crate::compile) fn service_of(at: &At<'_, DestinationRule>) -> Option<Name> {
-    let service = host::parse(&at.object.spec.host, &at.located.id.namespace)?;
-    Some(service.into())
+/// The Services that a rule may be for, whether there is one or not: the host of a ServiceEntry has
+/// no namespace.
+pub(in crate::compile) fn services_of(at: &At<'_, DestinationRule>) -> Vec<Name> {
+    let host = service_entry::normal(&at.object.spec.host);
+    let service = host::parse(&at.object.spec.host, &at.located.id.namespace);
+    let external = host.contains('.').then(|| Name::from(("", &*host)));
+    external
+        .into_iter()
+        .chain(service.map(Name::from))
+        .collect()
 }
 
 /// Applies the rules of a Service, the oldest first, to its ports.
@@ -28,17 +35,22 @@ pub(in crate::compile) fn apply(
     ids: &mut ClusterIds,
 ) {
     for port in ports.iter_mut().filter(|port| port.tcp) {
-        let mut policies = rules
-            .iter()
-            .filter_map(|at| at.object.spec.traffic_policy.as_ref());
-        if let Some(chosen) = policies.find_map(|policy| balance(policy, port.number)) {
-            port.balance = chosen;
+        let mut whole = Sections::default();
+        for at in rules {
+            let own = Sections::of(at.object.spec.traffic_policy.as_ref(), port.number);
+            whole = whole.or(own);
         }
+        port.balance = whole.balance().unwrap_or(port.balance);
+        port.policies = shared(whole.policies());
         for at in rules {
             let subsets = subsets(at, port, ids);
             port.subsets.extend(subsets);
         }
     }
+}
+
+fn shared(policies: ClusterPolicies) -> Option<Arc<ClusterPolicies>> {
+    (!policies.is_empty()).then(|| Arc::new(policies))
 }
 
 fn subsets(at: &At<'_, DestinationRule>, port: &Port, ids: &mut ClusterIds) -> Vec<PortSubset> {
@@ -63,14 +75,20 @@ fn subsets(at: &At<'_, DestinationRule>, port: &Port, ids: &mut ClusterIds) -> V
         } else {
             format!("{}|{name}@{of}", port.cluster).into()
         };
-        let policy = subset.traffic_policy.as_ref();
-        let own = policy.and_then(|policy| balance(policy, port.number));
+        let own = Sections::of(subset.traffic_policy.as_ref(), port.number);
+        let rule = Sections::of(spec.traffic_policy.as_ref(), port.number);
+        let all = if subset_replaces(subset, port.number) {
+            own
+        } else {
+            own.or(rule)
+        };
         compiled.push(PortSubset {
             name,
             namespace: Arc::clone(of),
             clients: clients.clone(),
             labels: subset.labels.clone(),
-            balance: own.unwrap_or(port.balance),
+            balance: all.balance().unwrap_or(port.balance),
+            policies: shared(all.policies()),
             id: ids.id(&cluster),
             cluster,
         });
@@ -105,93 +123,33 @@ pub(in crate::compile) fn judge(
         );
         problems.error(at.located, "spec.host", reason);
     }
-    name_what_is_not_enforced(at, problems);
-}
-
-/// How a policy chooses endpoints on a port: the port's own section replaces the whole.
-fn balance(policy: &TrafficPolicy, port: u16) -> Option<BalancePolicy> {
-    let mut of_port = policy.port_level_settings.iter();
-    let of_port = of_port.find(|one| one.port.as_ref().is_some_and(|one| one.number == port));
-    let section = match of_port.and_then(|one| one.load_balancer.as_ref()) {
-        Some(section) => section,
-        None => policy.load_balancer.as_ref()?,
-    };
-    algorithm(section.simple.as_deref()?)
-}
-
-/// An algorithm by its name; the others are not enforced.
-fn algorithm(name: &str) -> Option<BalancePolicy> {
-    match name {
-        "ROUND_ROBIN" => Some(BalancePolicy::RoundRobin),
-        "LEAST_REQUEST" | "LEAST_CONN" | "UNSPECIFIED" => Some(BalancePolicy::LeastRequest),
-        _ => None,
-    }
-}
-
-fn name_what_is_not_enforced(at: &At<'_, DestinationRule>, problems: &mut Problems) {
     let spec = &at.object.spec;
-    let mut name = |field: String| problems.warning(at.located, field, NOT_ENFORCED);
     if spec.workload_selector.is_some() {
-        name("spec.workloadSelector".to_owned());
+        problems.warning(at.located, "spec.workloadSelector", NOT_ENFORCED);
     }
     let whole = spec.traffic_policy.as_ref();
     let whole = whole.map(|policy| ("spec.trafficPolicy".to_owned(), policy));
-    let subsets = spec
-        .subsets
-        .iter()
-        .enumerate()
-        .filter_map(|(index, subset)| {
-            let policy = subset.traffic_policy.as_ref()?;
-            Some((format!("spec.subsets[{index}].trafficPolicy"), policy))
-        });
+    let subsets = spec.subsets.iter().enumerate();
+    let subsets = subsets.filter_map(|(index, subset)| {
+        let policy = subset.traffic_policy.as_ref()?;
+        Some((format!("spec.subsets[{index}].trafficPolicy"), policy))
+    });
     for (field, policy) in whole.into_iter().chain(subsets) {
-        for part in not_enforced(policy) {
-            name(format!("{field}.{part}"));
+        let judgement = traffic_policy::judge(policy);
+        for (inner, reason) in judgement.faults {
+            problems.error(at.located, format!("{field}.{inner}"), reason);
+        }
+        for inner in judgement.not_enforced {
+            problems.warning(at.located, format!("{field}.{inner}"), NOT_ENFORCED);
         }
     }
 }
 
-/// The parts of a policy that have no effect.
-fn not_enforced(policy: &TrafficPolicy) -> Vec<String> {
-    let parts = [
-        ("connectionPool", policy.connection_pool.is_some()),
-        ("outlierDetection", policy.outlier_detection.is_some()),
-        ("tls", policy.tls.is_some()),
-        ("tunnel", policy.tunnel.is_some()),
-        ("proxyProtocol", policy.proxy_protocol.is_some()),
-        ("retryBudget", policy.retry_budget.is_some()),
-    ];
-    let mut named = there(&parts, "");
-    named.extend(policy.load_balancer.iter().flat_map(|of| balancer(of, "")));
-    for (index, of) in policy.port_level_settings.iter().enumerate() {
-        let prefix = format!("portLevelSettings[{index}].");
-        let parts = [
-            ("connectionPool", of.connection_pool.is_some()),
-            ("outlierDetection", of.outlier_detection.is_some()),
-            ("tls", of.tls.is_some()),
-        ];
-        named.extend(there(&parts, &prefix));
-        named.extend(of.load_balancer.iter().flat_map(|of| balancer(of, &prefix)));
-    }
-    named
-}
-
-fn balancer(of: &LoadBalancer, prefix: &str) -> Vec<String> {
-    let other = of
-        .simple
-        .as_deref()
-        .is_some_and(|name| algorithm(name).is_none());
-    let parts = [
-        ("simple", other),
-        ("consistentHash", of.consistent_hash.is_some()),
-        ("localityLbSetting", of.locality_lb_setting.is_some()),
-        ("warmupDurationSecs", of.warmup_duration_secs.is_some()),
-        ("warmup", of.warmup.is_some()),
-    ];
-    there(&parts, &format!("{prefix}loadBalancer."))
-}
-
-fn there(parts: &[(&str, bool)], prefix: &str) -> Vec<String> {
-    let there = parts.iter().filter(|(_, there)| *there);
-    there.map(|(name, _)| format!("{prefix}{name}")).collect()
+/// Whether a subset's settings for the port count alone.
+fn subset_replaces(subset: &Subset, port: u16) -> bool {
+    let policy = subset.traffic_policy.as_ref();
+    let mut of_port = policy
+        .into_iter()
+        .flat_map(|policy| &policy.port_level_settings);
+    of_port.any(|one| one.port.as_ref().is_some_and(|one| one.number == port))
 }

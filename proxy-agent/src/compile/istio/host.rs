@@ -16,7 +16,7 @@ pub(in crate::compile) fn parse<'h>(host: &'h str, namespace: &'h str) -> Option
     known.then_some((of, name))
 }
 
-/// The Service that a host stands for, with its ports.
+/// The Service that a host stands for, or the host of a ServiceEntry, with its ports.
 ///
 /// # Errors
 /// A reason for the user.
@@ -25,7 +25,8 @@ pub(super) fn service<'s>(
     namespace: &str,
     scope: &Scope<'s>,
 ) -> Result<(Name, &'s [Port]), String> {
-    let found = parse(host, namespace).and_then(|key| scope.service(key));
+    let found = scope.external(host, namespace);
+    let found = found.or_else(|| parse(host, namespace).and_then(|key| scope.service(key)));
     found.ok_or_else(|| format!("found `{host}`, which is no Service that is known"))
 }
 

@@ -3,17 +3,20 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::{Fault, matches};
 use crate::compile::duration::go;
 use crate::compile::text::{exact_match, header_value};
 use crate::model::{
-    Abort, AbortWith, Backoff, Cors, Delay, Listed, Retry, RetryOn, Share, StringMatch,
+    Abort, AbortWith, Backoff, Cors, Delay, DelayTime, Listed, Retry, RetryOn, Share, StringMatch,
 };
 use crate::objects::istio::{self, HttpRoute, Percent, Retries};
 
-/// Retries of a route that does not say how many.
+/// Retries of a route that says nothing of them.
 const DEFAULT_ATTEMPTS: u32 = 2;
 /// Causes of a route that does not say which.
 const DEFAULT_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
@@ -70,7 +73,8 @@ pub(super) fn retry(from: Option<&Retries>) -> Result<Option<Retry>, Fault> {
     };
     let named = from.retry_on.as_deref().filter(|text| !text.is_empty());
     let on = conditions(named.unwrap_or(DEFAULT_ON)).map_err(|reason| fault("retryOn", reason))?;
-    let attempts = attempts.unwrap_or(DEFAULT_ATTEMPTS);
+    // Where `retries` is there, a number that is left out is protobuf's: 0.
+    let attempts = attempts.unwrap_or(0);
     Ok((attempts > 0).then_some(Retry {
         attempts,
         on,
@@ -147,22 +151,31 @@ pub(super) fn faults(from: &istio::Fault) -> Result<(Option<Delay>, Option<Abort
 }
 
 fn delay(from: &istio::Delay) -> Result<Delay, Fault> {
-    if from.exponential_delay.is_some() {
-        let reason = "is not supported by this version".to_owned();
-        return Err(("exponentialDelay".to_owned(), reason));
-    }
-    let fault = |reason| ("fixedDelay".to_owned(), reason);
-    let time = from.fixed_delay.as_deref();
-    let time = time.ok_or_else(|| fault("is missing: how long to wait".to_owned()))?;
+    let time = match (&from.fixed_delay, &from.exponential_delay) {
+        (Some(time), None) => duration(time)
+            .map(DelayTime::Fixed)
+            .map_err(|reason| ("fixedDelay".to_owned(), reason))?,
+        (None, Some(mean)) => duration(mean)
+            .map(DelayTime::Exponential)
+            .map_err(|reason| ("exponentialDelay".to_owned(), reason))?,
+        (None, None) | (Some(_), Some(_)) => {
+            let reason = "accepted: one of fixedDelay, exponentialDelay".to_owned();
+            return Err(("fixedDelay".to_owned(), reason));
+        }
+    };
     let older = from.percent.map(f64::from).map(|value| Percent { value });
     Ok(Delay {
-        time: duration(time).map_err(fault)?,
-        share: share(from.percentage.or(older))
+        time,
+        share: share_of_fault(from.percentage.or(older))
             .map_err(|reason| ("percentage".to_owned(), reason))?,
     })
 }
 
 fn abort(from: &istio::Abort) -> Result<Abort, Fault> {
+    if from.http2_error.is_some() {
+        let reason = "is not supported, nor by Istio; accepted: one of httpStatus, grpcStatus";
+        return Err(("http2Error".to_owned(), reason.to_owned()));
+    }
     let with = match (from.http_status, &from.grpc_status) {
         (Some(status), None) => status_of(status)
             .map(AbortWith::Http)
@@ -175,8 +188,32 @@ fn abort(from: &istio::Abort) -> Result<Abort, Fault> {
             return Err(("httpStatus".to_owned(), reason));
         }
     };
-    let share = share(from.percentage).map_err(|reason| ("percentage".to_owned(), reason))?;
+    let share = share_of_fault(from.percentage);
+    let share = share.map_err(|reason| ("percentage".to_owned(), reason))?;
     Ok(Abort { with, share })
+}
+
+/// Bytes of a body at most, as Istio has it: one route's must not eat the node's memory.
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// The body of a direct response; else a suffix of its field and what is wrong.
+pub(super) fn body(from: &istio::ResponseBody) -> Result<Bytes, Fault> {
+    let body = match (&from.string, &from.bytes) {
+        (text, None) => Bytes::from(text.clone().unwrap_or_default()),
+        (None, Some(encoded)) => BASE64
+            .decode(encoded)
+            .map(Bytes::from)
+            .map_err(|error| (".bytes".to_owned(), format!("is no base64: {error}")))?,
+        (Some(_), Some(_)) => {
+            let reason = "found both string and bytes, accepted: one of them".to_owned();
+            return Err((".bytes".to_owned(), reason));
+        }
+    };
+    if body.len() > MAX_BODY_BYTES {
+        let reason = format!("found {} bytes, accepted: {MAX_BODY_BYTES}", body.len());
+        return Err((String::new(), reason));
+    }
+    Ok(body)
 }
 
 /// A status that an answer may have.
@@ -210,6 +247,39 @@ pub(super) fn share(percent: Option<Percent>) -> Result<Share, String> {
         numerator: u32::try_from(millionths).unwrap_or(DENOMINATOR),
         denominator: DENOMINATOR,
     })
+}
+
+/// The share of a fault: Istio's hit no request unless they say how many.
+fn share_of_fault(percent: Option<Percent>) -> Result<Share, String> {
+    share(percent.or(Some(Percent { value: 0.0 })))
+}
+
+/// Fields that a route leaves out, and that what it does say is without effect for, each with why.
+pub(super) fn left_out(route: &HttpRoute) -> Vec<(&'static str, &'static str)> {
+    let fault = route.fault.as_ref();
+    let delay = fault.and_then(|fault| fault.delay.as_ref());
+    let abort = fault.and_then(|fault| fault.abort.as_ref());
+    let retries = route.retries.as_ref();
+    let nobody = "is missing, which stands for 0: no request is hit";
+    let parts = [
+        (
+            "fault.delay.percentage",
+            nobody,
+            delay.is_some_and(|delay| delay.percentage.is_none() && delay.percent.is_none()),
+        ),
+        (
+            "fault.abort.percentage",
+            nobody,
+            abort.is_some_and(|abort| abort.percentage.is_none()),
+        ),
+        (
+            "retries.attempts",
+            "is missing, which stands for 0: nothing is sent again",
+            retries.is_some_and(|retries| retries.attempts.is_none()),
+        ),
+    ];
+    let there = parts.into_iter().filter(|(.., missing)| *missing);
+    there.map(|(field, reason, _)| (field, reason)).collect()
 }
 
 /// The mirrors of a route, each with its field.

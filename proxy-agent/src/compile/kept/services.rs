@@ -11,12 +11,14 @@ use crate::compile::address::Allocator;
 use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::dirty::Dirty;
-use crate::compile::index::Index;
+use crate::compile::endpoints::Found;
+use crate::compile::index::At;
+use crate::compile::nearby::Here;
 use crate::compile::problems::{Part, Problems};
-use crate::compile::service::{self, Addresses, Declared, Port};
+use crate::compile::service::{self, Addresses, Declared, Port, PortSubset};
 use crate::compile::{annotations, endpoints, istio, smi, switches};
 use crate::model::{Cluster, Endpoint, UpstreamProtocol};
-use crate::objects::istio::DestinationRule;
+use crate::objects::istio::{DestinationRule, ServiceEntry};
 use crate::objects::smi::HttpRouteGroup;
 
 impl Kept {
@@ -62,6 +64,15 @@ impl Kept {
         let mut problems = Problems::default();
         let at = self.index.get::<Service>(name.key());
         let present = at.map(|at| Addresses::read(&at, &mut problems));
+        let entry = || {
+            let at = self.index.entry(name.key())?;
+            let own = istio::addresses(&at, &name.name, &self.index);
+            Some(Addresses {
+                own,
+                ..Addresses::default()
+            })
+        };
+        let present = present.or_else(entry);
         self.found.set(Part::Addresses, name, problems);
         if self.addresses.get(name.key()) == present.as_ref() {
             return false;
@@ -115,8 +126,32 @@ impl Kept {
             annotations::apply(&at, namespace.as_ref(), &mut ports, &mut problems);
             ports
         });
+        let ports = ports.or_else(|| {
+            let at = self.index.entry(name.key())?;
+            let own = addresses.map_or(&[][..], |addresses| &addresses.own);
+            let mut ports = istio::ports(&at, name, own, ids);
+            istio::apply(&self.index.rules(name.key()), &mut ports, ids);
+            Some(ports)
+        });
         self.found.set(Part::Service, name, problems);
         ports
+    }
+
+    /// Judges ServiceEntries anew.
+    pub(in crate::compile) fn entries(&mut self, dirty: &Dirty) {
+        for name in &dirty.entries {
+            let mut problems = Problems::default();
+            if let Some(at) = self.index.get::<ServiceEntry>(name.key()) {
+                let owner = |host: &str| {
+                    let owner = self.index.entry((&name.namespace, host))?;
+                    let other = owner.located.id != at.located.id;
+                    other.then(|| owner.located.id.clone())
+                };
+                switches::name_what_is_without_effect(at.located, &mut problems);
+                istio::judge_entry(&at, owner, &mut problems);
+            }
+            self.found.set(Part::ServiceEntry, name, problems);
+        }
     }
 
     /// Judges DestinationRules anew.
@@ -124,8 +159,11 @@ impl Kept {
         for name in &dirty.rules {
             let mut problems = Problems::default();
             if let Some(at) = self.index.get::<DestinationRule>(name.key()) {
-                let service = istio::service_of(&at);
-                let is_service = service.is_some_and(|one| self.ports.get(one.key()).is_some());
+                let is_service = istio::services_of(&at).iter().any(|one| {
+                    let known = |name: &Name| self.ports.get(name.key()).is_some();
+                    known(one)
+                        || one.namespace.is_empty() && self.index.of_host(&one.name).any(known)
+                });
                 switches::name_what_is_without_effect(at.located, &mut problems);
                 istio::judge(&at, is_service, &mut problems);
             }
@@ -147,16 +185,15 @@ impl Kept {
     /// Finds the endpoints of Services anew.
     pub(in crate::compile) fn endpoints(&mut self, dirty: &Dirty) {
         for name in &dirty.endpoints {
+            let here = Here::on(self.options.node_name.as_deref(), &self.index);
             let mut problems = Problems::default();
             let at = self.index.get::<Service>(name.key());
             let ports = self.ports.get(name.key());
-            let clusters = at.zip(ports).map(|(at, ports)| {
-                let of_port = |port| {
-                    let endpoints = endpoints::of_port(&self.index, &at, port, &mut problems);
-                    clusters(port, endpoints, &self.index)
-                };
-                ports.iter().flat_map(of_port).collect::<Vec<_>>()
-            });
+            let clusters = match (at, ports) {
+                (Some(at), Some(ports)) => self.of_service(&at, ports, here, &mut problems),
+                (None, Some(ports)) => self.of_entry(name, ports),
+                (_, None) => Vec::new(),
+            };
             let proxied = ports
                 .into_iter()
                 .flatten()
@@ -164,7 +201,7 @@ impl Kept {
             let proxied: Vec<_> = proxied.map(|port| port.id).collect();
             self.found.set(Part::Endpoints, name, problems);
             let former = self.clusters.remove(name.key()).unwrap_or_default();
-            let present = self.replace_clusters(&former, clusters.unwrap_or_default());
+            let present = self.replace_clusters(&former, clusters);
             let unserved = present
                 .iter()
                 .filter(|one| one.endpoints.is_empty() && proxied.contains(&one.id))
@@ -175,6 +212,41 @@ impl Kept {
                 self.clusters.insert(name, present);
             }
         }
+    }
+
+    /// The clusters of a Service.
+    fn of_service(
+        &self,
+        at: &At<'_, Service>,
+        ports: &[Port],
+        here: Here<'_>,
+        problems: &mut Problems,
+    ) -> Vec<Arc<Cluster>> {
+        let of_port = |port: &Port| {
+            let found = endpoints::of_port(&self.index, here, at, port, problems);
+            clusters(port, found, |whole, subset| {
+                endpoints::of_subset(whole, subset, &port.service, &self.index)
+            })
+        };
+        ports.iter().flat_map(of_port).collect()
+    }
+
+    /// The clusters of a host of a ServiceEntry.
+    fn of_entry(&self, service: &Name, ports: &[Port]) -> Vec<Arc<Cluster>> {
+        let Some(at) = self.index.entry(service.key()) else {
+            return Vec::new();
+        };
+        let of_port = |port: &Port| {
+            let labelled = istio::endpoints(&at, port, &self.index);
+            let whole = Found {
+                usable: endpoints::sorted(labelled.iter().map(|(one, _)| one.clone())),
+                left_out: Vec::new(),
+            };
+            clusters(port, whole, |_, subset| {
+                endpoints::carrying(&labelled, &subset.labels)
+            })
+        };
+        ports.iter().flat_map(of_port).collect()
     }
 
     /// Takes the names of `former` clusters out of those without endpoints, and `present` in.
@@ -230,13 +302,19 @@ fn names_of_clusters(port: &Port) -> impl Iterator<Item = Arc<str>> {
 }
 
 /// The clusters of a port.
-fn clusters(port: &Port, endpoints: Vec<Endpoint>, index: &Index) -> Vec<Arc<Cluster>> {
-    let whole = cluster(port, endpoints);
+fn clusters(
+    port: &Port,
+    found: Found,
+    part: impl Fn(&[Endpoint], &PortSubset) -> Vec<Endpoint>,
+) -> Vec<Arc<Cluster>> {
+    let whole = cluster(port, found);
     let subsets = port.subsets.iter().map(|subset| Cluster {
         id: subset.id,
         name: Arc::clone(&subset.cluster),
         balance: subset.balance,
-        endpoints: endpoints::of_subset(&whole.endpoints, subset, &port.service, index),
+        policies: subset.policies.clone(),
+        endpoints: part(&whole.endpoints, subset),
+        left_out: Vec::new(),
         ..whole.clone()
     });
     let mut all: Vec<_> = subsets.map(Arc::new).collect();
@@ -244,7 +322,7 @@ fn clusters(port: &Port, endpoints: Vec<Endpoint>, index: &Index) -> Vec<Arc<Clu
     all
 }
 
-fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
+fn cluster(port: &Port, found: Found) -> Cluster {
     Cluster {
         id: port.id,
         name: Arc::clone(&port.cluster),
@@ -252,11 +330,13 @@ fn cluster(port: &Port, endpoints: Vec<Endpoint>) -> Cluster {
         service: Arc::clone(&port.service.name),
         port: port.number,
         balance: port.balance,
+        policies: port.policies.clone(),
         upstream: match port.declared {
             Declared::Http(upstream) => upstream,
-            Declared::Opaque | Declared::Nothing => UpstreamProtocol::AsReceived,
+            Declared::Opaque | Declared::Tls | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
         failure_accrual: port.failure_accrual,
-        endpoints,
+        endpoints: found.usable,
+        left_out: found.left_out,
     }
 }

@@ -26,6 +26,7 @@ pub(super) struct Shared {
     pods: Option<Arc<HashMap<Arc<str>, Arc<Pod>>>>,
     pod_labels: Option<Arc<PodLabels>>,
     unread: Option<Arc<[(ObjectId, Place)]>>,
+    lookups: Option<Arc<[Arc<str>]>>,
 }
 
 impl Shared {
@@ -61,6 +62,9 @@ impl Kept {
         if dirty.unread {
             self.shared.unread = None;
         }
+        if !dirty.entries.is_empty() {
+            self.shared.lookups = None;
+        }
         let by_address = self.by_address();
         let Self { shared, slots, .. } = self;
         while slots.last().is_some_and(Option::is_none) {
@@ -86,6 +90,7 @@ impl Kept {
             objects: index.len(),
             unknown_kinds: once(&mut shared.unread, || index.all_unread()),
             route_parents: self.routes.parents(),
+            lookups: once(&mut shared.lookups, || index.lookups()),
             problems: self.found.all(),
         }
     }
@@ -108,9 +113,11 @@ impl Kept {
                     let owner = format!("{}/{}", owner.namespace, owner.service);
                     let reason =
                         format!("address {address} is Service {owner}'s already, which keeps it");
-                    if let Some(at) = self.index.get::<Service>(key) {
+                    let service = self.index.get::<Service>(key).map(|at| at.located);
+                    let entry = || self.index.entry(key).map(|at| at.located);
+                    if let Some(located) = service.or_else(entry) {
                         let problems = lost.entry(key.into()).or_default();
-                        problems.error(at.located, "spec", reason);
+                        problems.error(located, "spec", reason);
                     }
                 }
             }

@@ -157,3 +157,41 @@ fn a_rules_name_stands_with_its_place() {
     let snapshot = with("", "name: beta, backendRefs: [{name: b, port: 80}]");
     assert_eq!(&*rule(&snapshot).field, "spec.rules[0] (beta)");
 }
+
+#[test]
+fn everything_that_is_wrong_with_a_rule_is_named_at_once() {
+    let snapshot = with(
+        "",
+        "matches: [{path: {value: a}, headers: [{name: 'a b', value: x}]}], timeouts: {request: 1x}, \
+         retry: {codes: [1]}, filters: [{type: URLRewrite}], backendRefs: [{name: gone, port: 80}]",
+    );
+    let named = problems(&snapshot);
+    for field in [
+        "matches[0].path.value",
+        "matches[0].headers[0].name",
+        "timeouts.request",
+        "retry.codes[0]",
+        "filters[0].urlRewrite",
+        "backendRefs[0].name",
+    ] {
+        let place = format!("spec.rules[0].{field}: ");
+        assert!(
+            named.iter().any(|one| one.contains(&place)),
+            "{field}: {named:#?}"
+        );
+    }
+    assert_eq!(named.len(), 6, "{named:#?}");
+}
+
+#[test]
+fn a_service_without_its_empty_group_is_asked_for_it() {
+    let text = service("web", 80)
+        + "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+           metadata: {name: r, namespace: ns}\n\
+           spec: {parentRefs: [{kind: Service, name: web}], rules: [{}]}\n";
+    let problem = only_problem(&compile(&text));
+    assert!(
+        problem.contains("spec.parentRefs[0].group: is missing: for a Service write `group: \"\"`"),
+        "{problem}"
+    );
+}

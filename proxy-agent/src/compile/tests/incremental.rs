@@ -8,11 +8,15 @@ use proptest::prelude::*;
 
 use super::set;
 use crate::compile::{Compiler, Options};
-use crate::model::{Listener, Snapshot};
-use crate::objects::{Located, ObjectSet, Origin};
+use crate::model::{Listener, Place, Snapshot};
+use crate::objects::{Located, ObjectSet, Origin, Resolution};
 
 /// The versions of each object, which may also not be there.
 const OBJECTS: &[&[&str]] = &[
+    &[
+        "v1 Node {metadata: {name: n1, labels: {topology.kubernetes.io/zone: a}}}",
+        "v1 Node {metadata: {name: n1, labels: {topology.kubernetes.io/zone: b}}}",
+    ],
     &[
         "v1 Namespace {metadata: {name: ns, labels: {proxy-agent.io/capture: enabled}}}",
         "v1 Namespace {metadata: {name: ns, labels: {proxy-agent.io/capture: maybe}}}",
@@ -49,6 +53,7 @@ const OBJECTS: &[&[&str]] = &[
         "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [{addresses: [10.2.0.1], nodeName: n1}], ports: [{port: 8080}]}",
         "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [{addresses: [10.2.0.1]}, {addresses: [10.2.0.3]}, {addresses: [bad]}], ports: [{port: 8080}, {port: 8081, name: tcp-x}]}",
         "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns, labels: {kubernetes.io/service-name: b}}, addressType: IPv4, endpoints: [{addresses: [10.2.0.1]}], ports: [{port: 8080}]}",
+        "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [{addresses: [10.2.0.1], hints: {forZones: [{name: a}]}}, {addresses: [10.2.0.3], hints: {forZones: [{name: b}]}}], ports: [{port: 8080}]}",
         "discovery.k8s.io/v1 EndpointSlice {metadata: {name: s, namespace: ns}, addressType: IPv4, endpoints: [], ports: []}",
     ],
     &[
@@ -70,6 +75,14 @@ const OBJECTS: &[&[&str]] = &[
         "gateway.networking.k8s.io/v1 GRPCRoute {metadata: {name: r, namespace: ns, generation: 2}, spec: {parentRefs: [{group: '', kind: Service, name: b}, {group: '', kind: Service, name: gone}], rules: [{backendRefs: [{name: d, namespace: other, port: 80}]}]}}",
     ],
     &[
+        "gateway.networking.k8s.io/v1 TLSRoute {metadata: {name: r, namespace: ns, generation: 1}, spec: {hostnames: [x], parentRefs: [{group: '', kind: Service, name: web}], rules: [{backendRefs: [{name: b, port: 80}]}]}}",
+        "gateway.networking.k8s.io/v1 TLSRoute {metadata: {name: r, namespace: ns, generation: 2}, spec: {hostnames: ['*.x', '*'], parentRefs: [{group: '', kind: Service, name: b}, {group: '', kind: Service, name: gone}], rules: [{backendRefs: [{name: d, namespace: other, port: 80}]}]}}",
+    ],
+    &[
+        "gateway.networking.k8s.io/v1 TCPRoute {metadata: {name: r, namespace: other}, spec: {parentRefs: [{group: '', kind: Service, name: web, namespace: ns}], rules: [{backendRefs: [{name: d, port: 80}]}]}}",
+        "gateway.networking.k8s.io/v1 TCPRoute {metadata: {name: r, namespace: other}, spec: {parentRefs: [{group: '', kind: Service, name: d}], rules: [{backendRefs: [{name: web, namespace: ns, port: 81, weight: 0}]}]}}",
+    ],
+    &[
         "gateway.networking.k8s.io/v1beta1 ReferenceGrant {metadata: {name: g, namespace: other}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: ns}], to: [{group: '', kind: Service}]}}",
     ],
     &[
@@ -78,6 +91,7 @@ const OBJECTS: &[&[&str]] = &[
     ],
     &[
         "networking.istio.io/v1 VirtualService {metadata: {name: w, namespace: ns}, spec: {hosts: [web], http: [{route: [{destination: {host: web, port: {number: 81}}}]}]}}",
+        "networking.istio.io/v1 VirtualService {metadata: {name: w, namespace: ns}, spec: {hosts: [web, b], exportTo: [other], tls: [{match: [{sniHosts: [x]}, {sniHosts: ['*'], port: 80}], route: [{destination: {host: d.other}}]}], tcp: [{route: [{destination: {host: b, subset: v1, port: {number: 80}}}]}]}}",
     ],
     &[
         "networking.istio.io/v1 VirtualService {metadata: {name: x, namespace: ns}, spec: {hosts: ['*'], http: [{route: [{destination: {host: b, subset: v1, port: {number: 80}}}]}]}}",
@@ -97,6 +111,31 @@ const OBJECTS: &[&[&str]] = &[
         "networking.istio.io/v1 DestinationRule {metadata: {name: f, namespace: other}, spec: {host: b.ns, subsets: [{name: v1}, {name: v1, labels: {app: b}}]}}",
         "networking.istio.io/v1 DestinationRule {metadata: {name: f, namespace: other}, spec: {host: web.ns, subsets: [{name: v1, labels: {app: web}}]}}",
     ],
+    &[
+        "networking.istio.io/v1 ServiceEntry {metadata: {name: s, namespace: ns}, spec: {hosts: [a.org], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}}",
+        "networking.istio.io/v1 ServiceEntry {metadata: {name: s, namespace: ns}, spec: {hosts: [a.org, b.org], exportTo: [ns], addresses: [10.96.0.1], resolution: STATIC, ports: [{number: 80, name: tcp}], endpoints: [{address: 10.3.0.1, labels: {app: b}}]}}",
+        "networking.istio.io/v1 ServiceEntry {metadata: {name: s, namespace: ns}, spec: {hosts: [b.org], resolution: STATIC, ports: [{number: 80, name: http}, {number: 81, name: x}], workloadSelector: {labels: {app: b}}}}",
+    ],
+    &[
+        "networking.istio.io/v1 ServiceEntry {metadata: {name: t, namespace: ns, creationTimestamp: '2024-01-01T00:00:00Z'}, spec: {hosts: [b.org], addresses: [10.9.0.9], resolution: STATIC, ports: [{number: 80, name: http}], workloadSelector: {labels: {app: web}}}}",
+        "networking.istio.io/v1 ServiceEntry {metadata: {name: t, namespace: ns}, spec: {hosts: [b.org], resolution: MAGIC}}",
+    ],
+    &[
+        "networking.istio.io/v1 ServiceEntry {metadata: {name: s, namespace: other}, spec: {hosts: [a.org], ports: [{number: 80, name: http}]}}",
+    ],
+    &[
+        "networking.istio.io/v1 VirtualService {metadata: {name: z, namespace: ns}, spec: {hosts: [a.org], http: [{route: [{destination: {host: b.org, subset: v1, port: {number: 80}}}]}]}}",
+        "networking.istio.io/v1 VirtualService {metadata: {name: z, namespace: ns}, spec: {hosts: ['*.org', b], http: [{route: [{destination: {host: a.org}}]}]}}",
+    ],
+    &[
+        "networking.istio.io/v1 DestinationRule {metadata: {name: g, namespace: other}, spec: {host: b.org, trafficPolicy: {outlierDetection: {}}, subsets: [{name: v1, labels: {app: b}}]}}",
+        "networking.istio.io/v1 DestinationRule {metadata: {name: g, namespace: other}, spec: {host: a.org, subsets: [{name: v1, labels: {app: b}}]}}",
+    ],
+    &[
+        "dns Resolution a.org 192.0.2.1",
+        "dns Resolution a.org 192.0.2.2,10.9.0.9",
+    ],
+    &["dns Resolution b.org 192.0.2.1"],
     &["networking.istio.io/v1 Gateway {metadata: {name: gw, namespace: ns}}"],
     &[
         "linkerd.io/v1 Service {metadata: {name: web, namespace: ns}, spec: {port: 80, host: h, label: app=b}}",
@@ -136,6 +175,9 @@ fn pool(origin: Origin) -> Pool {
         let mut words = version.splitn(3, ' ');
         let mut word = || words.next().unwrap_or_default();
         let (api_version, kind, rest) = (word(), word(), word());
+        if api_version == "dns" {
+            return resolution(rest);
+        }
         let rest = rest.trim_start_matches('{');
         let text = format!("{{apiVersion: {api_version}, kind: {kind}, {rest}");
         let set = set(&text, origin);
@@ -146,6 +188,23 @@ fn pool(origin: Origin) -> Pool {
     };
     let versions = |versions: &&[&str]| versions.iter().map(read).collect();
     OBJECTS.iter().map(versions).collect()
+}
+
+/// What DNS says: a name and its addresses.
+fn resolution(text: &str) -> Arc<Located> {
+    let (name, addresses) = text.split_once(' ').expect("a name and addresses");
+    let addresses = addresses
+        .split(',')
+        .map(|one| one.parse().expect("an address"));
+    let place = Place {
+        source: "dns".into(),
+        line: 0,
+    };
+    Arc::new(Resolution::located(
+        &name.into(),
+        place,
+        addresses.collect(),
+    ))
 }
 
 /// What a source holds: a version of each object, or none.
@@ -169,11 +228,13 @@ fn sets(pools: &[Pool; 2], holdings: &[Holding; 2]) -> Vec<Arc<ObjectSet>> {
 fn described(snapshot: &Snapshot) -> Vec<String> {
     let listener = |listener: &Listener| {
         let consumers: BTreeMap<_, _> = listener.consumer_routes.iter().collect();
+        let streams: BTreeMap<_, _> = listener.consumer_streams.iter().collect();
         let rest = Listener {
             consumer_routes: Default::default(),
+            consumer_streams: Default::default(),
             ..listener.clone()
         };
-        format!("{rest:?} {consumers:?}")
+        format!("{rest:?} {consumers:?} {streams:?}")
     };
     let mut lines: Vec<_> = snapshot.listeners.iter().map(|one| listener(one)).collect();
     let by_address: BTreeMap<_, _> = snapshot.by_address.iter().collect();
@@ -194,7 +255,10 @@ fn described(snapshot: &Snapshot) -> Vec<String> {
     let labels: BTreeMap<_, _> = snapshot.pod_labels.iter().collect();
     lines.push(format!("{labels:?}"));
     lines.push(format!("{} {:?}", snapshot.objects, snapshot.unserved));
-    lines.push(format!("{:?}", snapshot.unknown_kinds));
+    lines.push(format!(
+        "{:?} {:?}",
+        snapshot.unknown_kinds, snapshot.lookups
+    ));
     lines.extend(snapshot.route_parents.iter().map(|one| format!("{one:?}")));
     lines.extend(snapshot.problems.iter().map(|one| format!("{one:?}")));
     lines
@@ -230,6 +294,7 @@ proptest! {
         let options = Options {
             // Two addresses alone: somebody goes without.
             service_cidr: if narrow { "10.0.0.0/30".parse().expect("a range") } else { Default::default() },
+            node_name: Some("n1".to_owned()),
             ..Options::default()
         };
         let (mut keeping, mut forgetting) = (Compiler::default(), Compiler::default());

@@ -189,6 +189,22 @@ fn unsupported() -> Vec<(String, &'static str)> {
             "fault.delay.percentage",
         ),
         (
+            format!("fault: {{delay: {{fixedDelay: 1s, exponentialDelay: 1s}}}}, {TO_B}"),
+            "fault.delay.fixedDelay",
+        ),
+        (
+            format!("fault: {{abort: {{httpStatus: 500, http2Error: NO}}}}, {TO_B}"),
+            "fault.abort.http2Error",
+        ),
+        (
+            "directResponse: {status: 200, body: {bytes: '-'}}".to_owned(),
+            "directResponse.body.bytes",
+        ),
+        (
+            "directResponse: {status: 200, body: {bytes: '', string: ''}}".to_owned(),
+            "directResponse.body.bytes",
+        ),
+        (
             format!("mirror: {{host: b}}, mirrorPercent: 101, {TO_B}"),
             "mirrorPercentage",
         ),
@@ -300,12 +316,4 @@ fn an_http_route_decides_before_a_virtual_service_and_the_first_of_two_wins() {
          HTTPRoute.gateway.networking.k8s.io ns/r decides"
     );
     answers(&snapshot, &[("GET /", "ns/web:80*1")]);
-}
-
-#[test]
-fn tls_and_tcp_routes_are_named() {
-    let spec = format!("hosts: [web], tcp: [{{}}], http: [{{{TO_B}}}]");
-    let snapshot = with(&virtual_service("v", &spec));
-    assert!(only_problem(&snapshot).contains("spec.tcp: is not supported by this version"));
-    answers(&snapshot, &[("GET /", "ns/b:80*1")]);
 }

@@ -151,7 +151,7 @@ fn endpoints_are_the_ready_pods_of_the_namespace_that_carry_every_label() {
     let pod = |name: &str, namespace: &str, labels: &str, ready: &str| {
         format!(
             "apiVersion: v1\nkind: Pod\n\
-             metadata: {{name: {name}, namespace: {namespace}, uid: {name}, labels: {{{labels}}}}}\n\
+             metadata: {{name: pod-{name}, namespace: {namespace}, uid: uid-{name}, labels: {{{labels}}}}}\n\
              spec: {{containers: [{{name: c}}]}}\n\
              status: {{podIP: 10.1.0.{name}, conditions: [{{type: Ready, status: '{ready}'}}]}}\n---\n"
         )

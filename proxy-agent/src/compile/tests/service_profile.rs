@@ -28,25 +28,14 @@ fn rule<'a>(snapshot: &'a Snapshot, field: &str) -> &'a Rule {
     found.unwrap_or_else(|| panic!("no rule {field}"))
 }
 
-/// Which route of a profile of this condition a request falls under.
+/// Whether a request falls under a route of this condition, which is told by a fault of the route.
 fn matches(condition: &str, line: &str) -> bool {
     let snapshot = with(&format!(
-        "routes: [{{name: r, condition: {condition}, responseClasses: [{{condition: {{status: {{max: 599}}}}}}], timeout: 7s}}]"
+        "routes: [{{name: r, condition: {condition}, timeout: never}}]"
     ));
-    assert_eq!(problems(&snapshot), Vec::<String>::new(), "{condition}");
-    let table = &listener(&snapshot, "web", 80).routes;
-    let one = &table.rules[0].conditions;
-    let mut words = line.split(' ');
-    let (method, path) = (words.next().unwrap(), words.next().unwrap());
-    let (method, headers) = (method.parse().unwrap(), http::HeaderMap::new());
-    one.holds(&crate::route::RequestView {
-        method: &method,
-        path,
-        query: None,
-        authority: "web",
-        headers: &headers,
-        client: None,
-    })
+    let problem = only_problem(&snapshot);
+    assert!(problem.contains("timeout: found `never`"), "{problem}");
+    answers(&snapshot, line) == "500 invalid_route"
 }
 
 #[test]

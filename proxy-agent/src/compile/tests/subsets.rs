@@ -112,7 +112,7 @@ fn what_is_not_enforced_is_named_section_by_section() {
     let snapshot = compile(&(versions() + &rule("r", spec)));
     let problems = problems(&snapshot);
     for field in [
-        "connectionPool",
+        "connectionPool.tcp",
         "outlierDetection",
         "loadBalancer.consistentHash",
     ] {

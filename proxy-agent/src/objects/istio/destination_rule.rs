@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::PortSelector;
+use super::{TrafficPolicy, WorkloadSelector};
 
 /// `networking.istio.io DestinationRule`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -38,8 +38,8 @@ pub struct DestinationRuleSpec {
     /// Namespaces whose clients see it; none stands for `*`.
     #[serde(default)]
     pub export_to: Vec<String>,
-    /// Not implemented.
-    pub workload_selector: Option<Value>,
+    /// Pods whose connections alone it is for; not enforced.
+    pub workload_selector: Option<WorkloadSelector>,
 }
 
 /// `spec.subsets[]`.
@@ -53,59 +53,4 @@ pub struct Subset {
     pub labels: BTreeMap<String, String>,
     /// Whole sections of it replace those of the rule.
     pub traffic_policy: Option<TrafficPolicy>,
-}
-
-/// `trafficPolicy`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct TrafficPolicy {
-    /// How an endpoint is chosen.
-    pub load_balancer: Option<LoadBalancer>,
-    /// Not enforced.
-    pub connection_pool: Option<Value>,
-    /// Not enforced.
-    pub outlier_detection: Option<Value>,
-    /// Not enforced.
-    pub tls: Option<Value>,
-    /// Whole sections of these replace those of the policy, for one port.
-    #[serde(default)]
-    pub port_level_settings: Vec<PortPolicy>,
-    /// Not enforced.
-    pub tunnel: Option<Value>,
-    /// Not enforced.
-    pub proxy_protocol: Option<Value>,
-    /// Not enforced.
-    pub retry_budget: Option<Value>,
-}
-
-/// `trafficPolicy.portLevelSettings[]`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct PortPolicy {
-    /// The port of the Service.
-    pub port: Option<PortSelector>,
-    /// How an endpoint is chosen.
-    pub load_balancer: Option<LoadBalancer>,
-    /// Not enforced.
-    pub connection_pool: Option<Value>,
-    /// Not enforced.
-    pub outlier_detection: Option<Value>,
-    /// Not enforced.
-    pub tls: Option<Value>,
-}
-
-/// `loadBalancer`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct LoadBalancer {
-    /// Name of the algorithm.
-    pub simple: Option<String>,
-    /// Not enforced.
-    pub consistent_hash: Option<Value>,
-    /// Not enforced.
-    pub locality_lb_setting: Option<Value>,
-    /// Not enforced.
-    pub warmup_duration_secs: Option<Value>,
-    /// Not enforced.
-    pub warmup: Option<Value>,
 }

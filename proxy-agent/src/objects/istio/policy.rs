@@ -38,8 +38,8 @@ pub struct Fault {
 pub struct Delay {
     /// How long.
     pub fixed_delay: Option<String>,
-    /// Not implemented.
-    pub exponential_delay: Option<Value>,
+    /// Mean of an exponential distribution.
+    pub exponential_delay: Option<String>,
     /// Share in whole percents; older than `percentage`.
     pub percent: Option<i32>,
     /// Share.
@@ -91,8 +91,8 @@ pub struct DirectResponse {
 pub struct ResponseBody {
     /// As text.
     pub string: Option<String>,
-    /// In base64; not implemented.
-    pub bytes: Option<Value>,
+    /// As bytes, in base64.
+    pub bytes: Option<String>,
 }
 
 /// `corsPolicy`.

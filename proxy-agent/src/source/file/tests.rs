@@ -173,7 +173,7 @@ fn a_rejected_object_keeps_its_last_good_version_and_others_may_go() {
         lines(&set, &dir),
         [
             "a.yaml:1: Service default/web: spec.ports[0].port: invalid type: string \"eighty\", \
-          expected i32; its last good version stays in force"
+          expected a whole number; its last good version stays in force"
         ]
     );
 }

@@ -112,7 +112,7 @@ impl Follower {
     /// The version to follow, if the kind is to be followed.
     fn wanted(&self) -> Option<&'static str> {
         match self.kind.follow {
-            Follow::Always => self.kind.versions.first().copied(),
+            Follow::Always | Follow::WhenAllowed => self.kind.versions.first().copied(),
             Follow::WhenServed => self.served.borrow().version(self.kind),
             Follow::WhenPodsAreSelected if *self.pods_selected.borrow() => {
                 self.kind.versions.first().copied()
@@ -128,7 +128,7 @@ impl Follower {
         async move {
             // The senders go only when everything ends.
             let ended = match follow {
-                Follow::Always => pending().await,
+                Follow::Always | Follow::WhenAllowed => pending().await,
                 Follow::WhenServed => {
                     let other = served.wait_for(|served| served.version(kind) != version);
                     other.await.is_err()
@@ -148,7 +148,7 @@ impl Follower {
         self.tell(News::Gone).await;
         let detail = match self.kind.follow {
             Follow::WhenPodsAreSelected => "no object selects them".to_owned(),
-            Follow::Always | Follow::WhenServed => {
+            Follow::Always | Follow::WhenAllowed | Follow::WhenServed => {
                 format!("not served in {}", self.kind.versions.join(", "))
             }
         };

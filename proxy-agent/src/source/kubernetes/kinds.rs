@@ -1,10 +1,14 @@
 //! The kinds that are read from an API server: where they stand and in which versions.
 
+use crate::objects::Object;
+
 /// When a kind is followed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Follow {
     /// Every API server has it: nothing is complete without it.
     Always,
+    /// Every API server has it, and all else is complete without it: where the agent may read it.
+    WhenAllowed,
     /// Where its definition is installed and the agent may read it.
     WhenServed,
     /// While there are objects that select pods of the whole cluster.
@@ -16,6 +20,8 @@ pub(super) enum Follow {
 pub(super) enum Scope {
     /// All of them.
     All,
+    /// The node itself.
+    NodeItself,
     /// Those of this node.
     OwnNode,
     /// Those of the other nodes.
@@ -44,7 +50,7 @@ impl Kind {
     pub(super) fn title(&self) -> String {
         let scope = match self.scope {
             Scope::All => "",
-            Scope::OwnNode => " (this node)",
+            Scope::NodeItself | Scope::OwnNode => " (this node)",
             Scope::OtherNodes => " (other nodes)",
         };
         if self.group.is_empty() {
@@ -71,6 +77,7 @@ impl Kind {
     pub(super) fn field_selector(&self, node: &str) -> Option<String> {
         match self.scope {
             Scope::All => None,
+            Scope::NodeItself => Some(format!("metadata.name={node}")),
             Scope::OwnNode => Some(format!("spec.nodeName={node}")),
             Scope::OtherNodes => Some(format!("spec.nodeName!={node}")),
         }
@@ -87,7 +94,7 @@ const ALWAYS: Kind = Kind {
 };
 
 /// Every kind that is read. Objects come in the order of this table.
-pub(super) const KINDS: [Kind; 16] = [
+pub(super) const KINDS: [Kind; 20] = [
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -142,6 +149,22 @@ pub(super) const KINDS: [Kind; 16] = [
         ..ALWAYS
     },
     Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "TCPRoute",
+        plural: "tcproutes",
+        versions: &["v1", "v1alpha2"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "TLSRoute",
+        plural: "tlsroutes",
+        versions: &["v1", "v1alpha3", "v1alpha2"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
         group: "linkerd.io",
         kind: "Route",
         plural: "routes",
@@ -159,6 +182,14 @@ pub(super) const KINDS: [Kind; 16] = [
         group: "networking.istio.io",
         kind: "DestinationRule",
         plural: "destinationrules",
+        versions: &["v1", "v1beta1", "v1alpha3"],
+        follow: Follow::WhenServed,
+        ..ALWAYS
+    },
+    Kind {
+        group: "networking.istio.io",
+        kind: "ServiceEntry",
+        plural: "serviceentries",
         versions: &["v1", "v1beta1", "v1alpha3"],
         follow: Follow::WhenServed,
         ..ALWAYS
@@ -203,18 +234,33 @@ pub(super) const KINDS: [Kind; 16] = [
         follow: Follow::WhenServed,
         ..ALWAYS
     },
+    Kind {
+        kind: "Node",
+        plural: "nodes",
+        follow: Follow::WhenAllowed,
+        scope: Scope::NodeItself,
+        ..ALWAYS
+    },
 ];
 
 /// Versions of the Service Mesh Interface's kinds.
 const SMI: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
 
-/// Whether objects of this kind select pods wherever they run.
-pub(super) fn selects_pods(kind: &Kind) -> bool {
+/// Whether objects of this kind may select pods wherever they run.
+pub(super) fn may_select_pods(kind: &Kind) -> bool {
     let selecting = [
         ("linkerd.io", "Service"),
         ("networking.istio.io", "DestinationRule"),
+        ("networking.istio.io", "ServiceEntry"),
     ];
     selecting.contains(&(kind.group, kind.kind))
+}
+
+/// Whether an object of such a kind does.
+pub(super) fn selects_pods(object: &Object) -> bool {
+    let alone =
+        matches!(object, Object::ServiceEntry(entry) if entry.spec.workload_selector.is_none());
+    !alone
 }
 
 #[cfg(test)]
@@ -236,6 +282,7 @@ mod tests {
     fn the_pods_of_a_node_and_of_the_others_are_all_pods_once() {
         let selectors: Vec<_> = KINDS
             .iter()
+            .filter(|kind| kind.kind == "Pod")
             .filter_map(|kind| kind.field_selector("n1"))
             .collect();
         assert_eq!(selectors, ["spec.nodeName=n1", "spec.nodeName!=n1"]);

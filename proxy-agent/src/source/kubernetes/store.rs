@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::kinds::{Follow, KINDS, Kind, selects_pods};
+use super::kinds::{Follow, KINDS, Kind, may_select_pods, selects_pods};
 use super::served::Lost;
 use super::trim::{before_reading, trim};
 use crate::model::{Place, Problem};
@@ -183,8 +183,10 @@ impl Store {
 
     /// Whether there are objects that select pods of the whole cluster.
     pub(super) fn selects_pods(&self) -> bool {
-        let mut selecting = self.kinds.iter().filter(|held| selects_pods(held.kind));
-        selecting.any(|held| !held.entries.is_empty())
+        let kinds = self.kinds.iter().filter(|held| may_select_pods(held.kind));
+        let entries = kinds.flat_map(|held| held.entries.values());
+        let mut located = entries.filter_map(|entry| entry.located.as_ref());
+        located.any(|located| selects_pods(&located.object))
     }
 
     /// The set of everything in force.
@@ -289,7 +291,7 @@ impl Held {
             || match self.kind.follow {
                 Follow::Always => false,
                 Follow::WhenPodsAreSelected => !pods_are_selected,
-                Follow::WhenServed => {
+                Follow::WhenAllowed | Follow::WhenServed => {
                     matches!(self.state.phase, KindPhase::Absent | KindPhase::Forbidden)
                         || self.failures >= WAITED_FOR
                 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Namespace, Pod, PodCondition, PodSpec, PodStatus, Service,
+    Container, ContainerPort, Namespace, Node, Pod, PodCondition, PodSpec, PodStatus, Service,
     ServiceSpec, ServiceStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -28,6 +28,8 @@ const OF_PODS: [&str; 3] = [
     "linkerd.io/proxy-version",
     "sidecar.istio.io/status",
 ];
+/// Label of nodes that says where they stand.
+const OF_NODES: [&str; 1] = ["topology.kubernetes.io/zone"];
 /// Label of Services that says whose they are.
 const OF_SERVICES: [&str; 1] = ["service.kubernetes.io/service-proxy-name"];
 
@@ -52,6 +54,7 @@ pub(super) fn before_reading(object: &mut Value) {
 pub(super) fn trim(object: &mut Object) {
     match object {
         Object::Namespace(namespace) => trim_namespace(namespace),
+        Object::Node(node) => trim_node(node),
         Object::Pod(pod) => trim_pod(pod),
         Object::Service(service) => trim_service(service),
         // Slices are cut down as they are read.
@@ -63,6 +66,12 @@ pub(super) fn trim(object: &mut Object) {
         Object::GrpcRoute(route) => {
             route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
         }
+        Object::TlsRoute(route) => {
+            route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
+        }
+        Object::TcpRoute(route) => {
+            route.shared.metadata = route_metadata(std::mem::take(&mut route.shared.metadata));
+        }
         Object::VirtualService(service) => {
             service.metadata = route_metadata(std::mem::take(&mut service.metadata));
             service.status = None;
@@ -70,6 +79,10 @@ pub(super) fn trim(object: &mut Object) {
         Object::DestinationRule(rule) => {
             rule.metadata = route_metadata(std::mem::take(&mut rule.metadata));
             rule.status = None;
+        }
+        Object::ServiceEntry(entry) => {
+            entry.metadata = route_metadata(std::mem::take(&mut entry.metadata));
+            entry.status = None;
         }
         Object::ReferenceGrant(grant) => {
             grant.metadata = route_metadata(std::mem::take(&mut grant.metadata));
@@ -93,7 +106,7 @@ pub(super) fn trim(object: &mut Object) {
         Object::HttpRouteGroup(group) => {
             group.metadata = route_metadata(std::mem::take(&mut group.metadata));
         }
-        Object::Unknown => {}
+        Object::Resolution(_) | Object::Unknown => {}
     }
 }
 
@@ -136,6 +149,16 @@ fn trim_namespace(namespace: &mut Namespace) {
     };
     namespace.spec = None;
     namespace.status = None;
+}
+
+fn trim_node(node: &mut Node) {
+    let metadata = &mut node.metadata;
+    node.metadata = ObjectMeta {
+        labels: kept(metadata.labels.take(), &OF_NODES),
+        ..identity(metadata)
+    };
+    node.spec = None;
+    node.status = None;
 }
 
 fn trim_pod(pod: &mut Pod) {

@@ -8,7 +8,7 @@ const NAMESPACES: usize = 0;
 const OTHER_PODS: usize = 2;
 const SERVICES: usize = 3;
 const ROUTES: usize = 5;
-const LINKERD_SERVICES: usize = 9;
+const LINKERD_SERVICES: usize = 11;
 
 fn service(name: &str, port: i32) -> Value {
     json!({"apiVersion": "v1", "kind": "Service",
@@ -36,7 +36,7 @@ fn synced() -> Store {
     for (place, kind) in KINDS.iter().enumerate() {
         match kind.follow {
             Follow::Always => list(&mut store, place, &[]),
-            Follow::WhenServed | Follow::WhenPodsAreSelected => {
+            Follow::WhenAllowed | Follow::WhenServed | Follow::WhenPodsAreSelected => {
                 store.set_phase(place, KindPhase::Absent, "", String::new());
             }
         }
@@ -61,6 +61,9 @@ fn objects_are_in_force_when_every_kind_that_is_there_was_listed() {
     for (place, kind) in KINDS.iter().enumerate() {
         if kind.follow == Follow::WhenServed && place != ROUTES {
             store.set_phase(place, KindPhase::Absent, "", String::new());
+        }
+        if kind.follow == Follow::WhenAllowed {
+            store.set_phase(place, KindPhase::Forbidden, "v1", "no".to_owned());
         }
     }
     assert!(

@@ -1,0 +1,181 @@
+//! TLSRoute and TCPRoute: connections by server name and by weight.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRules};
+
+use super::findings::Findings;
+use super::{attach_to_parents, destination};
+use crate::compile::attach::{Dialect, shared_id};
+use crate::compile::index::At;
+use crate::compile::routes::Compiled;
+use crate::compile::scope::Scope;
+use crate::compile::streams::PortStream;
+use crate::model::WeightedDestination;
+use crate::model::{ConditionReason, Destination, ServerName, StreamRule};
+use crate::objects::stream::{TcpRoute, TlsRoute};
+
+/// Compiles a TLSRoute if it has a Service as its parent.
+pub(in crate::compile) fn compile_tls(at: &At<'_, TlsRoute>, scope: &mut Scope<'_>) -> Compiled {
+    let shared = At {
+        located: at.located,
+        object: &at.object.shared,
+        origin: at.origin,
+    };
+    route(&shared, Dialect::TlsRoute, scope)
+}
+
+/// Compiles a TCPRoute likewise.
+pub(in crate::compile) fn compile_tcp(at: &At<'_, TcpRoute>, scope: &mut Scope<'_>) -> Compiled {
+    let shared = At {
+        located: at.located,
+        object: &at.object.shared,
+        origin: at.origin,
+    };
+    route(&shared, Dialect::TcpRoute, scope)
+}
+
+fn route(at: &At<'_, HttpRoute>, dialect: Dialect, scope: &mut Scope<'_>) -> Compiled {
+    let parents = super::parents(at, scope);
+    if parents.is_empty() {
+        return Compiled::default();
+    }
+    let mut findings = Findings::default();
+    let names = (dialect == Dialect::TlsRoute).then(|| names(at, scope, &mut findings));
+    let object = shared_id(at.located);
+    let mut rules = Vec::new();
+    for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
+        let field = format!("spec.rules[{index}]");
+        let destinations = destinations(at, &field, rule, scope, &mut findings);
+        rules.push(PortStream {
+            rule: StreamRule {
+                object: Some(Arc::clone(&object)),
+                field: field.into(),
+                names: names.clone(),
+                source: None,
+                destinations,
+            },
+            port: None,
+        });
+    }
+    let mut compiled = Compiled::default();
+    let rules: Arc<[PortStream]> = rules.into();
+    let (streams, parents) =
+        attach_to_parents(at, dialect, parents, &findings, |_| Arc::clone(&rules));
+    (compiled.streams, compiled.parents) = (streams, parents);
+    compiled
+}
+
+/// The server names of a TLSRoute; none of them stands for any.
+fn names(
+    at: &At<'_, HttpRoute>,
+    scope: &mut Scope<'_>,
+    findings: &mut Findings,
+) -> Arc<[ServerName]> {
+    let written = at.object.spec.hostnames.as_deref().unwrap_or_default();
+    if written.is_empty() {
+        return [ServerName::Any].into();
+    }
+    let mut names = Vec::new();
+    for (index, text) in written.iter().enumerate() {
+        match name(text) {
+            Some(name) => names.push(name),
+            None => {
+                let field = format!("spec.hostnames[{index}]");
+                let reason = format!(
+                    "found `{text}`, expected a host name as in a.example.org or *.example.org; \
+                     it is left out"
+                );
+                findings.unaccepted(ConditionReason::UnsupportedValue, &field, &reason);
+                scope.problems.error(at.located, field, reason);
+            }
+        }
+    }
+    names.into()
+}
+
+/// Server names are host names of RFC 1123, never addresses (RFC 6066, section 3).
+fn name(text: &str) -> Option<ServerName> {
+    let (wild, rest) = match text.strip_prefix("*.") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let label = |label: &str| !label.is_empty() && label.bytes().all(plain);
+    let accepted = rest.split('.').all(label) && rest.parse::<IpAddr>().is_err();
+    accepted.then(|| {
+        let rest = rest.to_ascii_lowercase();
+        if wild {
+            ServerName::Below(format!(".{rest}").into())
+        } else {
+            ServerName::Exact(rest.into())
+        }
+    })
+}
+
+fn destinations(
+    at: &At<'_, HttpRoute>,
+    field: &str,
+    rule: &HttpRouteRules,
+    scope: &mut Scope<'_>,
+    findings: &mut Findings,
+) -> Arc<[WeightedDestination]> {
+    let mut destinations = Vec::new();
+    for (index, reference) in rule.backend_refs.iter().flatten().enumerate() {
+        let place = format!("{field}.backendRefs[{index}]");
+        let weight = destination::weight(reference).unwrap_or_else(|reason| {
+            let (field, reason) = (format!("{place}.weight"), format!("{reason}; 0 is taken"));
+            findings.unaccepted(ConditionReason::UnsupportedValue, &field, &reason);
+            scope.problems.error(at.located, field, reason);
+            0
+        });
+        let resolved = destination::resolve(at, reference, scope);
+        let destination = resolved.map_or_else(
+            |(why, below, reason)| {
+                let field = format!("{place}.{below}");
+                findings.unresolved(why, &field, &reason);
+                let reason = format!("{reason}; its share of connections is reset");
+                scope.problems.error(at.located, field, reason);
+                Destination::Invalid
+            },
+            Destination::Cluster,
+        );
+        destinations.push(WeightedDestination::plain(weight, destination));
+    }
+    if destinations.iter().all(|one| one.weight == 0) {
+        let reason = "no destination with a weight; every connection is reset";
+        let field = format!("{field}.backendRefs");
+        scope.problems.warning(at.located, field, reason);
+    }
+    destinations.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_host_names_with_at_most_one_wildcard_label_in_front() {
+        for (text, expected) in [
+            (
+                "A.example.org",
+                Some(ServerName::Exact("a.example.org".into())),
+            ),
+            (
+                "*.example.org",
+                Some(ServerName::Below(".example.org".into())),
+            ),
+            ("web", Some(ServerName::Exact("web".into()))),
+            ("*", None),
+            ("a.*.org", None),
+            ("*a.example.org", None),
+            ("10.0.0.1", None),
+            ("a..b", None),
+            ("", None),
+            ("a:443", None),
+        ] {
+            assert_eq!(name(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `spec.tls` and `spec.tcp` of a VirtualService: connections by server name, client and weight.
+
+use std::sync::Arc;
+
+use super::{Fault, action, matches};
+use crate::compile::attach::shared_id;
+use crate::compile::index::At;
+use crate::compile::scope::Scope;
+use crate::compile::streams::PortStream;
+use crate::model::{Destination, ServerName, SourceMatch, StreamRule, WeightedDestination};
+use crate::objects::istio::{StreamDestination, StreamMatch, VirtualService};
+
+/// The rules of `tls`, then those of `tcp`: ports are TLS by name, or are not. What cannot be
+/// compiled of them is left out and named.
+pub(super) fn rules(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Arc<[PortStream]> {
+    let mut compiled = Vec::new();
+    for (position, route) in at.object.spec.tls.iter().enumerate() {
+        let field = format!("spec.tls[{position}]");
+        let to = destinations(at, &field, &route.route, scope);
+        let alternatives = route.matches.iter().map(|one| {
+            let names = names(&one.sni_hosts)?;
+            Ok((StreamMatch::from(one), Some(names)))
+        });
+        if route.matches.is_empty() {
+            let reason = "is missing: a route of `tls` goes by `sniHosts`; it is left out";
+            scope
+                .problems
+                .error(at.located, format!("{field}.match"), reason);
+        }
+        push(
+            at,
+            &field,
+            alternatives.collect(),
+            &to,
+            scope,
+            &mut compiled,
+        );
+    }
+    for (position, route) in at.object.spec.tcp.iter().enumerate() {
+        let field = format!("spec.tcp[{position}]");
+        let to = destinations(at, &field, &route.route, scope);
+        let everything = [StreamMatch::default()];
+        let alternatives = match &route.matches[..] {
+            [] => &everything[..],
+            matches => matches,
+        };
+        let alternatives = alternatives.iter().map(|one| Ok((one.clone(), None)));
+        push(
+            at,
+            &field,
+            alternatives.collect(),
+            &to,
+            scope,
+            &mut compiled,
+        );
+    }
+    compiled.into()
+}
+
+/// An alternative of a route, with its server names.
+type Alternative = Result<(StreamMatch, Option<Arc<[ServerName]>>), Fault>;
+
+/// Adds a rule for each alternative that is for the mesh.
+fn push(
+    at: &At<'_, VirtualService>,
+    field: &str,
+    alternatives: Vec<Alternative>,
+    destinations: &Arc<[WeightedDestination]>,
+    scope: &mut Scope<'_>,
+    compiled: &mut Vec<PortStream>,
+) {
+    let object = shared_id(at.located);
+    for (position, one) in alternatives.into_iter().enumerate() {
+        let one = one.and_then(|(one, names)| {
+            refuse_unsupported(&one)?;
+            Ok((one, names))
+        });
+        match one {
+            Ok((one, _)) if matches::are_for_gateways_alone(&one.gateways, at) => {}
+            Ok((one, names)) => compiled.push(PortStream {
+                rule: StreamRule {
+                    object: Some(Arc::clone(&object)),
+                    field: field.into(),
+                    names,
+                    source: source(&one),
+                    destinations: Arc::clone(destinations),
+                },
+                port: one.port,
+            }),
+            Err((inner, reason)) => {
+                let reason = format!("{reason}; the match is left out");
+                let field = format!("{field}.match[{position}].{inner}");
+                scope.problems.error(at.located, field, reason);
+            }
+        }
+    }
+}
+
+fn refuse_unsupported(one: &StreamMatch) -> Result<(), Fault> {
+    let subnets = !one.destination_subnets.is_empty();
+    for (field, there) in [
+        ("destinationSubnets", subnets),
+        ("sourceSubnet", one.source_subnet.is_some()),
+    ] {
+        if there {
+            let reason = "is not supported: connections are told apart by the Service's address, \
+                          their port, their server name and their client";
+            return Err((field.to_owned(), reason.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn source(one: &StreamMatch) -> Option<Box<SourceMatch>> {
+    let source = SourceMatch {
+        namespace: one.source_namespace.as_deref().map(Arc::from),
+        labels: one.source_labels.clone(),
+    };
+    (source.namespace.is_some() || !source.labels.is_empty()).then(|| Box::new(source))
+}
+
+fn names(hosts: &[String]) -> Result<Arc<[ServerName]>, Fault> {
+    if hosts.is_empty() {
+        let reason = "is missing: names what the ClientHello asks for".to_owned();
+        return Err(("sniHosts".to_owned(), reason));
+    }
+    let name = |(index, host): (usize, &String)| {
+        let lower = host.trim_end_matches('.').to_ascii_lowercase();
+        let fault = || {
+            let reason = format!("found `{host}`, accepted: a name, *. and a suffix, or *");
+            (format!("sniHosts[{index}]"), reason)
+        };
+        match lower.strip_prefix('*') {
+            Some("") => Ok(ServerName::Any),
+            Some(suffix) if suffix.starts_with('.') && !suffix.contains('*') => {
+                Ok(ServerName::Below(suffix.into()))
+            }
+            None if !lower.is_empty() && !lower.contains('*') => {
+                Ok(ServerName::Exact(lower.into()))
+            }
+            Some(_) | None => Err(fault()),
+        }
+    };
+    hosts.iter().enumerate().map(name).collect()
+}
+
+fn destinations(
+    at: &At<'_, VirtualService>,
+    field: &str,
+    routes: &[StreamDestination],
+    scope: &mut Scope<'_>,
+) -> Arc<[WeightedDestination]> {
+    let alone = routes.len() == 1;
+    let mut destinations = Vec::new();
+    for (index, from) in routes.iter().enumerate() {
+        let place = format!("{field}.route[{index}]");
+        let written = if alone { 1 } else { from.weight.unwrap_or(0) };
+        let weight = u32::try_from(written).unwrap_or_else(|_negative| {
+            let reason = format!("found {written}, accepted: 0 and above; 0 is taken");
+            scope
+                .problems
+                .error(at.located, format!("{place}.weight"), reason);
+            0
+        });
+        let destination = action::resolve(at, &from.destination, scope).map_or_else(
+            |(below, reason)| {
+                let reason = format!("{reason}; its share of connections is reset");
+                let field = format!("{place}.destination.{below}");
+                scope.problems.error(at.located, field, reason);
+                Destination::Invalid
+            },
+            Destination::Cluster,
+        );
+        destinations.push(WeightedDestination::plain(weight, destination));
+    }
+    if destinations.iter().all(|one| one.weight == 0) {
+        let reason = "no destination with a weight; every connection is reset";
+        let field = format!("{field}.route");
+        scope.problems.error(at.located, field, reason);
+    }
+    destinations.into()
+}

@@ -1,0 +1,308 @@
+//! `trafficPolicy` of a DestinationRule, section by section, into the policies of a cluster.
+
+mod balancer;
+
+use std::time::Duration;
+
+use self::balancer::{consistent_hash, locality, warmup};
+use super::Fault;
+use super::policy::duration;
+use crate::model::{
+    BalancePolicy, ClusterPolicies, ConnectionLimits, Keepalive, OutlierDetection, RequestLimits,
+};
+use crate::objects::istio::{
+    self, ConnectionPool, HttpSettings, LoadBalancer, TcpSettings, TrafficPolicy,
+};
+
+/// The sections of a policy that count for one port.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sections<'a> {
+    load_balancer: Option<&'a LoadBalancer>,
+    connection_pool: Option<&'a ConnectionPool>,
+    outlier_detection: Option<&'a istio::OutlierDetection>,
+}
+
+impl<'a> Sections<'a> {
+    /// Those of a policy: where it has settings for the port, these count alone.
+    pub(super) fn of(policy: Option<&'a TrafficPolicy>, port: u16) -> Self {
+        let Some(policy) = policy else {
+            return Self::default();
+        };
+        let mut of_port = policy.port_level_settings.iter();
+        let is_for = |one: &istio::PortSelector| one.number == port;
+        match of_port.find(|one| one.port.as_ref().is_some_and(is_for)) {
+            Some(own) => Self {
+                load_balancer: own.load_balancer.as_ref(),
+                connection_pool: own.connection_pool.as_ref(),
+                outlier_detection: own.outlier_detection.as_ref(),
+            },
+            None => Self {
+                load_balancer: policy.load_balancer.as_ref(),
+                connection_pool: policy.connection_pool.as_ref(),
+                outlier_detection: policy.outlier_detection.as_ref(),
+            },
+        }
+    }
+
+    /// These, and those of `other` in place of the ones that are missing.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            load_balancer: self.load_balancer.or(other.load_balancer),
+            connection_pool: self.connection_pool.or(other.connection_pool),
+            outlier_detection: self.outlier_detection.or(other.outlier_detection),
+        }
+    }
+
+    /// How endpoints are chosen, if that is said in a way that is enforced.
+    pub(super) fn balance(&self) -> Option<BalancePolicy> {
+        algorithm(self.load_balancer?.simple.as_deref()?).ok()?
+    }
+
+    /// The rest. A section with a fault is left out; [`judge`] names it.
+    pub(super) fn policies(&self) -> ClusterPolicies {
+        let balancer = self.load_balancer;
+        let pool = self.connection_pool;
+        let hash = balancer.and_then(|of| of.consistent_hash.as_ref());
+        let locality = balancer.and_then(|of| of.locality_lb_setting.as_ref());
+        ClusterPolicies {
+            outlier: self.outlier_detection.and_then(|of| outlier(of).ok()),
+            connections: pool
+                .and_then(|of| of.tcp.as_ref())
+                .and_then(|of| connections(of).ok()),
+            requests: pool
+                .and_then(|of| of.http.as_ref())
+                .and_then(|of| requests(of).ok()),
+            hash: hash.and_then(|of| consistent_hash(of).ok()),
+            locality: locality.and_then(|of| balancer::locality(of).ok()),
+            warmup: balancer.and_then(|of| warmup(of).ok()?),
+        }
+    }
+}
+
+/// An algorithm by its name; `None` for those that are not enforced.
+fn algorithm(name: &str) -> Result<Option<BalancePolicy>, String> {
+    match name {
+        "ROUND_ROBIN" => Ok(Some(BalancePolicy::RoundRobin)),
+        "LEAST_REQUEST" | "LEAST_CONN" | "UNSPECIFIED" => Ok(Some(BalancePolicy::LeastRequest)),
+        "RANDOM" | "PASSTHROUGH" => Ok(None),
+        other => Err(format!(
+            "found `{other}`, accepted: ROUND_ROBIN, LEAST_REQUEST, RANDOM, PASSTHROUGH"
+        )),
+    }
+}
+
+/// What a policy says: a fault, or that it is not enforced, by field.
+#[derive(Debug, Default)]
+pub(super) struct Judgement {
+    /// Sections with a fault, which are not in effect.
+    pub faults: Vec<Fault>,
+    /// Sections that are in the model and not enforced.
+    pub not_enforced: Vec<String>,
+}
+
+impl Judgement {
+    fn section<T>(&mut self, field: &str, parsed: Result<T, Fault>) {
+        match parsed {
+            Ok(_) => self.not_enforced.push(field.to_owned()),
+            Err((inner, reason)) => {
+                let separator = if inner.is_empty() { "" } else { "." };
+                self.faults
+                    .push((format!("{field}{separator}{inner}"), reason));
+            }
+        }
+    }
+
+    fn sections(&mut self, prefix: &str, of: &Sections<'_>, tls: Option<&istio::ClientTls>) {
+        if let Some(balancer) = of.load_balancer {
+            self.balancer(&format!("{prefix}loadBalancer"), balancer);
+        }
+        if let Some(tcp) = of.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
+            self.section(&format!("{prefix}connectionPool.tcp"), connections(tcp));
+        }
+        if let Some(http) = of.connection_pool.and_then(|pool| pool.http.as_ref()) {
+            self.section(&format!("{prefix}connectionPool.http"), requests(http));
+        }
+        if let Some(detection) = of.outlier_detection {
+            self.section(&format!("{prefix}outlierDetection"), outlier(detection));
+        }
+        match tls.map(|tls| tls.mode.as_deref().unwrap_or("DISABLE")) {
+            None | Some("DISABLE") => {}
+            Some("ISTIO_MUTUAL") => self.not_enforced.push(format!("{prefix}tls")),
+            Some(mode @ ("SIMPLE" | "MUTUAL")) => {
+                let reason = format!(
+                    "{mode} is not supported: what a pod sends unencrypted is sent on unencrypted"
+                );
+                self.faults.push((format!("{prefix}tls.mode"), reason));
+            }
+            Some(other) => {
+                let reason = format!("found `{other}`, accepted: DISABLE, ISTIO_MUTUAL");
+                self.faults.push((format!("{prefix}tls.mode"), reason));
+            }
+        }
+    }
+
+    fn balancer(&mut self, field: &str, of: &LoadBalancer) {
+        match of.simple.as_deref().map(algorithm) {
+            Some(Ok(None)) => self.not_enforced.push(format!("{field}.simple")),
+            Some(Err(reason)) => self.faults.push((format!("{field}.simple"), reason)),
+            Some(Ok(Some(_))) | None => {}
+        }
+        if of.simple.is_some() && of.consistent_hash.is_some() {
+            let reason = "found simple too, accepted: one of them; simple counts".to_owned();
+            self.faults
+                .push((format!("{field}.consistentHash"), reason));
+        } else if let Some(hash) = &of.consistent_hash {
+            self.section(&format!("{field}.consistentHash"), consistent_hash(hash));
+        }
+        if let Some(setting) = &of.locality_lb_setting {
+            self.section(&format!("{field}.localityLbSetting"), locality(setting));
+        }
+        if of.warmup.is_some() || of.warmup_duration_secs.is_some() {
+            self.section(field, warmup(of));
+            if self.not_enforced.last().is_some_and(|last| last == field) {
+                self.not_enforced.pop();
+                let name = if of.warmup.is_some() {
+                    "warmup"
+                } else {
+                    "warmupDurationSecs"
+                };
+                self.not_enforced.push(format!("{field}.{name}"));
+            }
+        }
+    }
+}
+
+/// Judges every section of a policy; fields are below the policy.
+pub(super) fn judge(policy: &TrafficPolicy) -> Judgement {
+    let mut judgement = Judgement::default();
+    let whole = Sections {
+        load_balancer: policy.load_balancer.as_ref(),
+        connection_pool: policy.connection_pool.as_ref(),
+        outlier_detection: policy.outlier_detection.as_ref(),
+    };
+    judgement.sections("", &whole, policy.tls.as_ref());
+    for (index, of) in policy.port_level_settings.iter().enumerate() {
+        let prefix = format!("portLevelSettings[{index}].");
+        if of.port.is_none() {
+            let reason = "is missing: the port that these are for".to_owned();
+            judgement.faults.push((format!("{prefix}port"), reason));
+        }
+        let sections = Sections {
+            load_balancer: of.load_balancer.as_ref(),
+            connection_pool: of.connection_pool.as_ref(),
+            outlier_detection: of.outlier_detection.as_ref(),
+        };
+        judgement.sections(&prefix, &sections, of.tls.as_ref());
+    }
+    for (field, there) in [
+        ("tunnel", policy.tunnel.is_some()),
+        ("proxyProtocol", policy.proxy_protocol.is_some()),
+        ("retryBudget", policy.retry_budget.is_some()),
+    ] {
+        if there {
+            judgement.not_enforced.push(field.to_owned());
+        }
+    }
+    judgement
+}
+
+fn count(field: &str, written: Option<i64>) -> Result<Option<u32>, Fault> {
+    let parse = |written: i64| {
+        let count = u32::try_from(written)
+            .ok()
+            .filter(|n| i32::try_from(*n).is_ok());
+        count.ok_or_else(|| {
+            let reason = format!("found {written}, accepted: 0 to {}", i32::MAX);
+            (field.to_owned(), reason)
+        })
+    };
+    written.map(parse).transpose()
+}
+
+fn percent(field: &str, written: Option<i64>, default: u8) -> Result<u8, Fault> {
+    let Some(written) = written else {
+        return Ok(default);
+    };
+    let percent = u8::try_from(written).ok().filter(|percent| *percent <= 100);
+    percent.ok_or_else(|| {
+        let reason = format!("found {written}, accepted: 0 to 100");
+        (field.to_owned(), reason)
+    })
+}
+
+fn time(field: &str, written: Option<&String>) -> Result<Option<Duration>, Fault> {
+    let parsed = written.map(|text| duration(text)).transpose();
+    parsed.map_err(|reason| (field.to_owned(), reason))
+}
+
+/// As [`time`], of what is no use when it is shorter than a millisecond.
+fn positive(field: &str, written: Option<&String>) -> Result<Option<Duration>, Fault> {
+    let parsed = time(field, written)?;
+    match parsed {
+        Some(time) if time < Duration::from_millis(1) => {
+            let reason = format!("found {time:?}, accepted: 1ms and more");
+            Err((field.to_owned(), reason))
+        }
+        parsed => Ok(parsed),
+    }
+}
+
+fn outlier(of: &istio::OutlierDetection) -> Result<OutlierDetection, Fault> {
+    let older = count("consecutiveErrors", of.consecutive_errors)?;
+    let gateway = count("consecutiveGatewayErrors", of.consecutive_gateway_errors)?;
+    let fives = count("consecutive5xxErrors", of.consecutive_5xx_errors)?;
+    let local = count(
+        "consecutiveLocalOriginFailures",
+        of.consecutive_local_origin_failures,
+    )?;
+    Ok(OutlierDetection {
+        consecutive_5xx: fives.unwrap_or(5),
+        consecutive_gateway_errors: gateway.or(older).unwrap_or(0),
+        consecutive_local_failures: local.unwrap_or(5),
+        split_local_failures: of.split_external_local_origin_errors.unwrap_or(false),
+        interval: positive("interval", of.interval.as_ref())?.unwrap_or(Duration::from_secs(10)),
+        base_ejection: positive("baseEjectionTime", of.base_ejection_time.as_ref())?
+            .unwrap_or(Duration::from_secs(30)),
+        max_ejection_percent: percent("maxEjectionPercent", of.max_ejection_percent, 10)?,
+        min_health_percent: percent("minHealthPercent", of.min_health_percent, 0)?,
+    })
+}
+
+fn connections(of: &TcpSettings) -> Result<ConnectionLimits, Fault> {
+    let keepalive = of.tcp_keepalive.as_ref().map(|of| {
+        Ok::<_, Fault>(Keepalive {
+            probes: count("tcpKeepalive.probes", of.probes)?,
+            time: positive("tcpKeepalive.time", of.time.as_ref())?,
+            interval: positive("tcpKeepalive.interval", of.interval.as_ref())?,
+        })
+    });
+    Ok(ConnectionLimits {
+        max_connections: count("maxConnections", of.max_connections)?,
+        connect_timeout: positive("connectTimeout", of.connect_timeout.as_ref())?,
+        max_duration: positive("maxConnectionDuration", of.max_connection_duration.as_ref())?,
+        idle_timeout: time("idleTimeout", of.idle_timeout.as_ref())?,
+        keepalive: keepalive.transpose()?,
+    })
+}
+
+fn requests(of: &HttpSettings) -> Result<RequestLimits, Fault> {
+    let upgrade = match of.h2_upgrade_policy.as_deref() {
+        None | Some("DEFAULT") => None,
+        Some("UPGRADE") => Some(true),
+        Some("DO_NOT_UPGRADE") => Some(false),
+        Some(other) => {
+            let reason = format!("found `{other}`, accepted: DEFAULT, UPGRADE, DO_NOT_UPGRADE");
+            return Err(("h2UpgradePolicy".to_owned(), reason));
+        }
+    };
+    Ok(RequestLimits {
+        max_pending: count("http1MaxPendingRequests", of.http1_max_pending_requests)?,
+        max_requests: count("http2MaxRequests", of.http2_max_requests)?,
+        max_per_connection: count("maxRequestsPerConnection", of.max_requests_per_connection)?,
+        max_retries: count("maxRetries", of.max_retries)?,
+        max_concurrent_streams: count("maxConcurrentStreams", of.max_concurrent_streams)?,
+        idle_timeout: time("idleTimeout", of.idle_timeout.as_ref())?,
+        upgrade_to_http2: upgrade,
+        use_client_protocol: of.use_client_protocol.unwrap_or(false),
+    })
+}
