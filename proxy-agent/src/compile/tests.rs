@@ -33,7 +33,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::{Compiler, Options};
 use crate::model::{Action, Destination, Listener, RouteTable, Snapshot};
 use crate::objects::{Format, ObjectSet, Origin, parse};
-use crate::route::{Client, RequestView, rewrite_path};
+use crate::route::{Client, Greeting, RequestView, rewrite_path};
 
 /// One source that holds `text`.
 fn set(text: &str, origin: Origin) -> Arc<ObjectSet> {

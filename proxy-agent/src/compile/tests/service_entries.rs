@@ -236,6 +236,7 @@ fn an_entry_is_seen_where_it_is_exported_to() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_wrong_part_is_named_by_its_path() {
     let base = format!("hosts: [a.org], addresses: [10.8.0.1], {STATIC}");
     for (spec, expected) in [

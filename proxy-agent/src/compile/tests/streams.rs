@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{ask, compile, listener, only_problem, problems, service};
+use super::{Client, Greeting, ask, compile, listener, only_problem, problems, service};
 use crate::model::{Destination, ListenerProtocol, ListenerVerdict, Snapshot, StreamScope};
-use crate::route::{Client, Greeting};
 
 const WEB: &str = "{group: '', kind: Service, name: web}";
 const TO_B: &str = "backendRefs: [{name: b, port: 80}]";
@@ -68,7 +67,9 @@ fn to_from(snapshot: &Snapshot, port: u16, name: &str, namespace: &str) -> Strin
 fn protocol(snapshot: &Snapshot, port: u16) -> ListenerProtocol {
     match listener(snapshot, "web", port).verdict {
         ListenerVerdict::Proxy(protocol) => protocol,
-        other => panic!("not proxied: {other:?}"),
+        other @ (ListenerVerdict::Direct | ListenerVerdict::Pass(_)) => {
+            panic!("not proxied: {other:?}")
+        }
     }
 }
 

@@ -135,6 +135,7 @@ fn a_service_without_rules_has_no_policies() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_wrong_value_is_an_error_by_its_path_and_only_its_section_is_left_out() {
     for (policy, expected) in [
         (

@@ -243,16 +243,13 @@ mod tests {
         async fn next(&mut self) -> (String, Vec<String>, u64) {
             self.sets.changed().await.unwrap();
             let set = Arc::clone(&self.sets.borrow_and_update());
-            let words = set.objects.iter().map(|one| match &one.object {
-                Object::Resolution(found) => {
-                    let addresses = found.addresses.iter().map(IpAddr::to_string);
-                    format!(
-                        "{}={}",
-                        one.id.name,
-                        addresses.collect::<Vec<_>>().join(",")
-                    )
-                }
-                other => panic!("{other:?}"),
+            let words = set.objects.iter().map(|one| {
+                let Object::Resolution(found) = &one.object else {
+                    panic!("{one:?}");
+                };
+                let addresses = found.addresses.iter().map(IpAddr::to_string);
+                let addresses = addresses.collect::<Vec<_>>().join(",");
+                format!("{}={addresses}", one.id.name)
             });
             let problems = set.problems.iter().map(ToString::to_string).collect();
             let words = words.collect::<Vec<_>>().join(" ");

@@ -95,7 +95,7 @@ async fn route_reads(client: &Client) -> u64 {
     let count = |line: &str| {
         line.rsplit(' ')
             .next()
-            .and_then(|count| count.parse::<f64>().ok())
+            .and_then(|count| count.parse::<u64>().ok())
     };
-    reads.filter_map(count).map(|count| count as u64).sum()
+    reads.filter_map(count).sum()
 }
