@@ -1,11 +1,14 @@
 //! What the verbs show, compared with files beside this one; and what they say without an agent.
 
+mod explained;
+
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
+use self::explained::explanation;
 use super::*;
 use crate::admin::{Options, Server, Views};
 use crate::bpf::preflight::Check;
@@ -206,43 +209,6 @@ fn status_of_a_node_in_trouble() -> Status {
         unknown_kinds: (1..=12)
             .map(|n| format!("Job.batch shop/job-{n}"))
             .collect(),
-    }
-}
-
-fn explanation() -> Explanation {
-    Explanation {
-        from: "shop/web, captured".into(),
-        verdict: "proxy".into(),
-        listener: "shop/cart:80".into(),
-        address: "10.96.0.10:80".into(),
-        path: "/a".into(),
-        origin: "HTTPRoute shop/cart".into(),
-        route: "HTTPRoute shop/cart spec.rules[1]".into(),
-        near_misses: vec!["HTTPRoute shop/cart spec.rules[0]: needs path = /b, found /a".into()],
-        more_misses: 2,
-        shadowed: vec!["VirtualService shop/cart: HTTPRoute shop/cart decides".into()],
-        action: vec!["sets request header x-a: 1".into()],
-        clusters: vec![ExplainedCluster {
-            name: "shop/cart:80".into(),
-            weight: 9,
-            share_percent: 90.0,
-            balance: "least-request".into(),
-            action: vec!["rewrites the host to cart.example".into()],
-            endpoints: vec![
-                ExplainedEndpoint {
-                    address: "10.0.0.2:8080".into(),
-                    pod: "shop/cart-0".into(),
-                    usable: true,
-                    ..ExplainedEndpoint::default()
-                },
-                ExplainedEndpoint {
-                    address: "10.0.0.3:8080".into(),
-                    pod: "shop/cart-1".into(),
-                    reason: "not ready".into(),
-                    ..ExplainedEndpoint::default()
-                },
-            ],
-        }],
     }
 }
 
