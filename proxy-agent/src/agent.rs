@@ -11,6 +11,7 @@ mod problem_log;
 mod readiness;
 mod signals;
 mod sources;
+mod steering;
 mod surface;
 mod tables;
 mod vacancy;
@@ -42,6 +43,7 @@ use handover::Successor;
 use phase::{Phase, State};
 use signals::Signals;
 use sources::Sources;
+use steering::Gone;
 use surface::Surface;
 
 /// Age of the oldest heartbeat from which the hooks pass connections through.
@@ -158,6 +160,10 @@ impl Agent {
     /// Starts from the outside in: the admin surface says why it is not ready yet, the workers run
     /// before a hook sends them anything, and pods are enrolled last. Where another agent serves
     /// the node, it goes on until all of that is done.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the order of the start is read from top to bottom"
+    )]
     async fn start(args: RunArgs) -> Result<(Self, CaptureTask), Error> {
         let root = find_root(args.cgroup_root.as_deref())?;
         let entrance = handover::enter(&args, &root).await?;
@@ -165,7 +171,8 @@ impl Agent {
         let phase = entrance.phase();
         let kernel = build::load_kernel(&args, &surroundings, &entrance.claim)?;
         let traffic = Arc::new(Traffic::new());
-        let mut sources = Sources::start(&args).await?;
+        let (gone, told) = Gone::channel();
+        let mut sources = Sources::start(&args, gone).await?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
         let proxy = build::start_proxy(&args, &kernel, &traffic, &snapshots)?;
         let capture_status = CaptureStatus::default();
@@ -178,6 +185,7 @@ impl Agent {
             capture: capture_status.clone(),
             snapshots: snapshots.clone(),
             sources: sources.statuses(),
+            ejections: sources.ejections(),
             phase: phase.clone(),
             lease: LeaseView::default(),
         });
@@ -190,6 +198,7 @@ impl Agent {
         let all_read = sources.all_read();
         tokio::spawn(sources.follow(publish, Arc::clone(&kernel), stop_rest.clone()));
         build::spawn_upkeep(&parts, &stop_rest);
+        let pods = build::spawn_closing(told, &parts, &stop_rest);
         let first_look = FirstLook::default();
         let node = surroundings.node().cookie();
         let refusing =
@@ -201,7 +210,10 @@ impl Agent {
                 workers: proxy.workers(),
                 surroundings,
                 enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
-                serve: Arc::new(ServeProxy(Arc::clone(&proxy))),
+                serve: Arc::new(ServeProxy {
+                    proxy: Arc::clone(&proxy),
+                    pods,
+                }),
                 status: capture_status,
                 inherited,
                 first_look,

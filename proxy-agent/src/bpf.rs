@@ -3,6 +3,8 @@
 //! Mechanism without policy: nothing here knows what a Service is or when a pod is ready.
 //! Minimum kernel: 5.15.
 
+mod btf;
+mod fdinfo;
 mod frontends;
 mod inherit;
 mod links;
@@ -10,25 +12,29 @@ mod log;
 mod maps;
 mod object;
 pub mod preflight;
+mod sets;
 mod sys;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proxy_ebpf::{Frontend, FrontendKey, PodEntry, Settings, Stat};
+use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketDst, Stat};
 
-pub use self::frontends::ReconcileReport;
+pub use self::frontends::{ReconcileReport, Wanted};
 pub use self::inherit::{InheritError, LoadError, SharedMaps};
 pub use self::log::KernelLog;
 pub use self::maps::{Heartbeat, OrigDstMap};
 pub use self::object::LoadOptions;
+pub use self::sets::{DirectSet, Swept};
 pub use self::sys::{netns_cookie, now_ns};
 
+use self::frontends::Frontends;
 use self::links::{Links, Program};
 use self::maps::Maps;
 use crate::status::{BpfStatus, CounterStatus, MapStatus, ProgramStatus};
@@ -105,8 +111,8 @@ pub struct Kernel {
     programs: Vec<Program>,
     maps: Maps,
     links: Mutex<Option<Links>>,
-    /// What `FRONTENDS` holds: this process is its only writer.
-    frontends: Mutex<HashMap<FrontendKey, Frontend>>,
+    /// What `FRONTENDS` and its sets hold: this process is their only writer.
+    frontends: Mutex<Frontends>,
     log: Mutex<Option<KernelLog>>,
     flows_swept: AtomicU64,
     cpus: usize,
@@ -133,9 +139,9 @@ impl Kernel {
         })?;
         Ok(Self {
             programs,
-            maps,
             links: Mutex::new(None),
-            frontends: Mutex::default(),
+            frontends: Mutex::new(Frontends::new(Arc::clone(&maps.direct))),
+            maps,
             log: Mutex::new(Some(log)),
             flows_swept: AtomicU64::new(0),
             cpus,
@@ -229,17 +235,56 @@ impl Kernel {
         self.maps.pods.scan()
     }
 
-    /// Makes the programs' Service addresses equal to `wanted`, writing only differences.
+    /// The map that holds what steered sockets keep: see [`read_steered`].
+    pub fn socket_storage(&self) -> BorrowedFd<'_> {
+        self.maps.socket_dst.as_fd()
+    }
+
+    /// Makes the programs' Service addresses equal to `wanted`, writing only differences. No
+    /// connection sees a part of a set of endpoints, or of a frontend.
     ///
     /// # Errors
     ///
     /// [`Error::MapFull`] or [`Error::Map`], the last one met: everything else is applied, and
-    /// the next call tries again what is missing.
+    /// the next call tries again what is missing. Frontends whose set has no room are proxied.
     pub fn reconcile_frontends(
         &self,
-        wanted: &HashMap<FrontendKey, Frontend>,
+        wanted: &HashMap<FrontendKey, Wanted>,
     ) -> Result<ReconcileReport, Error> {
-        frontends::reconcile(&self.maps.frontends, &mut lock(&self.frontends), wanted)
+        lock(&self.frontends).reconcile(&self.maps.frontends, wanted)
+    }
+
+    /// Removes what direct connections have left behind: former sets, affinity that is over, and
+    /// endpoints that are gone and have no connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn sweep_direct(&self) -> Result<Swept, Error> {
+        lock(&self.frontends).sets.sweep()
+    }
+
+    /// Endpoints to which at least `streak` direct connections in a row have failed, and how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn failing(&self, streak: u64) -> Result<HashMap<SocketAddr, u64>, Error> {
+        let all = self.maps.direct.endpoints.scan()?.into_iter();
+        let failing = all.filter(|(_, state)| state.streak >= streak);
+        Ok(failing
+            .map(|(key, state)| (key.socket_addr(), state.streak))
+            .collect())
+    }
+
+    /// What direct connections of this node have made of each endpoint that they went to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn endpoints(&self) -> Result<HashMap<SocketAddr, EndpointState>, Error> {
+        let all = self.maps.direct.endpoints.scan()?.into_iter();
+        Ok(all.map(|(key, state)| (key.socket_addr(), state)).collect())
     }
 
     /// The sign of life of worker number `worker`, counted from 0.
@@ -292,6 +337,16 @@ impl Kernel {
         self.maps.stats.sum(stat as u32, self.cpus)
     }
 
+    /// Has the kernel time every run of a program while the result is kept. Each run costs some
+    /// 50 ns more then. Minimum kernel version: 5.8.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` without `CAP_SYS_ADMIN`: there are no times then.
+    pub fn time_programs(&self) -> io::Result<OwnedFd> {
+        sys::enable_stats()
+    }
+
     /// Programs, map fill levels and counters, read now.
     ///
     /// # Errors
@@ -318,6 +373,10 @@ impl Kernel {
             maps.pods.status()?,
             maps.frontends.status()?,
             maps.orig_dst.status()?,
+            maps.direct.slots.status()?,
+            maps.direct.members.status()?,
+            maps.direct.endpoints.status()?,
+            maps.direct.affinity.status()?,
             maps.agents.status()?,
         ])
     }
@@ -327,6 +386,11 @@ impl Kernel {
     pub fn take_log(&self) -> Option<KernelLog> {
         lock(&self.log).take()
     }
+}
+
+/// The Service address and the endpoint of a direct connection, from what its socket keeps.
+pub fn read_steered(kept: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    SocketDst::read(kept)
 }
 
 /// A panic while one of these locks was held leaves the value behind it whole.

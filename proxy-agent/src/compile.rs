@@ -14,6 +14,7 @@ mod by_key;
 mod cluster_ids;
 mod defaults;
 mod difference;
+mod direct;
 mod dirty;
 mod duration;
 mod endpoints;

@@ -115,7 +115,7 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
                 answer.shadowed = shadowed(listener, &query.namespace);
                 let table = virtual_host.unwrap_or_else(|| listener.routes_for(&query.namespace));
                 route(snapshot, table, &request, port, &mut answer);
-            } else if matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
+            } else if !matches!(listener.verdict, ListenerVerdict::Pass(_)) {
                 let greeting = streams::greeting(tls.then_some(host));
                 streams::explain(snapshot, listener, greeting, &client, &mut answer);
             }
@@ -162,6 +162,7 @@ fn verdict(listener: &Listener) -> String {
     match listener.verdict {
         ListenerVerdict::Proxy(ListenerProtocol::Http) => "proxy (http)".to_owned(),
         ListenerVerdict::Proxy(ListenerProtocol::Tcp) => "proxy (opaque TCP)".to_owned(),
+        ListenerVerdict::Direct => "direct (an endpoint, without the agent)".to_owned(),
         ListenerVerdict::Pass(reason) => format!("pass ({})", reason.name()),
     }
 }

@@ -7,7 +7,7 @@
 //! | L5 | [`cli`], [`agent`], [`admin`], [`client`], [`explain`], [`validate`], [`log`] | the application and its verbs |
 //! | L4 | [`proxy`], [`capture`] | the two loops: data path, pods → hooks |
 //! | L3 | [`bpf`], [`net`], [`source`] | mechanisms without policy |
-//! | L2 | [`compile`], [`route`], [`balance`], [`retry`], [`metrics`] | pure: no I/O, never awaits |
+//! | L2 | [`compile`], [`route`], [`balance`], [`outlier`], [`retry`], [`metrics`] | pure: no I/O, never awaits |
 //! | L1 | [`model`], [`objects`], [`status`] | plain data |
 //! | L0 | `proxy_ebpf` | what kernel and agent share |
 
@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod objects;
+pub mod outlier;
 pub mod proxy;
 pub mod report;
 pub mod retry;

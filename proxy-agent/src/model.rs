@@ -5,6 +5,7 @@
 
 mod cluster;
 mod cluster_policy;
+mod direct;
 mod endpoint;
 mod failure_accrual;
 mod listener;
@@ -23,6 +24,7 @@ pub use cluster_policy::{
     ClusterPolicies, ConnectionLimits, ConsistentHash, Distribution, HashKey, HashTable, Keepalive,
     LocalityPolicy, OutlierDetection, RequestLimits, Warmup,
 };
+pub use direct::{DirectPolicy, StaleConnections};
 pub use endpoint::{Endpoint, LeftOut, WhyLeftOut};
 pub use failure_accrual::FailureAccrual;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};

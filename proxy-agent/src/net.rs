@@ -8,6 +8,7 @@ mod descriptors;
 mod limits;
 mod listen;
 mod netns;
+mod sock_diag;
 mod stream;
 
 pub use connect::{ConnectError, connect};
@@ -15,4 +16,5 @@ pub use descriptors::{DescriptorStream, MAX_DESCRIPTORS, Message};
 pub use limits::{raise_nofile, yield_to_others};
 pub use listen::{CANDIDATE_PORTS, ListenError, PodListeners, adopt_listeners, bind_listeners};
 pub use netns::Netns;
+pub use sock_diag::end_sockets;
 pub use stream::{accept_now, keep_alive, reset_on_close};

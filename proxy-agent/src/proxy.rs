@@ -5,9 +5,9 @@
 
 mod accept;
 mod body;
+mod budgets;
 mod client_hello;
 mod clock;
-mod cors;
 mod detect;
 mod downstream;
 mod exec;
@@ -20,6 +20,7 @@ mod io;
 mod load;
 mod lookup;
 mod mirror;
+mod park;
 mod plan;
 mod pod;
 mod replay;
@@ -53,6 +54,7 @@ use crate::net::Netns;
 use worker::{Command, Parts, Worker};
 
 pub use client_hello::{Hello, client_hello};
+pub use detect::{Detected, detect};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

@@ -3,6 +3,7 @@
 //! Tables are compiled and sorted elsewhere; here the first rule that matches is the answer. Paths
 //! come in their normal form.
 
+pub mod cors;
 mod edit;
 mod header;
 mod path;
@@ -20,7 +21,7 @@ use crate::model::{
     Expression, Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
 };
 
-pub use edit::{location, rewrite_path};
+pub use edit::{edit_request, edit_response, location, rewrite_path};
 pub use query::strip_port;
 pub use stream::Greeting;
 

@@ -266,6 +266,22 @@ pub struct EndpointStatus {
     pub connect_failures_total: u64,
     /// Requests in flight now, over all workers.
     pub in_flight: u64,
+    /// Direct connections from this node's pods to it that are open now. An address that serves
+    /// several Services has the same in each.
+    #[serde(default)]
+    pub direct_open: u64,
+    /// Direct connections to it that were established.
+    #[serde(default)]
+    pub direct_total: u64,
+    /// Direct connections to it that were refused, or not answered.
+    #[serde(default)]
+    pub direct_failures_total: u64,
+    /// Time from connect(2) to establishment, mean of `direct_total`; 0 without any.
+    #[serde(default)]
+    pub direct_connect_us: u64,
+    /// For how long connections to it are still left out of `direct`; 0 if they are not.
+    #[serde(default)]
+    pub ejected_ms: u64,
 }
 
 /// The kernel side.
@@ -292,6 +308,12 @@ pub struct ProgramStatus {
     pub attached: bool,
     /// Other programs of that hook on the same cgroup, by id: they may have rewritten first.
     pub others: Vec<u32>,
+    /// Runs that were timed: one second in thirty.
+    #[serde(default)]
+    pub timed_runs: u64,
+    /// Mean time of these; 0 without any.
+    #[serde(default)]
+    pub mean_ns: u64,
 }
 
 /// One map.
@@ -303,6 +325,9 @@ pub struct MapStatus {
     pub entries: u64,
     /// Entries at most.
     pub max_entries: u64,
+    /// Memory that the kernel counts for it, bytes; before 6.3 that is what it can take at most.
+    #[serde(default)]
+    pub memory_bytes: u64,
 }
 
 /// One counter.

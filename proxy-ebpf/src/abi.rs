@@ -1,10 +1,12 @@
 //! Shared types, one file a subject, and the names under which kernel objects are found.
 
 pub mod bounds;
+pub(crate) mod endpoint;
 pub(crate) mod flow;
 pub(crate) mod frontend;
 pub(crate) mod pod;
 pub(crate) mod settings;
+pub(crate) mod socket;
 pub(crate) mod stat;
 
 /// Names of the maps in the object file.
@@ -23,8 +25,16 @@ pub mod map {
     pub const SETTINGS: &str = "SETTINGS";
     /// `PerCpuArray<u64>` indexed by [`crate::Stat`].
     pub const STATS: &str = "STATS";
-    /// `SkStorage<OrigDst>`: what a redirected socket asked for, as long as it lives.
+    /// `SkStorage<SocketDst>`: what a steered socket asked for, as long as it lives.
     pub const SOCKET_DST: &str = "SOCKET_DST";
+    /// `HashMap<SlotKey, Slot>`: the endpoints of direct frontends, set by set.
+    pub const SLOTS: &str = "SLOTS";
+    /// `HashMap<MemberKey, u32>`: the same the other way round, for sets with affinity.
+    pub const MEMBERS: &str = "MEMBERS";
+    /// `HashMap<EndpointKey, EndpointState>`: endpoints that direct connections were made to.
+    pub const ENDPOINTS: &str = "ENDPOINTS";
+    /// `HashMap<AffinityKey, Affinity>`: pods that are to stay with an endpoint.
+    pub const AFFINITY: &str = "AFFINITY";
 }
 
 /// Names of the constants that the loader sets.
@@ -32,6 +42,8 @@ pub mod global {
     /// `u8`: 1 where the kernel has `bpf_set_retval` for connect hooks (6.1), so that a refusal is
     /// ECONNREFUSED; else it is EPERM.
     pub const REFUSE_WITH_ERRNO: &str = "REFUSE_WITH_ERRNO";
+    /// `u32`: offset of `sk_err` in this kernel's `struct sock`; 0 where it is not known.
+    pub const SK_ERR_OFFSET: &str = "SK_ERR_OFFSET";
 }
 
 /// Names of the programs in the object file.

@@ -1,9 +1,12 @@
-//! cgroup/connect4 and 6: a captured pod's connection to a Service goes to the agent's listener.
+//! cgroup/connect4 and 6: a captured pod's connection to a Service goes to the agent's listener, or
+//! straight to an endpoint.
 //!
-//! Minimum kernel version: 5.7. Fails open, apart from the two refusals that the user asks for;
+//! Minimum kernel version: 5.7. Fails open, apart from the two refusals that the user asks for
+//! and Services without an endpoint;
 //! [`Skip`] names every reason for leaving a connection alone, and each is counted.
 
 mod check;
+mod direct;
 mod skip;
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
@@ -12,9 +15,9 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::debug;
 use aya_log_ebpf::macro_support::Level;
-use proxy_ebpf::{OrigDst, Stat, v4_mapped};
+use proxy_ebpf::{OrigDst, SocketDst, Stat, v4_mapped};
 
-use self::check::{Asked, Steer};
+use self::check::{Asked, Steer, To};
 use self::skip::{Skip, Verdict};
 use crate::maps::{REFUSE_WITH_ERRNO, SOCKET_DST};
 use crate::{log, port, stats};
@@ -33,8 +36,8 @@ pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
     let asked = Asked::new(port::user_ip4(&ctx), port::user_port_be(&ctx));
     let steered = steer(&ctx, &asked);
     if let Ok(steer) = &steered {
-        port::set_user_ip4(&ctx, LOOPBACK_V4);
-        port::set_user_port_be(&ctx, steer.listener_port.to_be_bytes());
+        port::set_user_ip4(&ctx, steer.addr(&asked));
+        port::set_user_port_be(&ctx, steer.port_be());
     }
     conclude(&ctx, &asked, steered)
 }
@@ -46,13 +49,8 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
     let asked = Asked::new(port::user_ip6(&ctx), port::user_port_be(&ctx));
     let steered = steer(&ctx, &asked);
     if let Ok(steer) = &steered {
-        let loopback = if asked.is_v4() {
-            LOOPBACK_V4
-        } else {
-            LOOPBACK_V6
-        };
-        port::set_user_ip6(&ctx, loopback);
-        port::set_user_port_be(&ctx, steer.listener_port.to_be_bytes());
+        port::set_user_ip6(&ctx, steer.addr(&asked));
+        port::set_user_port_be(&ctx, steer.port_be());
     }
     conclude(&ctx, &asked, steered)
 }
@@ -61,12 +59,12 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip> {
     let steer = check::steer(ctx, asked)?;
-    remember(ctx, asked)?;
+    remember(ctx, asked, &steer)?;
     Ok(steer)
 }
 
 #[inline(always)]
-fn remember(ctx: &SockAddrContext, asked: &Asked) -> Result<(), Skip> {
+fn remember(ctx: &SockAddrContext, asked: &Asked, steer: &Steer) -> Result<(), Skip> {
     // SAFETY: the helper takes no argument.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     let wanted = OrigDst::new(asked.addr, u16::from_be_bytes(asked.port_be), now_ns);
@@ -75,10 +73,14 @@ fn remember(ctx: &SockAddrContext, asked: &Asked) -> Result<(), Skip> {
     let sk = port::socket(ctx).cast();
     // SAFETY: the loader has put the map's address here, and the verifier tracks `sk` as a socket.
     let stored = unsafe { bpf_sk_storage_get(map, sk, core::ptr::null_mut(), create) };
-    // SAFETY: non-null storage is an `OrigDst` and lives as long as its socket, and connect(2)
+    // SAFETY: non-null storage is a `SocketDst` and lives as long as its socket, and connect(2)
     // holds the socket's lock.
-    let slot = unsafe { stored.cast::<OrigDst>().as_mut() };
-    *slot.ok_or(Skip::StorageFull)? = wanted;
+    let slot = unsafe { stored.cast::<SocketDst>().as_mut() };
+    let slot = slot.ok_or(Skip::StorageFull)?;
+    *slot = match steer.to {
+        To::Endpoint(endpoint) => SocketDst::direct(wanted, *endpoint),
+        To::Listener(_) => SocketDst::proxied(wanted),
+    };
     Ok(())
 }
 
@@ -88,15 +90,22 @@ fn conclude(ctx: &SockAddrContext, asked: &Asked, steered: Result<Steer, Skip>) 
     let port = u16::from_be_bytes(asked.port_be);
     match steered {
         Ok(steer) => {
-            stats::count(Stat::Proxied);
+            let stat = match steer.to {
+                To::Endpoint(_) => Stat::Direct,
+                To::Listener(_) => Stat::Proxied,
+            };
+            stats::count(stat);
             if log::admits(Level::Debug) {
+                let outcome = stat.name();
                 debug!(
                     ctx,
-                    "connect to {:i} port {} from netns {}: proxied to port {}",
+                    "connect to {:i} port {} from netns {}: {} to {:i} port {}",
                     asked.addr,
                     port,
                     steer.netns_cookie,
-                    steer.listener_port
+                    outcome,
+                    steer.addr(asked),
+                    u16::from_be_bytes(steer.port_be())
                 );
             }
             ALLOW

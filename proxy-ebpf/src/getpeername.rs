@@ -4,7 +4,7 @@
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use proxy_ebpf::OrigDst;
+use proxy_ebpf::{OrigDst, SocketDst};
 
 use crate::maps::SOCKET_DST;
 use crate::port;
@@ -37,5 +37,5 @@ fn asked_for(ctx: &SockAddrContext) -> Option<OrigDst> {
     // SAFETY: the context is the kernel's own and valid until the hook returns.
     let stored = unsafe { SOCKET_DST.get_ptr_mut(ctx) };
     // SAFETY: non-null storage lives as long as its socket, which this call holds.
-    unsafe { stored.as_ref() }.copied()
+    unsafe { stored.as_ref() }.map(SocketDst::asked)
 }

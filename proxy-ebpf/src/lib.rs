@@ -9,9 +9,13 @@
 
 mod abi;
 
+pub use abi::endpoint::{
+    Affinity, AffinityKey, EndpointKey, EndpointState, MemberKey, Slot, SlotKey,
+};
 pub use abi::flow::{DESTINATIONS_LAYOUT, FlowKey, OrigDst};
-pub use abi::frontend::{Frontend, FrontendKey, Verdict};
+pub use abi::frontend::{Choice, Direct, Frontend, FrontendKey, Verdict};
 pub use abi::pod::{PodEntry, PodFlags};
 pub use abi::settings::Settings;
+pub use abi::socket::SocketDst;
 pub use abi::stat::Stat;
 pub use abi::{bounds, global, map, program, v4_mapped};

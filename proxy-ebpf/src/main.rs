@@ -4,7 +4,10 @@
 //! meant to go. Everything fails open; every outcome is counted in `STATS`.
 #![no_std]
 #![no_main]
+// Atomic operations. Programs are built by a toolchain that has it, as it has to build `core`.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod atomic;
 mod connect;
 mod getpeername;
 mod log;

@@ -5,7 +5,10 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
-use proxy_ebpf::{FlowKey, Frontend, FrontendKey, OrigDst, PodEntry, Settings, Stat, bounds};
+use proxy_ebpf::{
+    Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, Frontend, FrontendKey, MemberKey,
+    OrigDst, PodEntry, Settings, Slot, SlotKey, SocketDst, Stat, bounds,
+};
 
 use crate::log::Window;
 
@@ -45,10 +48,35 @@ pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::
 #[map]
 pub(crate) static LOG_WINDOW: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
 
-/// What a redirected socket asked for, as long as the socket lives.
+/// What a steered socket asked for, as long as the socket lives.
 #[btf_map]
-pub(crate) static SOCKET_DST: SkStorage<OrigDst> = SkStorage::new();
+pub(crate) static SOCKET_DST: SkStorage<SocketDst> = SkStorage::new();
+
+/// The endpoints of direct frontends, set by set.
+#[map]
+pub(crate) static SLOTS: HashMap<SlotKey, Slot> =
+    HashMap::with_max_entries(bounds::SLOTS, BPF_F_NO_PREALLOC);
+
+/// Which endpoints a set with affinity has.
+#[map]
+pub(crate) static MEMBERS: HashMap<MemberKey, u32> =
+    HashMap::with_max_entries(bounds::MEMBERS, BPF_F_NO_PREALLOC);
+
+/// Endpoints that direct connections were made to.
+#[map]
+pub(crate) static ENDPOINTS: HashMap<EndpointKey, EndpointState> =
+    HashMap::with_max_entries(bounds::ENDPOINTS, BPF_F_NO_PREALLOC);
+
+/// Pods that are to stay with an endpoint. Never LRU: it would take memory for all of its entries
+/// from the start, and one noisy pod could make the others' be forgotten.
+#[map]
+pub(crate) static AFFINITY: HashMap<AffinityKey, Affinity> =
+    HashMap::with_max_entries(bounds::AFFINITY, BPF_F_NO_PREALLOC);
 
 /// See [`proxy_ebpf::global::REFUSE_WITH_ERRNO`].
 #[unsafe(no_mangle)]
 pub(crate) static REFUSE_WITH_ERRNO: Global<u8> = Global::new(0);
+
+/// See [`proxy_ebpf::global::SK_ERR_OFFSET`].
+#[unsafe(no_mangle)]
+pub(crate) static SK_ERR_OFFSET: Global<u32> = Global::new(0);

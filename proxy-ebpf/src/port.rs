@@ -147,6 +147,12 @@ pub(crate) fn remote_port(ctx: &SockOpsContext) -> u16 {
     low_half(u32::from_be(read!((*ctx.ops).remote_port)))
 }
 
+/// Segments that have come in.
+#[inline(always)]
+pub(crate) fn segments_in(ctx: &SockOpsContext) -> u32 {
+    read!((*ctx.ops).segs_in)
+}
+
 /// Splits an address into words of network order, as `bpf_sock_addr` and `bpf_sock_tuple` have it.
 #[inline(always)]
 pub(crate) const fn split(addr: [u8; 16]) -> [u32; 4] {

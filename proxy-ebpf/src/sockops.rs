@@ -1,7 +1,9 @@
-//! sockops: ties a redirected connection to the address that it was meant for.
+//! sockops: what becomes of a steered connection once its source port is known.
 //!
-//! Minimum kernel version: 5.15 (netns cookie). Sockets that were not redirected, among them all
-//! of the agent's, have no `SOCKET_DST` and are left alone.
+//! Minimum kernel version: 5.15 (netns cookie). Sockets that were not steered, among them all of
+//! the agent's, have no `SOCKET_DST` and are left alone.
+
+mod direct;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
@@ -11,7 +13,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_storage_get};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use proxy_ebpf::{FlowKey, OrigDst, Stat};
+use proxy_ebpf::{FlowKey, OrigDst, SocketDst, Stat};
 
 use crate::maps::{ORIG_DST, SOCKET_DST};
 use crate::{port, stats};
@@ -19,11 +21,12 @@ use crate::{port, stats};
 /// What a sockops program returns when it has nothing to reply.
 const DONE: u32 = 1;
 
-/// Publishes the original destination once the source port is known and no SYN has left.
+/// Publishes the original destination once the source port is known and no SYN has left, and counts
+/// direct connections from there to their end.
 #[sock_ops]
 pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
-        BPF_SOCK_OPS_TCP_CONNECT_CB => publish(&ctx),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => connects(&ctx),
         BPF_SOCK_OPS_STATE_CB => state_changed(&ctx),
         _ => {}
     }
@@ -31,30 +34,52 @@ pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
 }
 
 #[inline(always)]
-fn publish(ctx: &SockOpsContext) {
-    let Some(asked) = asked_for(ctx) else {
+fn connects(ctx: &SockOpsContext) {
+    let Some(socket) = steered(ctx) else {
         return;
     };
+    match socket.endpoint() {
+        Some(endpoint) => direct::begins(ctx, socket, &endpoint),
+        None => publish(ctx, socket.asked()),
+    }
+}
+
+#[inline(always)]
+fn state_changed(ctx: &SockOpsContext) {
+    let Some(socket) = steered(ctx) else {
+        return;
+    };
+    match socket.endpoint() {
+        Some(endpoint) => direct::state_changed(ctx, socket, &endpoint),
+        None => take_back(ctx),
+    }
+}
+
+#[inline(always)]
+fn publish(ctx: &SockOpsContext, asked: OrigDst) {
     if ORIG_DST.insert(flow(ctx), asked, 0).is_err() {
         stats::count(Stat::FlowBindFailed);
         return;
     }
     stats::count(Stat::FlowBound);
     // Without the callback an aborted connect leaves its entry to the sweep: worth no refusal.
-    let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32 | ctx.cb_flags() as i32);
+    let _ = watch_states(ctx);
 }
 
 /// Removes the entries of connections that were never established, and only those: a client may
 /// connect, send and close before the agent has accepted.
 #[inline(always)]
-fn state_changed(ctx: &SockOpsContext) {
+fn take_back(ctx: &SockOpsContext) {
     let aborted = (BPF_TCP_SYN_SENT, BPF_TCP_CLOSE);
-    if port::ops_states(ctx) != aborted || asked_for(ctx).is_none() {
-        return;
-    }
-    if ORIG_DST.remove(flow(ctx)).is_ok() {
+    if port::ops_states(ctx) == aborted && ORIG_DST.remove(flow(ctx)).is_ok() {
         stats::count(Stat::FlowAborted);
     }
+}
+
+/// Has the socket tell of its states from now on.
+#[inline(always)]
+fn watch_states(ctx: &SockOpsContext) -> Result<(), i32> {
+    ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32 | ctx.cb_flags() as i32)
 }
 
 #[inline(always)]
@@ -69,8 +94,9 @@ fn flow(ctx: &SockOpsContext) -> FlowKey {
     )
 }
 
+/// What the connect hook has kept on the socket.
 #[inline(always)]
-fn asked_for(ctx: &SockOpsContext) -> Option<OrigDst> {
+fn steered<'s>(ctx: &SockOpsContext) -> Option<&'s mut SocketDst> {
     let sk = port::ops_socket(ctx);
     if sk.is_null() {
         return None;
@@ -78,6 +104,7 @@ fn asked_for(ctx: &SockOpsContext) -> Option<OrigDst> {
     let map = core::ptr::from_ref(&SOCKET_DST).cast_mut().cast();
     // SAFETY: the loader has put the map's address here, and the verifier tracks `sk` as a socket.
     let stored = unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0) };
-    // SAFETY: non-null storage is an `OrigDst` and lives as long as its socket.
-    unsafe { stored.cast::<OrigDst>().as_ref() }.copied()
+    // SAFETY: non-null storage is a `SocketDst` and lives as long as its socket, whose lock is held
+    // by whoever changes its state.
+    unsafe { stored.cast::<SocketDst>().as_mut() }
 }

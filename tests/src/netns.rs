@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
@@ -65,6 +66,21 @@ impl Netns {
         let mut ip = Command::new("ip");
         ip.args(["-n", &self.name, "-batch", "-"]);
         feed(ip, &commands.join("\n"))
+    }
+
+    /// Delays every packet that a device of the namespace sends.
+    ///
+    /// # Errors
+    /// The kernel has no netem, or there is no such device.
+    pub(crate) fn delay(&self, device: &str, delay: Duration) -> Result<()> {
+        let mut tc = Command::new("tc");
+        tc.args(["-n", &self.name, "-batch", "-"]);
+        // netem's own limit of 1,000 packets would lose packets where only a delay is meant.
+        let delay = format!("{}us limit 100000", delay.as_micros());
+        feed(
+            tc,
+            &format!("qdisc add dev {device} root netem delay {delay}"),
+        )
     }
 
     /// Runs `work` on a thread inside the namespace.

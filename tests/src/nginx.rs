@@ -17,6 +17,20 @@ impl Pod {
     /// # Errors
     /// nginx is not installed or does not come up.
     pub fn serve_nginx(&self, port: u16, scratch: &Path) -> Result<()> {
+        self.nginx(port, None, scratch)
+    }
+
+    /// The same, and HTTP/2 by prior knowledge on a port of its own.
+    ///
+    /// # Errors
+    /// As [`Pod::serve_nginx`].
+    pub fn serve_nginx_http2(&self, port: u16, http2_port: u16, scratch: &Path) -> Result<()> {
+        self.nginx(port, Some(http2_port), scratch)
+    }
+
+    fn nginx(&self, port: u16, http2_port: Option<u16>, scratch: &Path) -> Result<()> {
+        let http2 = http2_port.map(|port| format!("listen {port} http2 backlog=4096;"));
+        let http2 = http2.unwrap_or_default();
         let root = scratch.display();
         let stem = format!("{root}/{}", self.name());
         let config = format!(
@@ -37,6 +51,7 @@ impl Pod {
                 scgi_temp_path {stem}.scgi;
                 server {{
                     listen {port} backlog=4096;
+                    {http2}
                     location /files/ {{ root {root}; }}
                     location / {{ return 200 '{NGINX_BODY}'; }}
                 }}

@@ -37,8 +37,14 @@ impl ServiceOptions {
 
     /// Balanced in turn instead of by power of two choices.
     #[must_use]
-    pub fn round_robin(mut self) -> Self {
-        self.annotations["proxy-agent.io/balance"] = json!("round-robin");
+    pub fn round_robin(self) -> Self {
+        self.annotated("balance", "round-robin")
+    }
+
+    /// With an annotation of the agent's own.
+    #[must_use]
+    pub fn annotated(mut self, name: &str, value: &str) -> Self {
+        self.annotations[format!("proxy-agent.io/{name}")] = json!(value);
         self
     }
 

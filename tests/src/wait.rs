@@ -1,4 +1,7 @@
 //! Waiting for a state, never for a time.
+//!
+//! With `PROXY_E2E_SLOWNESS=N` in the environment everything may take N times as long: on an emulated
+//! processor.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,10 +13,16 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 const INTERVAL: Duration = Duration::from_millis(2);
 
+/// How much slower than others this machine is.
+fn slowness() -> u32 {
+    let given = std::env::var("PROXY_E2E_SLOWNESS").ok();
+    given.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// Polls until `look` answers true.
 ///
 /// # Errors
-/// `what` did not come about within [`PATIENCE`], or looking failed at the last moment.
+/// `what` did not come about within [`PATIENCE`] (more on a slow machine), or looking failed at the last moment.
 pub fn until(what: &str, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
     until_some(what, || Ok(look()?.then_some(())))
 }
@@ -35,6 +44,7 @@ pub fn until_some_within<T>(
     what: &str,
     mut look: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
+    let patience = patience * slowness();
     let deadline = Instant::now() + patience;
     loop {
         let seen = look();

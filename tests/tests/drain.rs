@@ -139,7 +139,8 @@ fn an_opaque_connection_goes_on_while_the_agent_drains() -> Result<()> {
             "serve", "--name", "echo-0", "--port", "9000", "--mode", "greet",
         ],
     )?;
-    let echo = node.service("echo").port("tcp", 9000, 9000).to([&server])?;
+    let echo = node.service("echo").annotated("mode", "proxy");
+    let echo = echo.port("tcp", 9000, 9000).to([&server])?;
     let client = node.pod("client").captured().start()?;
     let mut agent = Agent::start(&node)?;
     agent.wait_captured([&client])?;

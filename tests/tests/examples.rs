@@ -241,7 +241,7 @@ fn emojivoto_routes_by_linkerds_own_objects() -> Result<()> {
     let status = scene.agent.status()?;
     assert_eq!(
         scene.of_service(&status, "services", "name", "ballots")?["mode"],
-        "tcp"
+        "direct"
     );
     assert_eq!(
         scene.of_service(&status, "services", "name", "web-svc")?["mode"],

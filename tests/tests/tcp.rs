@@ -1,4 +1,4 @@
-//! Opaque TCP: other protocols, half-close, resets.
+//! Opaque TCP through the agent: other protocols, half-close, resets.
 
 use anyhow::Result;
 use proxy_e2e::echo::Fnv;
@@ -25,7 +25,9 @@ impl Scene {
             servers.push(pod.start_server("e2e-tcp", &arguments)?);
             pods.push(pod);
         }
-        let service = node.service("tcp").port(port_name, 9000, 9000).to(&pods)?;
+        // Without it connections to a port that is not HTTP would not go through the agent.
+        let service = node.service("tcp").annotated("mode", "proxy");
+        let service = service.port(port_name, 9000, 9000).to(&pods)?;
         let client = node.pod("client").captured().start()?;
         let agent = Agent::start(&node)?;
         agent.wait_captured([&client])?;

@@ -7,34 +7,56 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
-
 use crate::e2e::{Outcome, missing_privilege};
 use crate::workspace::{cargo, run as run_command, target};
 use crate::{build_ebpf, setup, tools};
+use anyhow::{Context, Result};
 
-mod measure;
+mod aims;
+mod figures;
+mod h2load;
+mod hook;
+mod kind;
+mod load;
+mod memory;
 mod report;
 mod restart;
+mod scale;
 mod scenario;
 mod sidecar;
+mod work;
+mod wrk;
 
-use measure::{Sample, Work};
+use figures::{Figures, Sample};
+use kind::Kind;
 use report::Report;
-use scenario::{Kind, Scenario};
+use scenario::{Programs, Scenario};
+use work::Work;
 
 /// `cargo xtask bench`
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Rounds; each runs every scenario once.
-    #[arg(long, default_value_t = 3)]
-    rounds: u32,
-    /// Seconds for each kind of work in a round.
+    /// Rounds; each runs every load on every path.
     #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Seconds for each load in a round.
+    #[arg(long, default_value_t = 2)]
     seconds: u32,
-    /// Only these scenarios.
+    /// Only this work.
     #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Kind>,
+    only: Vec<Work>,
+    /// Only these paths.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    paths: Vec<Kind>,
+    /// Services of the large configuration, ten endpoints each.
+    #[arg(long, default_value_t = 10_000)]
+    services: u32,
+    /// This build of the agent; nothing is built.
+    #[arg(long)]
+    agent: Option<PathBuf>,
+    /// Another build of the agent, which takes turns with it.
+    #[arg(long)]
+    before: Option<PathBuf>,
 }
 
 /// Runs the verb.
@@ -42,14 +64,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(missing) = missing_privilege() {
         anyhow::bail!("the bench cannot run: this machine lacks {missing}");
     }
+    if args.agent.is_none() {
+        build()?;
+    }
+    let bench = Bench::new(args, "release")?;
+    let report = bench.measure()?;
+    println!("\n{}", report.tables());
+    let folder = target("bench");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("latest.json");
+    fs::write(&path, serde_json::to_string_pretty(&report)?)?;
+    println!("bench: everything in {}", path.display());
+    Ok(())
+}
+
+fn build() -> Result<()> {
     setup::run(&setup::Args::default())?;
     build_ebpf::build()?;
     run_command(cargo().args(["build", "--release", "--package", "proxy-agent"]))?;
-    run_command(cargo().args(["build", "--package", "proxy-e2e"]))?;
-    compare(args, target("release/proxy-agent"))
+    run_command(cargo().args(["build", "--release", "--package", "proxy-e2e"]))?;
+    // The harness finds the echo server beside xtask.
+    run_command(cargo().args(["build", "--package", "proxy-e2e"]))
 }
 
-/// One short round of the agent and no mesh, with the binary that the tests use: the bench works.
+/// One short round of the agent and no mesh, with the binaries that the tests use: the bench works.
 pub(crate) fn smoke() -> Result<Outcome> {
     if let Some(missing) = missing_privilege() {
         return Ok(Outcome::Skipped(missing));
@@ -57,57 +95,123 @@ pub(crate) fn smoke() -> Result<Outcome> {
     let args = Args {
         rounds: 1,
         seconds: 1,
-        only: vec![Kind::NoMesh, Kind::Agent],
+        only: Vec::new(),
+        paths: vec![Kind::NoMesh, Kind::TcpCopy, Kind::Agent],
+        services: 100,
+        agent: None,
+        before: None,
     };
-    compare(&args, target("debug/proxy-agent"))?;
+    let report = Bench::new(&args, "debug")?.measure()?;
+    println!("\n{}", report.tables());
     Ok(Outcome::Passed)
 }
 
-fn compare(args: &Args, agent: PathBuf) -> Result<()> {
-    let kinds: &[Kind] = if args.only.is_empty() {
-        Kind::ALL
-    } else {
-        &args.only
-    };
-    let envoy = kinds
-        .contains(&Kind::Envoy)
-        .then(tools::envoy)
-        .transpose()?;
-    let programs = scenario::Programs { agent, envoy };
-    let mut scenarios = Vec::new();
-    for kind in kinds {
-        println!("bench: setting up {kind}");
-        scenarios.push(Scenario::start(*kind, &programs)?);
+/// What is measured, by which binaries.
+struct Bench<'a> {
+    args: &'a Args,
+    works: Vec<Work>,
+    kinds: Vec<Kind>,
+    programs: Programs,
+}
+
+impl<'a> Bench<'a> {
+    /// With the binaries of a profile.
+    fn new(args: &'a Args, profile: &str) -> Result<Self> {
+        fn chosen<T: clap::ValueEnum>(only: &[T]) -> Vec<T> {
+            let all = if only.is_empty() {
+                T::value_variants()
+            } else {
+                only
+            };
+            all.to_vec()
+        }
+        let (works, mut kinds) = (chosen(&args.only), chosen(&args.paths));
+        kinds.retain(|kind| *kind != Kind::AgentBefore || args.before.is_some());
+        let with_envoy = kinds.contains(&Kind::Envoy) || kinds.contains(&Kind::EnvoyTwice);
+        let programs = Programs {
+            agent: args
+                .agent
+                .clone()
+                .unwrap_or_else(|| target(&format!("{profile}/proxy-agent"))),
+            before: args.before.clone(),
+            bench: target(&format!("{profile}/e2e-bench")),
+            envoy: with_envoy.then(tools::envoy).transpose()?,
+        };
+        Ok(Self {
+            args,
+            works,
+            kinds,
+            programs,
+        })
     }
-    let mut samples: Vec<Sample> = Vec::new();
-    for round in 1..=args.rounds {
-        for work in Work::ALL {
-            for scenario in &scenarios {
-                let sample = measure::sample(scenario, *work, args.seconds)?;
-                println!("bench: round {round}, {sample}");
-                ensure!(
-                    sample.failed == 0,
-                    "{} of {} had failures",
-                    sample.work,
-                    sample.kind
-                );
-                samples.push(sample);
+
+    fn measure(&self) -> Result<Report> {
+        let mut figures = Figures::default();
+        let mut scenarios = Vec::new();
+        for kind in &self.kinds {
+            let mut works = self.works.iter();
+            if works.any(|work| kind.does(*work) && !work.is_apart()) {
+                println!("bench: setting up {kind}");
+                scenarios.push(Scenario::start(*kind, &self.programs)?);
             }
         }
+        // Memory first: afterwards nothing is as fresh as at its start.
+        self.turns(Work::FIRST, 1, &scenarios, &mut figures)?;
+        for round in 1..=self.args.rounds {
+            self.turns(Work::ROUNDS, round, &scenarios, &mut figures)?;
+        }
+        self.turns(&[Work::Hook], 1, &scenarios, &mut figures)?;
+        drop(scenarios);
+        self.apart(&mut figures)?;
+        Ok(Report::new(self.args.rounds, self.args.seconds, figures))
     }
-    let mut report = Report::new(args.rounds, args.seconds, &scenarios, samples)?;
-    println!("\n{}", report.table());
-    if kinds.contains(&Kind::Agent) {
-        let captured_again_ms = restart::captured_again_ms(&programs.agent)?;
-        println!(
-            "After a start, pods are captured again within {captured_again_ms:.0} ms (median)."
-        );
-        report.captured_again_ms = Some(captured_again_ms);
+
+    /// One turn of each path at each work.
+    fn turns(
+        &self,
+        works: &[Work],
+        round: u32,
+        scenarios: &[Scenario],
+        figures: &mut Figures,
+    ) -> Result<()> {
+        for work in works.iter().filter(|work| self.works.contains(work)) {
+            for scenario in scenarios.iter().filter(|one| one.kind.does(*work)) {
+                let sample = self.sample(*work, scenario);
+                let sample = sample.with_context(|| format!("{work}, {}", scenario.kind))?;
+                figures.add(round, *work, scenario.kind, sample);
+            }
+        }
+        Ok(())
     }
-    let folder = target("bench");
-    fs::create_dir_all(&folder)?;
-    let path = folder.join("latest.json");
-    fs::write(&path, serde_json::to_string_pretty(&report)?)?;
-    println!("bench: everything in {}", path.display());
-    Ok(())
+
+    fn sample(&self, work: Work, scenario: &Scenario) -> Result<Sample> {
+        let (programs, seconds) = (&self.programs, self.args.seconds);
+        if work == Work::Idle {
+            memory::idle(scenario)
+        } else if work == Work::IdleConnections {
+            memory::connections(scenario, programs)
+        } else if work == Work::Hook {
+            hook::mean(scenario, programs, seconds)
+        } else {
+            load::run(scenario, work, programs, seconds)
+        }
+    }
+
+    /// What the agent does on a node of its own.
+    fn apart(&self, figures: &mut Figures) -> Result<()> {
+        let asked = |work| self.kinds.contains(&Kind::Agent) && self.works.contains(&work);
+        if asked(Work::Restart) {
+            for (round, sample) in (1..).zip(restart::run(&self.programs)?) {
+                figures.add(round, Work::Restart, Kind::Agent, sample);
+            }
+        }
+        if asked(Work::Scale) {
+            let (held, changes) = scale::run(&self.programs, self.args.services)?;
+            figures.add(1, Work::Scale, Kind::Agent, held);
+            for (round, sample) in (1..).zip(changes) {
+                figures.add(round, Work::Scale, Kind::Agent, sample);
+            }
+        }
+        Ok(())
+    }
 }

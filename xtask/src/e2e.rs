@@ -133,7 +133,8 @@ fn node_tests(args: &Args) -> Result<Command> {
     Ok(command)
 }
 
-/// The tests of tests/tests, files and folders, but for those that need a cluster.
+/// The tests of tests/tests, files and folders, but for those that need a cluster or a machine of
+/// their own.
 fn test_files() -> Result<Vec<String>> {
     let folder = root().join("tests/tests");
     let entries = std::fs::read_dir(&folder).context("read tests/tests")?;
@@ -142,7 +143,7 @@ fn test_files() -> Result<Vec<String>> {
         let path = entry?.path();
         let name = path.file_stem().and_then(|name| name.to_str());
         let name = name.context("a name in UTF-8")?;
-        if !name.starts_with("cluster") {
+        if !name.starts_with("cluster") && name != "vm" {
             names.push(name.to_owned());
         }
     }

@@ -10,11 +10,13 @@
 
 mod bench;
 mod build_ebpf;
+mod cache;
 mod chart;
 mod cluster;
 mod conformance;
 mod demo;
 mod e2e;
+mod fuzz;
 mod image;
 mod installed;
 mod manifests;
@@ -26,6 +28,7 @@ mod soak;
 mod test;
 mod tidy;
 mod tools;
+mod vm_test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -57,6 +60,10 @@ enum Verb {
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
+    /// The fuzz targets, with libFuzzer: greetings, manifests, paths, requests.
+    Fuzz(fuzz::Args),
+    /// The kernel-facing tests on stock kernels, each in a virtual machine.
+    VmTest(vm_test::Args),
     /// The Gateway API's conformance suite, as root on a real cluster.
     Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
@@ -95,6 +102,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image(args) => image::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::E2e(args) => e2e::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::VmTest(args) => vm_test::run(&args),
         Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Measure(args) => measure::run(&args),

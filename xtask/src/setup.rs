@@ -27,6 +27,7 @@ const DEBIAN_TEST_TOOLS: &[&str] = &[
     "haproxy",
     "iproute2",
     "nftables",
+    "nghttp2-client",
     "nginx-light",
     "procps",
     "python3",

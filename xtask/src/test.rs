@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, chart, privileges, setup, soak, tidy, tools};
+use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, soak, tidy, tools, vm_test};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -35,10 +35,14 @@ const ALL: &[Step] = &[
     ("clippy, eBPF programs", clippy_ebpf),
     ("documentation", documentation),
     ("tests without root", unit),
+    ("fuzz targets, 30 s each", || {
+        passed(fuzz::run(&fuzz::Args::short()))
+    }),
     ("chart", || passed(chart::run(&chart::Args::default()))),
     ("scripts", scripts),
     ("dependencies", dependencies),
     ("end to end", || e2e::tests(&e2e::Args::all())),
+    ("oldest kernel, in a virtual machine", vm_test::short),
     ("on a cluster", || e2e::tests(&e2e::Args::on_cluster())),
     ("privileges, on a cluster", privileges::tests),
     ("soak, half a minute on a cluster", soak::short),
@@ -121,7 +125,13 @@ fn spelling() -> Result<Outcome> {
 /// Shell scripts that users run.
 fn scripts() -> Result<Outcome> {
     let shellcheck = tools::shellcheck()?;
-    let scripts = ["deploy/kubectl-proxy_agent", ".ci/run"];
+    let scripts = [
+        "deploy/kubectl-proxy_agent",
+        ".ci/run",
+        "proxy-agent/fuzz/instrument.sh",
+        "xtask/src/vm_test/guest.sh",
+        "xtask/src/vm_test/init.sh",
+    ];
     passed(run_command(
         Command::new(shellcheck).args(scripts).current_dir(root()),
     ))

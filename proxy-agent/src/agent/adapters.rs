@@ -1,11 +1,13 @@
 //! Joins capture to the kernel side and to the proxy.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxy_ebpf::PodEntry;
 
 use crate::bpf::Kernel;
 use crate::capture::{Ack, BoxError, Enrol, Serve, ServedPod};
+use crate::net::Netns;
 use crate::proxy::{self, Proxy};
 
 /// The `PODS` map as capture sees it.
@@ -23,13 +25,33 @@ impl Enrol for EnrolKernel {
     }
 }
 
+/// The network namespaces of the pods that are served. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PodNetns(Arc<Mutex<HashMap<Arc<str>, Arc<Netns>>>>);
+
+impl PodNetns {
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Netns>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Netns>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The workers as capture sees them.
 #[derive(Debug)]
-pub(super) struct ServeProxy(pub(super) Arc<Proxy>);
+pub(super) struct ServeProxy {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) pods: PodNetns,
+}
 
 impl Serve for ServeProxy {
     fn serve(&self, pod: ServedPod) -> Ack {
-        let proxy = Arc::clone(&self.0);
+        let proxy = Arc::clone(&self.proxy);
+        let (uid, netns) = (Arc::clone(&pod.uid), Arc::clone(&pod.netns));
+        self.pods.lock().insert(uid, netns);
         let families = vec![pod.listeners.v4, pod.listeners.v6];
         let pod = proxy::ServedPod::new(pod.uid, pod.namespace, pod.name, pod.netns, families);
         Box::pin(async move {
@@ -39,8 +61,9 @@ impl Serve for ServeProxy {
     }
 
     fn release(&self, uid: &Arc<str>) -> Ack {
-        let proxy = Arc::clone(&self.0);
+        let proxy = Arc::clone(&self.proxy);
         let uid = Arc::clone(uid);
+        self.pods.lock().remove(&uid);
         Box::pin(async move {
             proxy.release(&uid).await;
             Ok(())

@@ -1,5 +1,7 @@
 //! Puts together what `status`, `/metrics` and `/readyz` show, at the moment they are asked.
 
+mod endpoints;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,13 +22,14 @@ use crate::objects::{KindState, ObjectSet};
 use crate::report::LeaseView;
 use crate::source::dns;
 use crate::status::{
-    BpfStatus, EndpointStatus, ExplainedCluster, Explanation, KindStatus, Overview, PodStatus,
-    ProgramStatus, ServiceStatus, SourceStatus, Status, TrafficStatus,
+    BpfStatus, ExplainedCluster, Explanation, KindStatus, Overview, PodStatus, ProgramStatus,
+    ServiceStatus, SourceStatus, Status, TrafficStatus,
 };
 
 use super::STALE_AFTER;
 use super::lapse::{in_effect, lapse};
 use super::phase::{Phase, State};
+use super::steering::Ejections;
 use super::tables::routes;
 
 /// Problems in `status` at most; `overview` counts them all.
@@ -43,6 +46,7 @@ pub(super) struct Parts {
     pub(super) capture: CaptureStatus,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
+    pub(super) ejections: Ejections,
     pub(super) phase: Phase,
     pub(super) lease: LeaseView,
 }
@@ -75,7 +79,7 @@ impl Parts {
         Status {
             services: services(&snapshot, &self.traffic),
             routes: routes(&snapshot),
-            endpoints: endpoints(&snapshot, &self.traffic),
+            endpoints: self.endpoints(&snapshot),
             ..self.brief(&snapshot)
         }
     }
@@ -290,6 +294,7 @@ fn services(snapshot: &Snapshot, traffic: &Traffic) -> Vec<ServiceStatus> {
         let (mode, reason) = match listener.verdict {
             ListenerVerdict::Proxy(ListenerProtocol::Http) => ("http", ""),
             ListenerVerdict::Proxy(ListenerProtocol::Tcp) => ("tcp", ""),
+            ListenerVerdict::Direct => ("direct", ""),
             ListenerVerdict::Pass(reason) => ("pass", reason.name()),
         };
         ServiceStatus {
@@ -321,28 +326,6 @@ fn addresses(snapshot: &Snapshot, listener: &Arc<Listener>) -> Vec<String> {
 
 fn text(cluster: Option<&Arc<Cluster>>, read: impl Fn(&Cluster) -> String) -> String {
     cluster.map_or_else(String::new, |cluster| read(cluster))
-}
-
-fn endpoints(snapshot: &Snapshot, traffic: &Traffic) -> Vec<EndpointStatus> {
-    let clusters = snapshot.clusters.iter().flatten();
-    let of_cluster = |cluster: &Arc<Cluster>| {
-        let name = Arc::clone(&cluster.name);
-        let status = move |endpoint: &crate::model::Endpoint| {
-            let totals = traffic.endpoint(&name, endpoint.address);
-            let or_empty = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
-            EndpointStatus {
-                cluster: name.to_string(),
-                address: endpoint.address.to_string(),
-                pod: or_empty(&endpoint.pod),
-                node: or_empty(&endpoint.node),
-                requests_total: totals.sent_total,
-                connect_failures_total: totals.connect_failures_total,
-                in_flight: totals.sent_total.saturating_sub(totals.ended_total),
-            }
-        };
-        cluster.endpoints.iter().map(status).collect::<Vec<_>>()
-    };
-    clusters.flat_map(of_cluster).collect()
 }
 
 fn age(since: SystemTime) -> u64 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proxy_ebpf::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
@@ -21,14 +21,20 @@ use crate::model::Snapshot;
 use crate::proxy::{self, Proxy};
 use crate::report::{Cluster, Identity, Report};
 
+use super::adapters::PodNetns;
 use super::assemble::Parts;
 use super::handover::{self, Claim};
+use super::steering::{self, Told};
 use super::{Error, STALE_AFTER, readiness};
 
 /// Age at which a destination that nobody accepted is swept.
 const FLOW_LIMIT: Duration = Duration::from_secs(60);
 /// Time between sweeps.
-const FLOW_SWEEP: Duration = Duration::from_secs(15);
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// How long the programs are timed, and then not: what timing costs is paid one second in thirty.
+const TIMED: Duration = Duration::from_secs(1);
+const UNTIMED: Duration = Duration::from_secs(29);
 
 /// Time for the pods that were there at the start, from when the sources are read on.
 const DECIDE_LIMIT: Duration = Duration::from_secs(30);
@@ -162,6 +168,34 @@ pub(super) async fn end_reports(reports: Option<JoinHandle<()>>) {
     }
 }
 
+/// Ends connections to endpoints that are gone, in the pods that are in what is answered.
+pub(super) fn spawn_closing(told: Told, parts: &Parts, stop: &CancellationToken) -> PodNetns {
+    let pods = PodNetns::default();
+    let (kernel, snapshots) = (Arc::clone(&parts.kernel), parts.snapshots.clone());
+    let closing = steering::close_stale(told, kernel, pods.clone(), snapshots, stop.clone());
+    tokio::spawn(closing);
+    pods
+}
+
+/// Times the programs a part of the time, until `stop`.
+async fn time_programs(kernel: Arc<Kernel>, stop: CancellationToken) {
+    loop {
+        match kernel.time_programs() {
+            Ok(timing) => {
+                let timed = stop.run_until_cancelled(sleep(TIMED)).await;
+                drop(timing);
+                if timed.is_none() {
+                    return;
+                }
+            }
+            Err(error) => return tracing::debug!(%error, "the programs are not timed"),
+        }
+        if stop.run_until_cancelled(sleep(UNTIMED)).await.is_none() {
+            return;
+        }
+    }
+}
+
 /// Starts the tasks that only watch over the others.
 pub(super) fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
     tokio::spawn(readiness::log(Arc::clone(parts), stop.clone()));
@@ -170,16 +204,21 @@ pub(super) fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
         let stop = stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(log.pump()).await });
     }
+    tokio::spawn(time_programs(Arc::clone(kernel), stop.clone()));
     let kernel = Arc::clone(kernel);
     let stop = stop.clone();
     tokio::spawn(async move {
-        let mut sweep = interval(FLOW_SWEEP);
+        let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(sweep.tick()).await.is_some() {
             match kernel.sweep_flows(FLOW_LIMIT) {
                 Ok(0) => {}
                 Ok(swept) => tracing::warn!(swept, "connections that were never accepted"),
                 Err(error) => tracing::error!(%error, "flows cannot be swept"),
+            }
+            match kernel.sweep_direct() {
+                Ok(swept) => tracing::trace!(?swept, "direct connections' remains"),
+                Err(error) => tracing::error!(%error, "what is over cannot be swept"),
             }
         }
     });

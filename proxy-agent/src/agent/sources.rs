@@ -1,19 +1,17 @@
 //! From the sources' objects to the snapshot in force: compiles on every change, publishes to the
 //! workers, and brings the kernel's Service addresses in line.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_ebpf::{Frontend, FrontendKey, Verdict};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::bpf::Kernel;
+use crate::bpf::{Kernel, ReconcileReport};
 use crate::cli::{Capture, RunArgs, SourceArg};
 use crate::compile::{Compiler, Options};
-use crate::model::{Listener, ListenerVerdict, Snapshot};
+use crate::model::Snapshot;
 use crate::objects::ObjectSet;
 use crate::report::Cluster;
 use crate::source::dns::{self, DnsSource};
@@ -21,6 +19,7 @@ use crate::source::file::{self, FileSource};
 use crate::source::kubernetes::{self, KubernetesSource, Timing};
 
 use super::problem_log::ProblemLog;
+use super::steering::{Ejections, Gone, Steering};
 
 /// Time between two snapshots at least while changes keep coming: at 200 changes a second twenty
 /// snapshots are made. The first change after a pause takes effect at once.
@@ -28,6 +27,9 @@ const GAP: Duration = Duration::from_millis(50);
 
 /// The same as a multiple of what the last snapshot took: never more than a fifth of a core.
 const GAP_FACTOR: u32 = 4;
+
+/// Time between two looks at connections that have failed.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Pause before the kernel's maps are written again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
@@ -53,8 +55,7 @@ pub(super) struct Sources {
     compiler: Compiler,
     options: Options,
     log: ProblemLog,
-    /// What the kernel holds the addresses of; `None` after a failure.
-    in_kernel: Option<Arc<[Arc<Listener>]>>,
+    steering: Steering,
     /// Cancelled when a snapshot of sources that were all read is in force.
     all_read: CancellationToken,
     /// Snapshots that a worker or a request may still hold: the last to let go of one frees much,
@@ -63,8 +64,8 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Starts every source on the current runtime.
-    pub(super) async fn start(args: &RunArgs) -> Result<Self, Error> {
+    /// Starts every source on the current runtime. Endpoints that go are told to `gone`.
+    pub(super) async fn start(args: &RunArgs, gone: Gone) -> Result<Self, Error> {
         let (mut sets, mut cluster) = (Vec::new(), None);
         for source in &args.sources {
             match source {
@@ -101,7 +102,7 @@ impl Sources {
                 node_name: Some(args.node_name.clone()),
             },
             log: ProblemLog::default(),
-            in_kernel: None,
+            steering: Steering::new(gone),
             all_read: CancellationToken::new(),
             retired: Vec::new(),
         })
@@ -110,6 +111,11 @@ impl Sources {
     /// What each source holds, for `status`.
     pub(super) fn statuses(&self) -> Vec<watch::Receiver<Arc<ObjectSet>>> {
         self.sets.clone()
+    }
+
+    /// Direct endpoints that are left out, for `status`.
+    pub(super) fn ejections(&self) -> Ejections {
+        self.steering.ejections()
     }
 
     /// The API server, if it is among the sources.
@@ -154,11 +160,17 @@ impl Sources {
     ) {
         let mut retry = None;
         let mut next = Instant::now();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = changed(&mut self.sets) => {}
                 () = until(retry) => {}
+                _ = look.tick() => {
+                    self.look(&kernel);
+                    continue;
+                }
             }
             if stop.run_until_cancelled(sleep_until(next)).await.is_none() {
                 return;
@@ -167,6 +179,15 @@ impl Sources {
             let applied = self.apply(&publish, &kernel);
             next = Instant::now() + GAP.max(begun.elapsed() * GAP_FACTOR);
             retry = (!applied).then(|| Instant::now() + RETRY);
+        }
+    }
+
+    /// Takes endpoints out of use that connections fail to reach, and back in.
+    fn look(&mut self, kernel: &Kernel) {
+        match self.steering.look(kernel) {
+            Ok(report) if report == ReconcileReport::default() => {}
+            Ok(report) => tracing::debug!(?report, "health of endpoints in force"),
+            Err(error) => tracing::error!(%error, "health of endpoints is not in force"),
         }
     }
 
@@ -187,20 +208,14 @@ impl Sources {
         // Workers first: a connection that the hook sends them is for a listener that they know.
         self.retired
             .push(publish.send_replace(Arc::clone(&snapshot)));
+        let applied = self.steering.apply(&snapshot, kernel);
         if sets.iter().all(|set| set.synced) {
             self.all_read.cancel();
         }
         self.retired.retain(|former| Arc::strong_count(former) > 1);
-        let listeners = &snapshot.listeners;
-        let known = self.in_kernel.take();
-        if known.is_some_and(|known| same_frontends(&known, listeners)) {
-            self.in_kernel = Some(Arc::clone(listeners));
-            return true;
-        }
-        match kernel.reconcile_frontends(&frontends(&snapshot)) {
+        match applied {
             Ok(report) => {
                 tracing::debug!(version = snapshot.version, ?report, "snapshot in force");
-                self.in_kernel = Some(Arc::clone(listeners));
                 true
             }
             Err(error) => {
@@ -221,42 +236,6 @@ async fn run_file(source: FileSource) {
 async fn run_kubernetes(source: KubernetesSource) {
     let error = source.run().await;
     tracing::error!(%error, "a source has ended; its last objects stay in force");
-}
-
-/// Whether the hooks have the same to do for both: routes alone make no difference to them.
-fn same_frontends(known: &[Arc<Listener>], wanted: &[Arc<Listener>]) -> bool {
-    let same = |(one, other): (&Arc<Listener>, &Arc<Listener>)| {
-        Arc::ptr_eq(one, other)
-            || (verdict(one), &one.addresses) == (verdict(other), &other.addresses)
-    };
-    known.len() == wanted.len() && known.iter().zip(wanted).all(same)
-}
-
-const fn verdict(listener: &Listener) -> Verdict {
-    match listener.verdict {
-        ListenerVerdict::Proxy(_) => Verdict::Proxy,
-        ListenerVerdict::Pass(_) => Verdict::Pass,
-    }
-}
-
-/// Every address of every listener, with the hook's verdict on it.
-fn frontends(snapshot: &Snapshot) -> HashMap<FrontendKey, Frontend> {
-    let verdicts = snapshot.listeners.iter().flat_map(|listener| {
-        let addresses = listener.addresses.iter();
-        addresses.map(|address| (address, verdict(listener)))
-    });
-    let mut wanted: HashMap<FrontendKey, Frontend> = verdicts
-        .map(|(address, verdict)| {
-            let key = FrontendKey::from_socket_addr(*address);
-            (key, Frontend::new(verdict))
-        })
-        .collect();
-    // Where two Services claim one address, what the workers go by decides.
-    for address in snapshot.by_address.keys() {
-        let key = FrontendKey::from_socket_addr(*address);
-        wanted.insert(key, Frontend::new(Verdict::Proxy));
-    }
-    wanted
 }
 
 /// Returns when any of the sets has changed; never, if all sources have ended.

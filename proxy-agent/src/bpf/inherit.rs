@@ -1,5 +1,5 @@
-//! What one agent hands to the next of the kernel side: the maps that hold original destinations,
-//! and the links. Everything else the successor makes anew.
+//! What one agent hands to the next of the kernel side: the maps that say what connections are to
+//! the programs, and the links. Everything else the successor makes anew.
 //!
 //! Nothing that was received is believed: the kernel is asked what each descriptor is.
 
@@ -8,7 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use proxy_ebpf::{FlowKey, OrigDst, map, program};
+use proxy_ebpf::{
+    Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, OrigDst, SocketDst, map, program,
+};
 
 use super::links::{HOOKS, Links, Program};
 use super::sys::{self, LinkInfo, MapInfo};
@@ -85,13 +87,49 @@ impl InheritError {
     }
 }
 
+/// How many maps are shared.
+const SHARED: usize = 4;
+
+/// One of the maps that are shared: its name, its kind, the sizes of its keys and values, and a
+/// program that uses it.
+type Shape = (&'static str, u32, usize, usize, &'static str);
+
+/// The shared maps, in the order in which they are handed over.
+const SHAPES: [Shape; SHARED] = [
+    (
+        map::SOCKET_DST,
+        BPF_MAP_TYPE_SK_STORAGE,
+        size_of::<u32>(),
+        size_of::<SocketDst>(),
+        program::CONNECT4,
+    ),
+    (
+        map::ORIG_DST,
+        BPF_MAP_TYPE_HASH,
+        size_of::<FlowKey>(),
+        size_of::<OrigDst>(),
+        program::SOCKOPS,
+    ),
+    (
+        map::ENDPOINTS,
+        BPF_MAP_TYPE_HASH,
+        size_of::<EndpointKey>(),
+        size_of::<EndpointState>(),
+        program::SOCKOPS,
+    ),
+    (
+        map::AFFINITY,
+        BPF_MAP_TYPE_HASH,
+        size_of::<AffinityKey>(),
+        size_of::<Affinity>(),
+        program::CONNECT4,
+    ),
+];
+
 /// The maps that outlive the agent that made them: a connection that was steered under one agent
-/// is accepted, and answers getpeername(2), under the next.
+/// is accepted, answers getpeername(2), and is counted to its end, under the next.
 #[derive(Debug)]
-pub struct SharedMaps {
-    socket_dst: OwnedFd,
-    orig_dst: OwnedFd,
-}
+pub struct SharedMaps([OwnedFd; SHARED]);
 
 impl SharedMaps {
     /// Checks what came from another agent; the order is that of [`super::Kernel::lend_maps`].
@@ -101,42 +139,33 @@ impl SharedMaps {
     /// The layouts differ: let the other agent go on.
     pub fn check(maps: Vec<OwnedFd>) -> Result<Self, InheritError> {
         let found = maps.len();
-        let Ok([socket_dst, orig_dst]) = <[OwnedFd; 2]>::try_from(maps) else {
-            return Err(InheritError::Count { found, wanted: 2 });
+        let Ok(maps) = <[OwnedFd; SHARED]>::try_from(maps) else {
+            return Err(InheritError::Count {
+                found,
+                wanted: SHARED,
+            });
         };
-        let maps = Self {
-            socket_dst,
-            orig_dst,
-        };
-        for (name, fd) in maps.named() {
+        for ((name, kind, key_bytes, value_bytes, _), fd) in SHAPES.into_iter().zip(&maps) {
             let found: MapInfo =
-                sys::info(fd).map_err(InheritError::kernel("look at map", name))?;
-            let key_bytes = if name == map::ORIG_DST {
-                (BPF_MAP_TYPE_HASH, size_of::<FlowKey>())
-            } else {
-                (BPF_MAP_TYPE_SK_STORAGE, size_of::<u32>())
-            };
-            let layout = (found.kind, found.key_bytes as usize);
-            if layout != key_bytes || found.value_bytes as usize != size_of::<OrigDst>() {
+                sys::info(fd.as_fd()).map_err(InheritError::kernel("look at map", name))?;
+            let layout = (found.key_bytes as usize, found.value_bytes as usize);
+            if found.kind != kind || layout != (key_bytes, value_bytes) {
                 return Err(InheritError::OtherMap { name });
             }
         }
-        Ok(maps)
+        Ok(Self(maps))
     }
 
-    pub(super) fn named(&self) -> [(&'static str, BorrowedFd<'_>); 2] {
-        [
-            (map::SOCKET_DST, self.socket_dst.as_fd()),
-            (map::ORIG_DST, self.orig_dst.as_fd()),
-        ]
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
+        let names = SHAPES.into_iter().map(|(name, ..)| name);
+        names.zip(self.0.iter().map(AsFd::as_fd))
     }
 
     /// Asks the kernel whether the loaded programs use these maps.
     pub(super) fn confirm(&self, programs: &[Program]) -> Result<(), InheritError> {
-        let users = [program::CONNECT4, program::SOCKOPS];
-        for ((name, fd), user) in self.named().into_iter().zip(users) {
+        for ((name, .., user), fd) in SHAPES.into_iter().zip(&self.0) {
             let shared: MapInfo =
-                sys::info(fd).map_err(InheritError::kernel("look at map", name))?;
+                sys::info(fd.as_fd()).map_err(InheritError::kernel("look at map", name))?;
             let uses = |program: &&Program| program.maps.contains(&shared.id);
             let user = programs.iter().find(|program| program.name == user);
             if user.filter(uses).is_none() {
@@ -148,7 +177,7 @@ impl SharedMaps {
 }
 
 impl Kernel {
-    /// As [`Kernel::load`], with the maps of another agent where destinations are kept.
+    /// As [`Kernel::load`], with the maps of another agent where those are shared.
     ///
     /// # Errors
     ///
@@ -204,9 +233,15 @@ impl Kernel {
     /// # Errors
     ///
     /// The limit on open files.
-    pub fn lend_maps(&self) -> io::Result<[OwnedFd; 2]> {
+    pub fn lend_maps(&self) -> io::Result<Vec<OwnedFd>> {
         let maps = &self.maps;
-        Ok([maps.socket_dst.try_clone()?, maps.orig_dst.fd.try_clone()?])
+        let all = [
+            &maps.socket_dst,
+            &maps.orig_dst.fd,
+            &maps.direct.endpoints.fd,
+            &maps.direct.affinity.fd,
+        ];
+        all.into_iter().map(OwnedFd::try_clone).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use proxy_ebpf::program;
 
-use super::{Error, sys};
+use super::{Error, fdinfo, sys};
 use crate::status::ProgramStatus;
 
 /// Every program with its hook (`enum bpf_attach_type`, include/uapi/linux/bpf.h).
@@ -54,19 +54,21 @@ impl Program {
             .iter()
             .partition::<Vec<u32>, _>(|id| **id == self.id);
         Ok(ProgramStatus {
-            name: self.name.to_owned(),
-            id: self.id,
             attached: !own.is_empty(),
             others,
+            ..self.unattached()
         })
     }
 
     fn unattached(&self) -> ProgramStatus {
+        let (timed_runs, total_ns) = fdinfo::runs(self.fd.as_fd()).unwrap_or_default();
         ProgramStatus {
             name: self.name.to_owned(),
             id: self.id,
             attached: false,
             others: Vec::new(),
+            timed_runs,
+            mean_ns: total_ns.checked_div(timed_runs).unwrap_or(0),
         }
     }
 }

@@ -11,7 +11,8 @@ use aya::Pod;
 use aya::maps::{Map, MapData};
 use proxy_ebpf::{FlowKey, OrigDst, map};
 
-use super::{Error, now_ns, sys};
+use super::sets::DirectMaps;
+use super::{Error, fdinfo, now_ns, sys};
 use crate::status::MapStatus;
 
 /// One map with keys `K` and values `V`.
@@ -66,15 +67,24 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     /// Writes one element. A full hash map is [`Error::MapFull`].
     pub(super) fn set(&self, key: &K, value: &V) -> Result<(), Error> {
-        sys::map_update(self.fd.as_fd(), key, value).map_err(|source| {
-            if source.raw_os_error() == Some(libc::E2BIG) {
-                return Error::MapFull {
-                    name: self.name,
-                    max_entries: self.max_entries,
-                };
-            }
-            self.failed("write", source)
-        })
+        let written = sys::map_update(self.fd.as_fd(), key, value);
+        written.map_err(|source| self.not_written(source))
+    }
+
+    /// Writes many elements, in few system calls. What was written before an error stays.
+    pub(super) fn set_all(&self, elements: &[(K, V)]) -> Result<(), Error> {
+        let written = sys::map_update_all(self.fd.as_fd(), elements);
+        written.map_err(|source| self.not_written(source))
+    }
+
+    fn not_written(&self, source: io::Error) -> Error {
+        if source.raw_os_error() == Some(libc::E2BIG) {
+            return Error::MapFull {
+                name: self.name,
+                max_entries: self.max_entries,
+            };
+        }
+        self.failed("write", source)
     }
 
     /// Removes one element; `false` if there was none.
@@ -106,6 +116,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
             name: self.name.to_owned(),
             entries: self.scan()?.len() as u64,
             max_entries: self.max_entries.into(),
+            memory_bytes: fdinfo::memory_bytes(self.fd.as_fd()).unwrap_or(0),
         })
     }
 
@@ -228,6 +239,7 @@ pub(super) struct Maps {
     pub(super) heartbeats: Arc<Table<u32, u64>>,
     pub(super) settings: Table<u32, proxy_ebpf::Settings>,
     pub(super) stats: Table<u32, u64>,
+    pub(super) direct: Arc<DirectMaps>,
 }
 
 impl Maps {
@@ -242,6 +254,7 @@ impl Maps {
             heartbeats: Arc::new(Table::take(object, map::HEARTBEATS)?),
             settings: Table::take(object, map::SETTINGS)?,
             stats: Table::take(object, map::STATS)?,
+            direct: Arc::new(DirectMaps::take(object)?),
         })
     }
 }

@@ -13,7 +13,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::inherit::SharedMaps;
 use super::links::{HOOKS, Program};
-use super::{Error, InheritError, sys};
+use super::{Error, InheritError, btf, sys};
 
 static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxy-ebpf"));
 
@@ -31,9 +31,11 @@ pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
     let bytes = read(options.object.as_deref())?;
     let log_level = log_level(options.log_level);
     let refuse_with_errno = refuse_with_errno();
+    let sk_err_offset = btf::sk_err_offset().unwrap_or(0);
     EbpfLoader::new()
         .override_global(aya_log::LEVEL, &log_level, true)
         .override_global(global::REFUSE_WITH_ERRNO, &refuse_with_errno, true)
+        .override_global(global::SK_ERR_OFFSET, &sk_err_offset, true)
         .load(&bytes)
         .map_err(|source| Error::Load {
             source: Box::new(source),

@@ -21,7 +21,12 @@ const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_ENABLE_STATS: libc::c_long = 32;
+
+/// `BPF_STATS_RUN_TIME`
+const RUN_TIME: u32 = 0;
 
 /// Answer with what runs for the cgroup, inherited programs included.
 const BPF_F_QUERY_EFFECTIVE: u32 = 1;
@@ -70,12 +75,19 @@ struct LinkCreate {
     flags: u32,
 }
 
+/// `union bpf_attr` of BPF_ENABLE_STATS.
+#[repr(C)]
+struct EnableStats {
+    kind: u32,
+}
+
 /// A part of `union bpf_attr`: `repr(C)`, without padding, its pointers valid while it is used.
 trait Attr {}
 impl Attr for MapElem {}
 impl Attr for Batch {}
 impl Attr for Query {}
 impl Attr for LinkCreate {}
+impl Attr for EnableStats {}
 
 fn bpf<A: Attr>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {
     let size = size_of::<A>();
@@ -113,6 +125,33 @@ pub(super) fn map_update<K: Pod, V: Pod>(
         flags: 0,
     };
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Writes many elements, whether or not they exist; those before an error are written. Minimum
+/// kernel version: 5.6.
+///
+/// The caller vouches that the map has keys and values of the sizes of `K` and `V`.
+pub(super) fn map_update_all<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    elements: &[(K, V)],
+) -> io::Result<()> {
+    /// The kernel copies an element at a time; this bounds what is copied here.
+    const N: usize = 4_096;
+    for some in elements.chunks(N) {
+        let (keys, values): (Vec<K>, Vec<V>) = some.iter().copied().unzip();
+        let mut attr = Batch {
+            in_batch: 0,
+            out_batch: 0,
+            keys: keys.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: u32::try_from(some.len()).map_err(io::Error::other)?,
+            map_fd: map.as_raw_fd(),
+            elem_flags: 0,
+            flags: 0,
+        };
+        bpf(BPF_MAP_UPDATE_BATCH, &mut attr)?;
+    }
+    Ok(())
 }
 
 /// Removes one element; `false` if there was none.
@@ -237,6 +276,14 @@ pub(super) fn link_create(
         flags: 0,
     };
     let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel made this descriptor for this call, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Times programs' runs until the descriptor is closed. Minimum kernel version: 5.8.
+pub(super) fn enable_stats() -> io::Result<OwnedFd> {
+    let fd = bpf(BPF_ENABLE_STATS, &mut EnableStats { kind: RUN_TIME })?;
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel made this descriptor for this call, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

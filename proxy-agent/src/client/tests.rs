@@ -135,6 +135,8 @@ fn bpf() -> BpfStatus {
         id,
         attached,
         others: vec![],
+        timed_runs: 1_000,
+        mean_ns: 412,
     };
     BpfStatus {
         programs: vec![
@@ -148,6 +150,7 @@ fn bpf() -> BpfStatus {
             name: "PODS".into(),
             entries: 1,
             max_entries: 4_096,
+            memory_bytes: 1 << 20,
         }],
         counters: vec![CounterStatus {
             name: "proxied".into(),
@@ -203,6 +206,11 @@ fn status_of_a_node_in_trouble() -> Status {
             requests_total: 2_000,
             connect_failures_total: 1,
             in_flight: 1,
+            direct_open: 3,
+            direct_total: 40,
+            direct_failures_total: 2,
+            direct_connect_us: 210,
+            ejected_ms: 29_001,
         }],
         bpf: bpf(),
         problems: problems_of_a_route(),
@@ -307,8 +315,10 @@ async fn json_and_yaml_say_what_the_agent_said() {
     let found: Status = serde_json::from_str(&json).unwrap();
     assert_eq!(found, status_of_a_node_in_trouble());
     let yaml = agent.run("status|pods|-o|yaml").await.unwrap();
-    let found: Vec<PodStatus> = serde_yaml_ng::from_str(&yaml).unwrap();
-    assert_eq!(found, pods());
+    assert_eq!(
+        serde_yaml_ng::from_str::<Vec<PodStatus>>(&yaml).unwrap(),
+        pods()
+    );
 }
 
 #[tokio::test]

@@ -122,6 +122,11 @@ pub(super) fn endpoints(endpoints: &[EndpointStatus]) -> String {
         ">REQUESTS",
         ">IN FLIGHT",
         ">CONNECT FAILURES",
+        ">DIRECT OPEN",
+        ">TOTAL",
+        ">FAILED",
+        ">CONNECT TIME",
+        "EJECTED FOR",
     ]);
     for endpoint in endpoints {
         table.row([
@@ -132,6 +137,17 @@ pub(super) fn endpoints(endpoints: &[EndpointStatus]) -> String {
             endpoint.requests_total.to_string(),
             endpoint.in_flight.to_string(),
             endpoint.connect_failures_total.to_string(),
+            endpoint.direct_open.to_string(),
+            endpoint.direct_total.to_string(),
+            endpoint.direct_failures_total.to_string(),
+            match endpoint.direct_connect_us {
+                0 => "-".to_owned(),
+                us => microseconds(us),
+            },
+            match endpoint.ejected_ms {
+                0 => "-".to_owned(),
+                ms => format!("{} s", ms.div_ceil(1_000)),
+            },
         ]);
     }
     table.finish("no endpoints are known")
@@ -139,22 +155,35 @@ pub(super) fn endpoints(endpoints: &[EndpointStatus]) -> String {
 
 /// `status bpf`.
 pub(super) fn bpf(bpf: &BpfStatus) -> String {
-    let mut programs = Table::new(["PROGRAM", ">ID", "ATTACHED", "OTHERS ON THE HOOK"]);
+    let mut programs = Table::new([
+        "PROGRAM",
+        ">ID",
+        "ATTACHED",
+        ">TIMED RUNS",
+        ">MEAN NS",
+        "OTHERS ON THE HOOK",
+    ]);
     for program in &bpf.programs {
         let others = program.others.iter().map(u32::to_string);
         programs.row([
             program.name.clone(),
             program.id.to_string(),
             yes_no(program.attached),
+            program.timed_runs.to_string(),
+            match program.mean_ns {
+                0 => "-".to_owned(),
+                ns => ns.to_string(),
+            },
             or_dash(&others.collect::<Vec<_>>().join(",")),
         ]);
     }
-    let mut maps = Table::new(["MAP", ">ENTRIES", ">OF"]);
+    let mut maps = Table::new(["MAP", ">ENTRIES", ">OF", ">KIB"]);
     for map in &bpf.maps {
         maps.row([
             map.name.clone(),
             map.entries.to_string(),
             map.max_entries.to_string(),
+            map.memory_bytes.div_ceil(1_024).to_string(),
         ]);
     }
     let mut counters = Table::new(["COUNTER", ">VALUE"]);

@@ -63,29 +63,13 @@ impl Dirty {
                     .extend(services.map(|at| Name::from(at.key())));
                 self.linkerd |= linkerd::is_used(kept.index());
             }
-            Some(Kind::Pod) => {
-                for held in held {
-                    self.note_selecting(held, kept);
-                }
-                self.endpoints.extend(kept.index().ruled(&name.namespace));
-                self.linkerd |= linkerd::is_used(kept.index());
-                self.pods.insert(name);
-            }
-            Some(Kind::Service) => {
-                let selector = |held: &Option<Held>| {
-                    let at = held.as_ref()?.at::<Service>()?;
-                    endpoints::selector(&at).cloned()
-                };
-                kept.selects(&name, selector(&change.former), selector(&change.present));
-                self.services.insert(name);
-            }
+            Some(Kind::Pod) => self.note_pod(&held, name, kept),
+            Some(Kind::Service) => self.note_service(change, name, kept),
             Some(Kind::EndpointSlice) => {
                 let slices = held.iter().filter_map(|held| held.at::<Slice>());
                 self.endpoints
                     .extend(slices.filter_map(|at| service_of(&at)));
             }
-            Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
-            Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
             Some(Kind::TlsRoute) => self.note_route(Dialect::TlsRoute, name),
             Some(Kind::TcpRoute) => self.note_route(Dialect::TcpRoute, name),
             Some(Kind::VirtualService) => {
@@ -101,6 +85,8 @@ impl Dirty {
             }
             Some(Kind::ReferenceGrant) => self.note_asked(&Asked::Grants(name.namespace), kept),
             Some(Kind::LinkerdService | Kind::LinkerdRoute) => self.linkerd = true,
+            Some(Kind::HttpRoute) => self.note_route(Dialect::HttpRoute, name),
+            Some(Kind::GrpcRoute) => self.note_route(Dialect::GrpcRoute, name),
             Some(Kind::PolicyHttpRoute) => self.note_route(Dialect::PolicyHttpRoute, name),
             Some(Kind::ServiceProfile) => self.note_route(Dialect::ServiceProfile, name),
             Some(Kind::TrafficSplit) => self.note_route(Dialect::TrafficSplit, name),
@@ -126,6 +112,16 @@ impl Dirty {
         self.rules
             .extend(kept.index().rules_of(service.key()).cloned());
         self.linkerd |= linkerd::is_used(kept.index());
+    }
+
+    /// Notes a Service, and by which labels it selects its pods.
+    fn note_service(&mut self, change: &Change, name: Name, kept: &mut Kept) {
+        let selector = |held: &Option<Held>| {
+            let at = held.as_ref()?.at::<Service>()?;
+            endpoints::selector(&at).cloned()
+        };
+        kept.selects(&name, selector(&change.former), selector(&change.present));
+        self.services.insert(name);
     }
 
     /// Notes the Services that a rule was or is for.
@@ -159,6 +155,15 @@ impl Dirty {
             }
         }
         self.entries.insert(name);
+    }
+
+    fn note_pod(&mut self, held: &[&Held], name: Name, kept: &Kept) {
+        for held in held {
+            self.note_selecting(held, kept);
+        }
+        self.endpoints.extend(kept.index().ruled(&name.namespace));
+        self.linkerd |= linkerd::is_used(kept.index());
+        self.pods.insert(name);
     }
 
     fn note_route(&mut self, dialect: Dialect, name: Name) {

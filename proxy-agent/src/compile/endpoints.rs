@@ -36,7 +36,38 @@ impl Found {
         left_out.retain(|one| !is_usable(one));
         left_out.sort_by(|one, other| (one.address, &one.pod).cmp(&(other.address, &other.pod)));
         left_out.dedup_by(|one, other| (one.address, &one.pod) == (other.address, &other.pod));
+        left_out.shrink_to_fit();
         Self { usable, left_out }
+    }
+}
+
+/// Endpoints that may come into question, and those that do not.
+#[derive(Default)]
+struct Gathered<'a> {
+    ready: Vec<Candidate<'a>>,
+    /// They serve and terminate.
+    leaving: Vec<Endpoint>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Gathered<'_> {
+    /// What those who are `here` use of it.
+    fn chosen(self, here: Here<'_>, spec: &ServiceSpec, origin: Origin) -> Found {
+        let Self {
+            ready,
+            leaving,
+            mut left_out,
+        } = self;
+        let others = ready
+            .iter()
+            .map(|one| left(&one.endpoint, WhyLeftOut::Elsewhere))
+            .chain(leaving.iter().map(|one| left(one, WhyLeftOut::Terminating)))
+            .collect::<Vec<_>>();
+        let usable = sorted(here.choose(spec, origin, ready, leaving));
+        if usable.len() < others.len() {
+            left_out.extend(others);
+        }
+        Found::new(usable, left_out)
     }
 }
 
@@ -53,56 +84,30 @@ pub(super) fn of_port(
     };
     let unready_too = spec.publish_not_ready_addresses == Some(true);
     if let Some(slices) = index.slices(at.key()) {
-        let found = of_slices(slices, &port.name, unready_too, problems);
-        return found.choose(here, spec, at.origin);
+        let gathered = of_slices(slices, &port.name, unready_too, problems);
+        return gathered.chosen(here, spec, at.origin);
     }
     let Some(selector) = selector(at) else {
         return Found::default();
     };
-    let (mut ready, mut left_out) = (Vec::new(), Vec::new());
+    let mut gathered = Gathered::default();
     for at in index.selected(at.key().0, selector) {
         let number = pod_port(at.object, &port.target);
         let endpoint = number.and_then(|number| of_pod(index, at.located, at.object, number));
         let serves = is_ready(at.object) || unready_too && is_alive(at.object);
         match endpoint {
-            Some(endpoint) if serves => ready.push(Candidate {
+            Some(endpoint) if serves => gathered.ready.push(Candidate {
                 endpoint,
                 hints: Hints::of_distribution(spec),
             }),
-            endpoint => left_out.push(LeftOut {
+            endpoint => gathered.left_out.push(LeftOut {
                 address: endpoint.map(|endpoint| endpoint.address),
                 pod: Some(name_of(at.located)),
                 why: why_not(at.object, number),
             }),
         }
     }
-    let all = Candidates {
-        ready,
-        leaving: Vec::new(),
-        left_out,
-    };
-    all.choose(here, spec, at.origin)
-}
-
-/// What is found of a Service's port before it is chosen from.
-#[derive(Default)]
-struct Candidates<'a> {
-    ready: Vec<Candidate<'a>>,
-    leaving: Vec<Endpoint>,
-    left_out: Vec<LeftOut>,
-}
-
-impl Candidates<'_> {
-    fn choose(self, here: Here<'_>, spec: &ServiceSpec, origin: Origin) -> Found {
-        let mut left_out = self.left_out;
-        let elsewhere = self.ready.iter().map(|one| &one.endpoint);
-        left_out.extend(elsewhere.map(|one| left(one, WhyLeftOut::Elsewhere)));
-        let leaving = self.leaving.iter();
-        left_out.extend(leaving.map(|one| left(one, WhyLeftOut::Terminating)));
-        // Those that are chosen after all are not left out.
-        let usable = here.choose(spec, origin, self.ready, self.leaving);
-        Found::new(sorted(usable), left_out)
-    }
+    gathered.chosen(here, spec, at.origin)
 }
 
 /// Why a pod that is selected serves nothing; `port` is the number of its port, if it has it.
@@ -205,14 +210,14 @@ fn of_pod(index: &Index, located: &Located, pod: &Pod, port: u16) -> Option<Endp
     })
 }
 
-/// The endpoints that are ready, and those that serve and terminate.
+/// The endpoints of a port, as its slices have them.
 fn of_slices<'a>(
     slices: impl Iterator<Item = At<'a, Slice>>,
     port_name: &str,
     unready_too: bool,
     problems: &mut Problems,
-) -> Candidates<'a> {
-    let mut found = Candidates::default();
+) -> Gathered<'a> {
+    let mut gathered = Gathered::default();
     for at in slices {
         // By name, both being empty where there is one port.
         let mut ports = at.object.ports.iter();
@@ -236,13 +241,13 @@ fn of_slices<'a>(
                 zone: endpoint.zone.clone(),
             };
             match endpoint.state {
-                SliceState::Leaving if !unready_too => found.leaving.push(model),
+                SliceState::Leaving if !unready_too => gathered.leaving.push(model),
                 SliceState::Unready if !unready_too => {
-                    found.left_out.push(left(&model, WhyLeftOut::NotReady));
+                    gathered.left_out.push(left(&model, WhyLeftOut::NotReady));
                 }
                 SliceState::Ready | SliceState::Leaving | SliceState::Unready => {
                     let hints = at.object.hints.get(place);
-                    found.ready.push(Candidate {
+                    gathered.ready.push(Candidate {
                         endpoint: model,
                         hints: hints.map_or(Hints::None, Hints::Given),
                     });
@@ -250,7 +255,7 @@ fn of_slices<'a>(
             }
         }
     }
-    found
+    gathered
 }
 
 fn left(endpoint: &Endpoint, why: WhyLeftOut) -> LeftOut {

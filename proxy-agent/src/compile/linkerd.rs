@@ -12,8 +12,8 @@ use super::problems::Problems;
 use super::scope::Scope;
 use super::service::{Declared, Ports};
 use crate::model::{
-    Action, BalancePolicy, Cluster, ClusterId, Destination, Filters, Hosts, Match, RouteTable,
-    Rule, Timeouts, UpstreamProtocol, WeightedDestination,
+    Action, BalancePolicy, Cluster, ClusterId, Destination, DirectPolicy, Filters, Hosts, Match,
+    RouteTable, Rule, Timeouts, UpstreamProtocol, WeightedDestination,
 };
 use crate::objects::linkerd::{Route, Service};
 
@@ -167,6 +167,7 @@ fn cluster(
                 UpstreamProtocol::AsReceived
             }
         },
+        direct: DirectPolicy::default(),
         failure_accrual: kubernetes.and_then(|port| port.failure_accrual),
         policies: None,
         endpoints,

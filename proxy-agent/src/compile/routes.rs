@@ -71,49 +71,7 @@ impl Routes {
         found: &mut Found,
     ) -> BTreeSet<Name> {
         let mut scope = Scope::new(ports, index);
-        let name = key.name.key();
-        let (part, mut compiled) = match key.dialect {
-            Dialect::GrpcRoute => {
-                let at = index.get::<GrpcRoute>(name);
-                let compiled = at.map(|at| gateway_api::compile_grpc(&at, &mut scope));
-                (Part::GrpcRoute, compiled.unwrap_or_default())
-            }
-            Dialect::HttpRoute => {
-                let at = index.get::<HttpRoute>(name);
-                let compiled = at.map(|at| gateway_api::compile(&at, &mut scope));
-                (Part::HttpRoute, compiled.unwrap_or_default())
-            }
-            Dialect::TlsRoute => {
-                let at = index.get::<TlsRoute>(name);
-                let compiled = at.map(|at| gateway_api::compile_tls(&at, &mut scope));
-                (Part::TlsRoute, compiled.unwrap_or_default())
-            }
-            Dialect::TcpRoute => {
-                let at = index.get::<TcpRoute>(name);
-                let compiled = at.map(|at| gateway_api::compile_tcp(&at, &mut scope));
-                (Part::TcpRoute, compiled.unwrap_or_default())
-            }
-            Dialect::VirtualService => {
-                let at = index.get::<VirtualService>(name);
-                let compiled = at.map(|at| istio::compile(&at, &mut scope));
-                (Part::VirtualService, compiled.unwrap_or_default())
-            }
-            Dialect::PolicyHttpRoute => {
-                let at = index.get::<PolicyHttpRoute>(name);
-                let compiled = at.map(|at| gateway_api::compile_policy(&at, &mut scope));
-                (Part::PolicyHttpRoute, compiled.unwrap_or_default())
-            }
-            Dialect::ServiceProfile => {
-                let at = index.get::<ServiceProfile>(name);
-                let compiled = at.map(|at| service_profile::compile(&at, &mut scope));
-                (Part::ServiceProfile, compiled.unwrap_or_default())
-            }
-            Dialect::TrafficSplit => {
-                let at = index.get::<TrafficSplit>(name);
-                let compiled = at.map(|at| smi::compile(&at, &mut scope));
-                (Part::TrafficSplit, compiled.unwrap_or_default())
-            }
-        };
+        let (part, mut compiled) = compile(key, index, &mut scope);
         let (asked, problems) = scope.into_parts();
         found.set(part, &key.name, problems);
         let mut services = BTreeSet::new();
@@ -186,6 +144,53 @@ impl Routes {
             parents.cloned().collect()
         });
         Arc::clone(parents)
+    }
+}
+
+/// What a route comes to, and the part that its problems are; nothing if it is gone.
+fn compile(key: &RouteKey, index: &Index, scope: &mut Scope<'_>) -> (Part, Compiled) {
+    let name = key.name.key();
+    match key.dialect {
+        Dialect::GrpcRoute => {
+            let at = index.get::<GrpcRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile_grpc(&at, scope));
+            (Part::GrpcRoute, compiled.unwrap_or_default())
+        }
+        Dialect::HttpRoute => {
+            let at = index.get::<HttpRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile(&at, scope));
+            (Part::HttpRoute, compiled.unwrap_or_default())
+        }
+        Dialect::TlsRoute => {
+            let at = index.get::<TlsRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile_tls(&at, scope));
+            (Part::TlsRoute, compiled.unwrap_or_default())
+        }
+        Dialect::TcpRoute => {
+            let at = index.get::<TcpRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile_tcp(&at, scope));
+            (Part::TcpRoute, compiled.unwrap_or_default())
+        }
+        Dialect::VirtualService => {
+            let at = index.get::<VirtualService>(name);
+            let compiled = at.map(|at| istio::compile(&at, scope));
+            (Part::VirtualService, compiled.unwrap_or_default())
+        }
+        Dialect::PolicyHttpRoute => {
+            let at = index.get::<PolicyHttpRoute>(name);
+            let compiled = at.map(|at| gateway_api::compile_policy(&at, scope));
+            (Part::PolicyHttpRoute, compiled.unwrap_or_default())
+        }
+        Dialect::ServiceProfile => {
+            let at = index.get::<ServiceProfile>(name);
+            let compiled = at.map(|at| service_profile::compile(&at, scope));
+            (Part::ServiceProfile, compiled.unwrap_or_default())
+        }
+        Dialect::TrafficSplit => {
+            let at = index.get::<TrafficSplit>(name);
+            let compiled = at.map(|at| smi::compile(&at, scope));
+            (Part::TrafficSplit, compiled.unwrap_or_default())
+        }
     }
 }
 

@@ -10,14 +10,16 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::annotations::Annotated;
 use super::by_key::{ByKey, Key, Name};
 use super::cluster_ids::ClusterIds;
+use super::direct::{self, Mode};
 use super::index::At;
 use super::problems::Problems;
 use crate::model::{
-    BalancePolicy, ClusterId, ClusterPolicies, FailureAccrual, PassReason, UpstreamProtocol,
+    BalancePolicy, ClusterId, ClusterPolicies, DirectPolicy, FailureAccrual, PassReason,
+    UpstreamProtocol,
 };
 use crate::objects::Origin;
 
-/// On Services: `least-request` or `round-robin`.
+/// On Services: how endpoints are chosen.
 const BALANCE: &str = "proxy-agent.io/balance";
 /// Services with this label are another proxy's.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
@@ -72,6 +74,10 @@ pub(super) struct Port {
     pub balance: BalancePolicy,
     /// What else is asked for.
     pub policies: Option<Arc<ClusterPolicies>>,
+    /// Who carries its connections, if the Service says.
+    pub mode: Option<Mode>,
+    /// How direct connections are treated.
+    pub direct: DirectPolicy,
     /// Name of its cluster.
     pub cluster: Arc<str>,
     /// Id of its cluster.
@@ -199,11 +205,11 @@ pub(super) fn ports(
     ids: &mut ClusterIds,
     problems: &mut Problems,
 ) -> Vec<Port> {
-    warn_of_what_is_not_enforced(at, problems);
     let Some(spec) = &at.object.spec else {
         return Vec::new();
     };
     let balance = balance(at, problems);
+    let (mode, direct) = (direct::mode(at, problems), direct::policy(at, problems));
     let mut ports: Vec<Port> = Vec::new();
     for (index, kube) in spec.ports.iter().flatten().enumerate() {
         let field = format!("spec.ports[{index}].port");
@@ -238,6 +244,8 @@ pub(super) fn ports(
             declared: declared(kube),
             balance,
             policies: None,
+            mode,
+            direct,
             id: ids.id(&cluster),
             cluster,
             subsets: Vec::new(),
@@ -246,6 +254,7 @@ pub(super) fn ports(
         });
     }
     ports.sort_by(|one, other| (one.number, &one.cluster).cmp(&(other.number, &other.cluster)));
+    direct::warn_of_affinity(at, &ports, problems);
     ports
 }
 
@@ -322,8 +331,9 @@ fn balance(at: &At<'_, Service>, problems: &mut Problems) -> BalancePolicy {
     {
         None | Some("least-request") => BalancePolicy::LeastRequest,
         Some("round-robin") => BalancePolicy::RoundRobin,
+        Some("random") => BalancePolicy::Random,
         Some(other) => {
-            let reason = format!("found `{other}`, accepted: least-request, round-robin");
+            let reason = format!("found `{other}`, accepted: least-request, round-robin, random");
             problems.error(
                 at.located,
                 format!("metadata.annotations[{BALANCE}]"),
@@ -331,20 +341,5 @@ fn balance(at: &At<'_, Service>, problems: &mut Problems) -> BalancePolicy {
             );
             BalancePolicy::LeastRequest
         }
-    }
-}
-
-/// What kube-proxy would do for captured connections and the agent does not do yet.
-fn warn_of_what_is_not_enforced(at: &At<'_, Service>, problems: &mut Problems) {
-    let Some(spec) = &at.object.spec else {
-        return;
-    };
-    let affinity = spec
-        .session_affinity
-        .as_deref()
-        .filter(|value| *value != "None");
-    if let Some(value) = affinity {
-        let reason = format!("`{value}` is not enforced yet: every ready endpoint is used");
-        problems.warning(at.located, "spec.sessionAffinity", reason);
     }
 }

@@ -63,6 +63,11 @@ pub(super) struct Streams {
 }
 
 impl Streams {
+    /// Whether anybody's connections go by rules.
+    pub(super) fn say_something(&self) -> bool {
+        self.all.is_some() || !self.clients.is_empty()
+    }
+
     /// Of the routes that are for `port`: those of requests and those of connections, each in the
     /// order of precedence.
     pub(super) fn of(port: &Port, http: &[&Attachment], streams: &[&StreamAttachment]) -> Self {
@@ -203,8 +208,8 @@ pub(super) fn name_what_is_without_effect(
         let rival = streams.iter().find(|rival| {
             let wins = rival.dialect.is_gateway_api()
                 && (rival.clients.is_none() || rival.clients == one.clients);
-            let taken = |port: &Port| !one.is_for(port) || rival.takes(port);
-            wins && ports.iter().all(taken)
+            let mut asked = ports.iter().filter(|port| one.is_for(port)).peekable();
+            wins && asked.peek().is_some() && asked.all(|port| rival.takes(port))
         });
         if let Some(rival) = rival {
             let (namespace, name) = one.service.key();
@@ -238,7 +243,12 @@ fn without_effect(
         let kind = match one.dialect {
             Dialect::TlsRoute => "can be TLS; name one by `port`",
             Dialect::TcpRoute => "is not HTTP; name one by `port`",
-            _ => "it is for",
+            Dialect::GrpcRoute
+            | Dialect::HttpRoute
+            | Dialect::PolicyHttpRoute
+            | Dialect::VirtualService
+            | Dialect::ServiceProfile
+            | Dialect::TrafficSplit => "it is for",
         };
         return Some(format!("there is no port that {kind}"));
     }
@@ -252,11 +262,12 @@ fn without_effect(
             // Consumers' routes are not producers'; those of one kind are merged.
             return same && dialect < one.dialect;
         }
-        same && dialect <= one.dialect || dialect.is_gateway_api() && clients.is_none()
+        let producer = dialect < one.dialect && clients.is_none();
+        same && dialect <= one.dialect || producer
     };
     let by_http = http.iter().find(|rival| {
         let here = taken.iter().all(|port| rival.is_for(port));
-        rival.dialect.is_gateway_api() && here && wins(rival.dialect, &rival.clients)
+        here && rival.dialect < Dialect::VirtualService && wins(rival.dialect, &rival.clients)
     });
     let by_http = by_http.map(|rival| &rival.located.id);
     let by_streams = || {

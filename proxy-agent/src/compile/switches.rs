@@ -11,21 +11,18 @@ use crate::objects::Located;
 const PREFIX: &str = "proxy-agent.io/";
 
 /// Kind, field and name of each that is read.
-const IN_EFFECT: [(&str, &str, &str); 5] = [
+const IN_EFFECT: [(&str, &str, &str); 7] = [
     ("Namespace", "labels", "capture"),
     ("Namespace", "annotations", "on-failure"),
     ("Pod", "annotations", "capture"),
     ("Pod", "annotations", "on-failure"),
     ("Service", "annotations", "balance"),
+    ("Service", "annotations", "mode"),
+    ("Service", "annotations", "stale-connections"),
 ];
 
 /// Kind and name of each annotation that is defined and that this version does not read.
-const NOT_READ: [(&str, &str); 4] = [
-    ("Namespace", "acceleration"),
-    ("Pod", "acceleration"),
-    ("Service", "mode"),
-    ("Service", "stale-connections"),
-];
+const NOT_READ: [(&str, &str); 2] = [("Namespace", "acceleration"), ("Pod", "acceleration")];
 
 /// Names every label and annotation of an object with our prefix that changes nothing.
 pub(super) fn name_what_is_without_effect(located: &Located, problems: &mut Problems) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::attach::{Attachment, Dialect, PortRule, forward_to, sort_by_precedence, sort_calls};
 use super::by_key::Name;
 use super::defaults::{Says, fill_in};
+use super::direct;
 use super::precedence::{Decision, decide, shadowed, shadower};
 use super::problems::Problems;
 use super::service::{Declared, Port};
@@ -39,9 +40,8 @@ pub(super) fn listeners(
     } else {
         ListenerProtocol::Tcp
     };
-    let verdict = port
-        .pass
-        .map_or(ListenerVerdict::Proxy(protocol), ListenerVerdict::Pass);
+    let routed = !attached.is_empty() || streams.say_something() || port.clients.is_some();
+    let verdict = direct::verdict(port, protocol, routed);
     let routes = table(&attached, None, port).unwrap_or_else(|| implicit(port));
     let clients: BTreeSet<&Arc<str>> = attached
         .iter()
@@ -153,7 +153,7 @@ fn origin<'s>(attached: impl IntoIterator<Item = &'s &'s Attachment>) -> Arc<str
 }
 
 /// The table of a port without routes: everything to its own endpoints.
-pub(super) fn implicit(port: &Port) -> RouteTable {
+fn implicit(port: &Port) -> RouteTable {
     let mut rule = Rule {
         object: None,
         field: "".into(),
@@ -225,9 +225,12 @@ fn without_effect(one: &Attachment, attached: &[&Attachment], ports: &[Port]) ->
     if taken.is_empty() {
         return Some("it has no port that can be HTTP; name one by `port`".to_owned());
     }
-    if taken.iter().all(|port| port.pass.is_some()) {
-        let reason = taken[0].pass.map(PassReason::name).unwrap_or_default();
-        return Some(format!("its connections pass ({reason})"));
+    let mut reasons: Vec<_> = taken
+        .iter()
+        .map(|port| direct::without_routes(port))
+        .collect();
+    if reasons.iter().all(Option::is_some) {
+        return reasons.swap_remove(0);
     }
     // On a port where it decides, or shares in the decision, it has an effect.
     let mut winners = taken.iter().map(|port| {

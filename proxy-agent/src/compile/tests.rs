@@ -4,6 +4,7 @@ mod annotations;
 mod capture;
 mod destinations;
 mod dialects;
+mod direct;
 mod gateway_api;
 mod grpc;
 mod incremental;

@@ -211,7 +211,7 @@ fn hosts_are_resolved_as_pods_would() {
         assert_eq!(ask(url, &[]).listener, "shop/web:80", "{url}");
     }
     for (url, verdict) in [
-        ("http://web:5432", "proxy (opaque TCP)"),
+        ("http://web:5432", "direct (an endpoint, without the agent)"),
         ("http://web:53", "pass (dns)"),
         ("https://web:80", "proxy (http)"),
         (

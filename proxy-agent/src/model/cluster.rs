@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ClusterPolicies, Endpoint, FailureAccrual, LeftOut};
+use super::{ClusterPolicies, DirectPolicy, Endpoint, FailureAccrual, LeftOut};
 
 /// Index of a cluster in [`super::Snapshot::clusters`]. The id of a name stays the same from one
 /// snapshot to the next as long as the name is in use, so that workers can keep state by id.
@@ -24,6 +24,8 @@ pub enum BalancePolicy {
     LeastRequest,
     /// Each endpoint in turn.
     RoundRobin,
+    /// At random.
+    Random,
 }
 
 impl BalancePolicy {
@@ -32,6 +34,7 @@ impl BalancePolicy {
         match self {
             Self::LeastRequest => "least-request",
             Self::RoundRobin => "round-robin",
+            Self::Random => "random",
         }
     }
 }
@@ -63,6 +66,8 @@ pub struct Cluster {
     pub balance: BalancePolicy,
     /// What is spoken to endpoints.
     pub upstream: UpstreamProtocol,
+    /// What is done with connections that go straight to the endpoints.
+    pub direct: DirectPolicy,
     /// When an endpoint that fails is to be passed over; accepted, not enforced.
     pub failure_accrual: Option<FailureAccrual>,
     /// What else is asked for, none of which is enforced yet; `None` for most clusters.

@@ -34,7 +34,7 @@ pub enum WhyLeftOut {
     NotReady,
     /// It is on its way out.
     Terminating,
-    /// It is meant for other nodes or zones.
+    /// It is for other nodes or zones: the Service's policy, or the hints of its slices.
     Elsewhere,
     /// Its pod has ended.
     Completed,
@@ -50,7 +50,7 @@ impl WhyLeftOut {
         match self {
             Self::NotReady => "not ready",
             Self::Terminating => "terminating",
-            Self::Elsewhere => "meant for other nodes or zones",
+            Self::Elsewhere => "for other nodes or zones",
             Self::Completed => "its pod has ended",
             Self::NoAddress => "its pod has no address yet",
             Self::NoSuchPort => "its pod has no port of the targetPort's name",

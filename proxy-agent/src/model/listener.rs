@@ -32,6 +32,8 @@ pub enum PassReason {
     IpModeProxy,
     /// Label `service.kubernetes.io/service-proxy-name`.
     OtherProxy,
+    /// Annotation `proxy-agent.io/mode: pass`.
+    Mode,
 }
 
 impl PassReason {
@@ -45,6 +47,7 @@ impl PassReason {
             Self::ExternalName => "external-name",
             Self::IpModeProxy => "ip-mode-proxy",
             Self::OtherProxy => "other-proxy",
+            Self::Mode => "mode",
         }
     }
 }
@@ -54,6 +57,9 @@ impl PassReason {
 pub enum ListenerVerdict {
     /// To the agent.
     Proxy(ListenerProtocol),
+    /// To one of the endpoints of the listener's own cluster, without the agent. Where the kernel
+    /// has no room for them the agent carries them, as opaque TCP.
+    Direct,
     /// Left alone.
     Pass(PassReason),
 }

@@ -20,11 +20,12 @@ pub struct Snapshot {
     pub created: SystemTime,
     /// Every Service port, sorted by namespace, name, port.
     pub listeners: Arc<[Arc<Listener>]>,
-    /// Listener of each original destination with the verdict proxy. IPv4 is never v4-mapped here.
+    /// Listener of each original destination that does not pass. IPv4 is never v4-mapped here.
     pub by_address: Arc<HashMap<SocketAddr, Arc<Listener>>>,
     /// By [`ClusterId`]; an id that is not in use is `None`.
     pub clusters: Arc<[Option<Arc<Cluster>>]>,
-    /// Names of proxied Service ports without a usable endpoint, sorted: requests can only fail.
+    /// Names of Service ports that do not pass and have no usable endpoint, sorted: requests and
+    /// connections can only fail.
     pub unserved: Arc<[Arc<str>]>,
     /// Virtual hosts (`linkerd.io/v1`): client namespace → authority (lower case, no port) → routes.
     pub virtual_hosts: Arc<HashMap<Arc<str>, Hosts>>,

@@ -200,18 +200,19 @@ impl Reader<'_> {
             ("specs.smi-spec.io", "HTTPRouteGroup", version) if SMI.contains(&version) => {
                 self.typed(id, value, prefix, Reject, Object::HttpRouteGroup);
             }
-            (group, kind, _) => {
-                if let Some(versions) = versions_read(group, kind) {
-                    let reason = format!(
-                        "found version `{version}`, which is not read; accepted: {versions}"
-                    );
-                    let field =
-                        accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
-                    self.problem(Severity::Error, Some(&id), field, reason);
-                }
-                self.accept(id, Object::Unknown);
-            }
+            _ => self.unread(id, version, prefix),
         }
+    }
+
+    /// A kind that is not read, or not in this version.
+    fn unread(&mut self, id: ObjectId, version: &str, prefix: &[Step]) {
+        if let Some(versions) = versions_read(&id.group, &id.kind) {
+            let reason =
+                format!("found version `{version}`, which is not read; accepted: {versions}");
+            let field = accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
+            self.problem(Severity::Error, Some(&id), field, reason);
+        }
+        self.accept(id, Object::Unknown);
     }
 
     fn typed<T: DeserializeOwned>(

@@ -13,7 +13,9 @@ use tokio::time::Instant;
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection may stay open without a request.
 pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(3_600);
-/// The same while draining: long enough that no request is on its way, in all likelihood.
+/// How long it keeps its buffers without a request.
+pub(super) const PARK_LIMIT: Duration = Duration::from_secs(2);
+/// How long it may stay open without a request while draining: long enough that no request is on its way, in all likelihood.
 pub(super) const DRAIN_IDLE_LIMIT: Duration = Duration::from_secs(1);
 
 /// No HTTP/2 head is unfinished.
@@ -36,6 +38,10 @@ pub(super) struct Clock {
     body: AtomicBool,
     /// The connection carries a tunnel, no longer HTTP.
     tunnel: AtomicBool,
+    /// Nothing waits to be written.
+    flushed: AtomicBool,
+    /// A head has come that may have more fields than hyper looks for at little cost.
+    wide: AtomicBool,
     /// When an HTTP/2 head was begun that is unfinished, milliseconds after `epoch`; else none.
     h2_head_ms: AtomicU64,
     http1: bool,
@@ -52,16 +58,25 @@ impl Clock {
             reset: AtomicBool::new(false),
             body: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
+            flushed: AtomicBool::new(true),
+            wide: AtomicBool::new(false),
             h2_head_ms: AtomicU64::new(NO_HEAD),
         })
     }
 
-    /// Bytes came in.
-    pub(super) fn received(&self) {
-        if self.open.load(Relaxed) == 0 && !self.in_head.load(Relaxed) {
+    /// Bytes came in. Answers whether they begin a head.
+    pub(super) fn received(&self) -> bool {
+        let begins = self.open.load(Relaxed) == 0 && !self.in_head.load(Relaxed);
+        if begins {
             self.in_head.store(true, Relaxed);
             self.restart();
         }
+        begins
+    }
+
+    /// Whether no request is open: what comes now is a head.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.open.load(Relaxed) == 0
     }
 
     /// A head is complete: its request is open until the guard is dropped.
@@ -130,6 +145,28 @@ impl Clock {
     /// Whether an HTTP/1 request is open.
     pub(super) fn is_serving_http1(&self) -> bool {
         self.http1 && self.open.load(Relaxed) > 0 && !self.tunnel.load(Relaxed)
+    }
+
+    /// Asks for hyper to be set up for heads of many fields, from now on.
+    pub(super) fn widen(&self) {
+        self.wide.store(true, Relaxed);
+    }
+
+    /// Whether that was asked for.
+    pub(super) fn is_wide(&self) -> bool {
+        self.wide.load(Relaxed)
+    }
+
+    /// Bytes are being written, or all of them have been.
+    pub(super) fn flushed(&self, flushed: bool) {
+        self.flushed.store(flushed, Relaxed);
+    }
+
+    /// Whether nothing is under way on an HTTP/1 connection: no request, no part of a head, and
+    /// nothing of an answer.
+    pub(super) fn can_park(&self) -> bool {
+        let busy = self.open.load(Relaxed) > 0 || self.in_head.load(Relaxed);
+        self.http1 && !busy && self.flushed.load(Relaxed) && !self.tunnel.load(Relaxed)
     }
 
     pub(super) fn wants_reset(&self) -> bool {

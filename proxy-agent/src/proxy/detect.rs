@@ -14,7 +14,7 @@ const WELL_KNOWN: [&[u8]; 9] = [
 
 /// Verdict on the bytes so far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Detected {
+pub enum Detected {
     /// An HTTP/1 request line begins.
     Http1,
     /// The HTTP/2 preface.
@@ -26,7 +26,7 @@ pub(super) enum Detected {
 }
 
 /// Looks at the first bytes of a connection. [`Detected::Undecided`] only for fewer than 24.
-pub(super) fn detect(bytes: &[u8]) -> Detected {
+pub fn detect(bytes: &[u8]) -> Detected {
     let common = bytes.len().min(H2_PREFACE.len());
     if bytes[..common] == H2_PREFACE[..common] {
         return if common == H2_PREFACE.len() {

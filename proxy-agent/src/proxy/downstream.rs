@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::model::{ListenerProtocol, ListenerVerdict, StreamScope, StreamTable};
 
-use super::clock::{Clock, DRAIN_IDLE_LIMIT, HEAD_LIMIT, IDLE_LIMIT};
+use super::clock::{Clock, DRAIN_IDLE_LIMIT, HEAD_LIMIT, IDLE_LIMIT, PARK_LIMIT};
 use super::detect::{Detected, detect};
 use super::exec::LocalExec;
 use super::io::DownstreamIo;
@@ -28,7 +28,7 @@ use super::{
     H2_CONNECTION_WINDOW, H2_MAX_STREAMS, H2_STREAM_WINDOW, MAX_HEAD_BYTES, MAX_HEAD_LIST,
     MAX_HEADERS,
 };
-use super::{accept, http, stream};
+use super::{accept, http, park, stream};
 
 /// Silence after which a connection to an HTTP port is taken for a protocol whose server speaks
 /// first.
@@ -59,7 +59,8 @@ pub(super) async fn serve(open: OpenConnection, stream: TcpStream, destination: 
     let target = Target::Cluster(listener.cluster);
     let protocol = match listener.verdict {
         ListenerVerdict::Proxy(protocol) => protocol,
-        ListenerVerdict::Pass(_) => ListenerProtocol::Tcp,
+        // Under way while the verdict changed, or without room in the kernel.
+        ListenerVerdict::Direct | ListenerVerdict::Pass(_) => ListenerProtocol::Tcp,
     };
     let streams = listener.streams_for(&open.pod.namespace).cloned();
     drop(snapshot);
@@ -143,21 +144,43 @@ async fn serve_http1(
     prefix: Bytes,
     destination: SocketAddr,
 ) {
-    let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(true));
+    let (downstream, mut io) = downstream(open, stream, prefix, destination, Clock::new(true));
+    // hyper's state and buffers are there for as long as requests come: most connections of a node
+    // are idle most of the time.
+    while let Some(idle) = Box::pin(serve_requests(&downstream, io)).await {
+        io = idle;
+        if !park::wait(&downstream, &io).await {
+            return;
+        }
+    }
+}
+
+/// Serves the requests of a connection until it is closed, or idle, or a head has more fields than
+/// hyper was set up for; it is returned then.
+async fn serve_requests(downstream: &Rc<Downstream>, io: DownstreamIo) -> Option<DownstreamIo> {
     let service = {
-        let downstream = Rc::clone(&downstream);
+        let downstream = Rc::clone(downstream);
         service_fn(move |request| http::answer(Rc::clone(&downstream), request))
     };
-    let connection = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
+    let mut builder = http1::Builder::new();
+    if downstream.clock.is_wide() {
+        builder.max_headers(MAX_HEADERS);
+    }
+    let mut connection = builder
         .max_header_size(MAX_HEAD_BYTES)
         .auto_date_header(false)
         .serve_connection(io, service)
         .with_upgrades();
-    drive(&downstream, connection, |connection| {
+    let ended = drive(downstream, Pin::new(&mut connection), |connection| {
         connection.graceful_shutdown();
-    })
-    .await;
+    });
+    match ended.await {
+        Ended::Closed => None,
+        Ended::Apart => {
+            let parts = connection.into_parts()?;
+            Some(parts.io.unread(parts.read_buf))
+        }
+    }
 }
 
 async fn serve_http2(
@@ -171,14 +194,16 @@ async fn serve_http2(
         let downstream = Rc::clone(&downstream);
         service_fn(move |request| http::answer(Rc::clone(&downstream), request))
     };
-    let connection = http2::Builder::new(LocalExec)
-        .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEAD_LIST)
-        .max_concurrent_streams(H2_MAX_STREAMS)
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .auto_date_header(false)
-        .serve_connection(io, service);
+    let connection = pin!(
+        http2::Builder::new(LocalExec)
+            .timer(TokioTimer::new())
+            .max_header_list_size(MAX_HEAD_LIST)
+            .max_concurrent_streams(H2_MAX_STREAMS)
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .auto_date_header(false)
+            .serve_connection(io, service)
+    );
     drive(&downstream, connection, |connection| {
         connection.graceful_shutdown();
     })
@@ -201,8 +226,21 @@ fn downstream(
     (downstream, io)
 }
 
-/// Runs `connection` to its end, within the limits on heads and idling, and through a drain.
-async fn drive<C>(downstream: &Downstream, connection: C, shut_down: fn(Pin<&mut C>))
+/// How a connection was left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ended {
+    Closed,
+    /// It is to be taken apart: nothing is under way on it, or it is to be set up otherwise.
+    Apart,
+}
+
+/// Runs `connection` until it ends or is idle, within the limits on heads and idling, and through a
+/// drain.
+async fn drive<C>(
+    downstream: &Downstream,
+    mut connection: Pin<&mut C>,
+    shut_down: fn(Pin<&mut C>),
+) -> Ended
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -211,10 +249,10 @@ where
         shut_down,
         told: false,
         known: false,
+        wide: downstream.clock.is_wide(),
     };
-    let mut connection = pin!(connection);
     let mut timer = pin!(sleep(IDLE_LIMIT));
-    poll_fn(|cx| driver.poll(connection.as_mut(), timer.as_mut(), cx)).await;
+    poll_fn(|cx| driver.poll(connection.as_mut(), timer.as_mut(), cx)).await
 }
 
 struct Driver<'a, C> {
@@ -224,6 +262,8 @@ struct Driver<'a, C> {
     told: bool,
     /// The worker knows whom to wake when the drain begins.
     known: bool,
+    /// hyper is set up for heads of many fields.
+    wide: bool,
 }
 
 impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
@@ -232,7 +272,7 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
         mut connection: Pin<&mut C>,
         mut timer: Pin<&mut Sleep>,
         cx: &mut Context<'_>,
-    ) -> Poll<()> {
+    ) -> Poll<Ended> {
         if !self.known {
             self.known = true;
             self.downstream.open.wake_on_drain(cx.waker());
@@ -242,7 +282,10 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
                 if let Err(error) = ended {
                     tracing::trace!(%error, "downstream connection ended");
                 }
-                return Poll::Ready(());
+                return Poll::Ready(Ended::Closed);
+            }
+            if self.downstream.clock.is_wide() && !self.wide {
+                return Poll::Ready(Ended::Apart);
             }
             let draining = self.downstream.open.worker.is_draining();
             if draining && !self.told && !self.downstream.clock.is_http1() {
@@ -252,16 +295,20 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
                 self.downstream.clock.restart();
                 continue;
             }
-            let limit = if draining {
-                DRAIN_IDLE_LIMIT
-            } else {
-                IDLE_LIMIT
+            let can_park = self.downstream.clock.can_park();
+            let limit = match (draining, can_park) {
+                (true, _) => DRAIN_IDLE_LIMIT,
+                (false, true) => PARK_LIMIT,
+                (false, false) => IDLE_LIMIT,
             };
             if !self.expired(limit, timer.as_mut(), cx) {
                 return Poll::Pending;
             }
+            if !draining && can_park {
+                return Poll::Ready(Ended::Apart);
+            }
             if self.told || !draining {
-                return Poll::Ready(());
+                return Poll::Ready(Ended::Closed);
             }
             self.tell(connection.as_mut());
         }

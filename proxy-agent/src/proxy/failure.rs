@@ -2,8 +2,9 @@
 
 use http::{HeaderMap, Response};
 
+use crate::route::cors::Allowed;
+
 use super::body::ResponseBody;
-use super::cors::Allowed;
 use super::reply::Reason;
 use super::traffic::Ticket;
 

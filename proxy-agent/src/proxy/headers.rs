@@ -16,17 +16,29 @@ const NEVER_NOMINATED: [HeaderName; 3] = [HOST, TRANSFER_ENCODING, CONTENT_LENGT
 
 /// Removes the fields that are for this hop alone. An upgrade is put back by the caller.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+    // One look at each name: most messages have none of them, and each search of the map costs as
+    // much as this loop.
+    let (mut connection, mut framing, mut te, mut others) = (false, false, false, false);
+    for name in headers.keys() {
+        connection |= name == CONNECTION;
+        framing |= name == TRANSFER_ENCODING;
+        te |= name == TE;
+        others |= name == UPGRADE || name == KEEP_ALIVE || name == PROXY_CONNECTION;
+    }
+    if connection {
         strip_nominated(headers);
     }
-    if headers.remove(TRANSFER_ENCODING).is_some() {
+    if framing {
+        headers.remove(TRANSFER_ENCODING);
         // RFC 9112, section 6.3: it overrides a length, which must not be sent on.
         headers.remove(CONTENT_LENGTH);
     }
-    headers.remove(UPGRADE);
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    if let Some(te) = headers.get(TE) {
+    if others {
+        headers.remove(UPGRADE);
+        headers.remove(KEEP_ALIVE);
+        headers.remove(PROXY_CONNECTION);
+    }
+    if te && let Some(te) = headers.get(TE) {
         // `TE: trailers` is what gRPC asks for, and trailers are relayed.
         if has_token(te, "trailers") {
             headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -37,19 +49,26 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn strip_nominated(headers: &mut HeaderMap) {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-        .filter(|name| *name != TE && !NEVER_NOMINATED.contains(name))
-        .collect();
-    for name in nominated {
-        headers.remove(name);
+    let names_none = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+    };
+    // What nearly every server says.
+    if !headers.get_all(CONNECTION).iter().all(names_none) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+            .filter(|name| *name != TE && !NEVER_NOMINATED.contains(name))
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+        headers.remove(HTTP2_SETTINGS);
     }
     headers.remove(CONNECTION);
-    headers.remove(HTTP2_SETTINGS);
 }
 
 /// The protocol that the sender asks to switch to, if it does so properly and it is not `h2c`:
@@ -202,6 +221,19 @@ mod tests {
             map,
             headers(&[("te", "trailers"), ("trailer", "x-sum"), ("host", "a")])
         );
+    }
+
+    #[test]
+    fn connection_goes_and_what_it_only_names_by_habit_goes_with_it() {
+        for value in ["keep-alive", "Close"] {
+            let mut map = headers(&[
+                ("connection", value),
+                ("keep-alive", "timeout=5"),
+                ("x-kept", "1"),
+            ]);
+            strip_hop_by_hop(&mut map);
+            assert_eq!(map, headers(&[("x-kept", "1")]));
+        }
     }
 
     #[test]

@@ -15,16 +15,16 @@ use crate::model::{
     UpstreamProtocol, WeightedDestination,
 };
 use crate::route;
+use crate::route::cors::{self, Ruling};
 
 use super::body::{RequestBody, ResponseBody, UpstreamBody};
 use super::clock::OpenRequest;
-use super::cors::{self, Ruling};
 use super::downstream::Downstream;
 use super::failure::{Failure, told};
 use super::forward::{Forward, Tried};
 use super::load::ClusterState;
 use super::plan::Plan;
-use super::reply::{REASON, Reason};
+use super::reply::{self, REASON, Reason};
 use super::stream_limit::StreamLimit;
 use super::traffic::Ticket;
 use super::upstream::{Lease, Protocol};
@@ -126,7 +126,7 @@ impl Exchange<'_> {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Failure> {
         let allowed = match policies.cors.as_ref().map(|of| cors::rule(of, &request)) {
-            Some(Ruling::Answer(head)) => return Ok(cors::answer(head)),
+            Some(Ruling::Answer(head)) => return Ok(reply::preflight(head)),
             Some(Ruling::GoOn(allowed)) => allowed,
             None => None,
         };
@@ -198,7 +198,7 @@ impl Exchange<'_> {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Failure> {
         match cors::rule(cors, &request) {
-            Ruling::Answer(head) => Ok(cors::answer(head)),
+            Ruling::Answer(head) => Ok(reply::preflight(head)),
             Ruling::GoOn(allowed) => told(self.take(plan, request).await, allowed),
         }
     }

@@ -28,6 +28,13 @@ const LINGER_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes of an HTTP/2 connection read at a time: one frame of the usual largest size.
 const LOOK_BYTES: usize = 16 * 1024;
 
+/// Bytes of an HTTP/1 head read at a time; as many as hyper asks for at first.
+const HEAD_BYTES: usize = 8 * 1024;
+
+/// Fields of a head that hyper finds room for on its stack; room for more costs every request two
+/// allocations of 8 KiB.
+const PLAIN_FIELDS: usize = 100;
+
 /// Bytes dropped at a time.
 const LINGER_BYTES: usize = 4 * 1024;
 
@@ -41,6 +48,8 @@ pub(super) struct DownstreamIo {
     clock: Arc<Clock>,
     /// On HTTP/2: what is known of the client's heads.
     heads: Option<HeadWatch>,
+    /// On HTTP/1: lines of the head that is being read.
+    lines: usize,
     /// Runs since the client has closed its side in the middle of a request.
     gone: Option<Pin<Box<Sleep>>>,
     /// Runs since the agent has closed its side while the client may be sending.
@@ -54,9 +63,29 @@ impl DownstreamIo {
             stream: TokioIo::new(stream),
             heads: (!clock.is_http1()).then(HeadWatch::new),
             clock,
+            lines: 0,
             gone: None,
             linger: None,
         }
+    }
+
+    /// Gives back bytes that were read and not used: they come before those that wait here.
+    pub(super) fn unread(mut self, bytes: Bytes) -> Self {
+        self.prefix = if self.prefix.is_empty() {
+            bytes
+        } else {
+            [&bytes[..], &self.prefix].concat().into()
+        };
+        self
+    }
+
+    /// Waits until there is something to read, if only the end.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.prefix.is_empty() {
+            return Poll::Ready(());
+        }
+        // An error is told by the read that follows.
+        self.stream.inner().poll_read_ready(cx).map(drop)
     }
 
     /// Waits while the client's end of stream is all that there is to read and it may still wait
@@ -87,16 +116,58 @@ impl DownstreamIo {
         let mut read = ReadBuf::uninit(&mut read[..length]);
         ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut read))?;
         buf.put_slice(read.filled());
-        self.received(read.filled());
+        if let Some(heads) = &mut self.heads {
+            self.clock.received_h2(heads.feed(read.filled()));
+        }
         Poll::Ready(Ok(()))
     }
 
-    /// Tells the clock what came in.
-    fn received(&mut self, bytes: &[u8]) {
-        match &mut self.heads {
-            Some(heads) => self.clock.received_h2(heads.feed(bytes)),
-            None => self.clock.received(),
+    /// Reads what begins a head, or goes on with it, by way of a buffer that can be looked at.
+    fn poll_read_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut read = [MaybeUninit::uninit(); HEAD_BYTES];
+        let length = buf.remaining().min(HEAD_BYTES);
+        let mut read = ReadBuf::uninit(&mut read[..length]);
+        ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut read))?;
+        if self.widens(read.filled()) {
+            self.prefix = Bytes::copy_from_slice(read.filled());
+            // The driver sees what the clock says, and takes the connection apart.
+            return Poll::Pending;
         }
+        buf.put_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether with these bytes the head becomes one of many fields, and is the first such.
+    fn widens(&mut self, bytes: &[u8]) -> bool {
+        if self.clock.received() {
+            self.lines = 0;
+        }
+        self.lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+        // The request line is no field. A body in the same read may count: it costs, no more.
+        let widens = self.lines > PLAIN_FIELDS && !self.clock.is_wide();
+        if widens {
+            self.clock.widen();
+        }
+        widens
+    }
+
+    /// Gives out bytes that were read before.
+    fn poll_prefix(&mut self, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let count = self.prefix.len().min(buf.remaining());
+        if let Some(heads) = &mut self.heads {
+            self.clock.received_h2(heads.feed(&self.prefix[..count]));
+        } else {
+            let prefix = self.prefix.slice(..count);
+            if self.clock.awaits_head() && self.widens(&prefix) {
+                return Poll::Pending;
+            }
+        }
+        buf.put_slice(&self.prefix.split_to(count));
+        Poll::Ready(Ok(()))
     }
 
     /// Reads and drops until the client has closed its side too, or has had its time.
@@ -130,24 +201,21 @@ impl Read for DownstreamIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.prefix.is_empty() {
-            if self.clock.is_serving_http1() {
-                ready!(self.poll_client(cx))?;
-            }
-            if self.heads.is_some() {
-                return self.poll_read_h2(cx, buf);
-            }
-            let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-            self.clock.received();
-            return Poll::Ready(result);
+        if !self.prefix.is_empty() {
+            return self.poll_prefix(buf);
         }
-        let count = self.prefix.len().min(buf.remaining());
-        let prefix = self.prefix.split_to(count);
-        buf.put_slice(&prefix);
-        self.received(&prefix);
-        Poll::Ready(Ok(()))
+        if self.clock.is_serving_http1() {
+            ready!(self.poll_client(cx))?;
+        }
+        if self.heads.is_some() {
+            return self.poll_read_h2(cx, buf);
+        }
+        if self.clock.awaits_head() {
+            return self.poll_read_head(cx, buf);
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
@@ -157,11 +225,14 @@ impl Write for DownstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.clock.flushed(false);
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.sent(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper gets here when it has written all that it holds.
+        self.clock.flushed(true);
         if !self.clock.is_serving_http1() && self.gone.take().is_some() {
             // The answer is out: what the client's end of stream means is read now, not when the
             // wait for it would have ended.
@@ -193,6 +264,7 @@ impl Write for DownstreamIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.clock.flushed(false);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.sent(written)
     }
@@ -286,6 +358,48 @@ mod tests {
         let clock = clock_after(PREFACE, b"\0\0\x01\x01\0\0\0\0\x01\x82").await;
         let left = clock.deadline(IDLE_LIMIT).unwrap() - Instant::now();
         assert!(left <= HEAD_LIMIT, "{left:?}");
+    }
+
+    /// Whether a head of so many fields, of which some were read before, reaches hyper as it is.
+    async fn passes(fields: usize, before: usize) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let head = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
+        let (prefix, rest) = head.split_at(before);
+        client.write_all(rest.as_bytes()).await.unwrap();
+        let clock = Clock::new(true);
+        let prefix = Bytes::copy_from_slice(prefix.as_bytes());
+        let mut io = DownstreamIo::new(prefix, stream, Arc::clone(&clock));
+        let mut read = Vec::new();
+        let all = poll_fn(|cx| {
+            loop {
+                let mut space = [0; 4_096];
+                let mut space = hyper::rt::ReadBuf::new(&mut space);
+                let polled = Pin::new(&mut io).poll_read(cx, space.unfilled());
+                read.extend_from_slice(space.filled());
+                if clock.is_wide() || read.len() == head.len() {
+                    return Poll::Ready(read.len() == head.len());
+                }
+                ready!(polled).unwrap();
+            }
+        });
+        let all = all.await;
+        if !all {
+            let io = io.unread(Bytes::from(read));
+            assert!(head.as_bytes().starts_with(&io.prefix), "bytes in order");
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_head_of_many_fields_is_held_back_until_there_is_room_for_it() {
+        for before in [0, 40] {
+            assert!(passes(PLAIN_FIELDS - 2, before).await, "{before}");
+            assert!(!passes(PLAIN_FIELDS + 1, before).await, "{before}");
+        }
     }
 
     #[tokio::test]

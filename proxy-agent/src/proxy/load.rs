@@ -4,20 +4,20 @@
 //! and the endpoint's idle connections with it: an endpoint that goes takes them along.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::balance::{self, Draw, Load, RoundRobin};
 use crate::metrics::traffic::{ClusterRecorder, EndpointRecorder, Traffic};
 use crate::model::{BalancePolicy, Cluster, RetryBudget};
-use crate::retry::{self, Budget};
+use crate::retry;
 
+use super::budgets::Budgets;
 use super::upstream::Pool;
 
-/// Number of a pod on this worker: cheaper to hash than its uid.
+/// Number of a pod on this worker: cheaper to look up than its uid.
 pub(super) type PodIndex = u64;
 
 /// One endpoint of one cluster.
@@ -26,7 +26,7 @@ pub(super) struct EndpointState {
     pub(super) address: SocketAddr,
     pub(super) recorder: Arc<EndpointRecorder>,
     /// Connections by the pod in whose netns they were made: never lent to another pod.
-    pub(super) pools: RefCell<HashMap<PodIndex, Pool>>,
+    pub(super) pools: RefCell<BTreeMap<PodIndex, Pool>>,
     in_flight: Cell<u32>,
     last_pick: Cell<u64>,
 }
@@ -51,8 +51,8 @@ pub(super) struct ClusterState {
     picks: Cell<u64>,
     /// Retries under way.
     retries: Rc<Cell<u32>>,
-    /// Budgets that rules of their own have here, each as long as anything is in it.
-    budgets: Rc<RefCell<Vec<Budget>>>,
+    /// Those of rules that have one of their own.
+    budgets: Rc<Budgets>,
 }
 
 impl ClusterState {
@@ -101,6 +101,9 @@ impl ClusterState {
         let first = match self.cluster.balance {
             BalancePolicy::LeastRequest => balance::least_request(&self.endpoints, draw),
             BalancePolicy::RoundRobin => self.round.pick(self.endpoints.len()),
+            BalancePolicy::Random => {
+                (!self.endpoints.is_empty()).then(|| draw.below(self.endpoints.len()))
+            }
         }?;
         let (before, from) = self.endpoints.split_at(first);
         let endpoint = from
@@ -112,41 +115,23 @@ impl ClusterState {
         Some(Rc::clone(endpoint))
     }
 
-    /// A request came whose rule has this budget; `now` is the time since any fixed moment.
-    pub(super) fn deposit(&self, of: &RetryBudget, now: Duration) {
-        self.with_budget(of, now, |budget| budget.deposit(now));
+    /// A request came whose rule has this budget.
+    pub(super) fn deposit(&self, of: &RetryBudget) {
+        self.budgets.deposit(of);
     }
 
     /// Room for one more retry, kept until the value is dropped; `None` if the cluster, or the
     /// budget of the request's rule, has none.
-    pub(super) fn retry(&self, of: Option<&RetryBudget>, now: Duration) -> Option<OpenRetry> {
+    pub(super) fn retry(&self, of: Option<&RetryBudget>) -> Option<OpenRetry> {
         let under_way = self.retries.get();
         let room = match of {
-            Some(of) => self.with_budget(of, now, |budget| budget.withdraw(now)),
+            Some(of) => self.budgets.withdraw(of),
             None => retry::within_budget(self.recorder.requests_in_flight(), under_way),
         };
         room.then(|| {
             self.retries.set(under_way + 1);
             OpenRetry(Rc::clone(&self.retries))
         })
-    }
-
-    fn with_budget<T>(
-        &self,
-        of: &RetryBudget,
-        now: Duration,
-        act: impl FnOnce(&mut Budget) -> T,
-    ) -> T {
-        let mut budgets = self.budgets.borrow_mut();
-        if let Some(budget) = budgets.iter_mut().find(|budget| budget.is_of(of)) {
-            return act(budget);
-        }
-        // What is forgotten here is as good as what would be made anew.
-        budgets.retain(|budget| !budget.is_stale(now));
-        let mut budget = Budget::new(*of, now);
-        let result = act(&mut budget);
-        budgets.push(budget);
-        result
     }
 
     /// Every endpoint.

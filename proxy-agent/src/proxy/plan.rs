@@ -1,7 +1,6 @@
 //! What a rule does to one request on its way up, and to the response on its way down.
 
-use http::header::HOST;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
@@ -46,10 +45,8 @@ impl Plan<'_> {
             request.version() != Version::HTTP_2 && headers::expects_continue(request.headers());
         let switch = headers::upgrade_protocol(request.headers());
         headers::strip_hop_by_hop(request.headers_mut());
-        for filters in [self.filters, &self.chosen.filters] {
-            filters.request_headers.apply(request.headers_mut());
-        }
-        self.rewrite(&mut request)?;
+        route::edit_request(self.rule, self.filters, self.chosen, &mut request)
+            .map_err(|_invalid| Reason::BadRequest)?;
         match protocol {
             Protocol::Http1 => {
                 headers::to_http1(&mut request);
@@ -77,36 +74,6 @@ impl Plan<'_> {
         Ok((request.map(RequestBody::Streamed), None))
     }
 
-    /// Gives the request the path and the authority that the rule says, else its destination.
-    fn rewrite(&self, request: &mut Request<Incoming>) -> Result<(), Reason> {
-        let (of_rule, of_destination) = (self.filters, &self.chosen.filters);
-        let path = of_rule.rewrite_path.as_ref();
-        let path = path.or(of_destination.rewrite_path.as_ref());
-        let authority = of_rule.rewrite_authority.as_ref();
-        let authority = authority.or(of_destination.rewrite_authority.as_ref());
-        if path.is_none() && authority.is_none() {
-            return Ok(());
-        }
-        let mut parts = request.uri().clone().into_parts();
-        if let Some(path) = path {
-            let mut target = route::rewrite_path(self.rule, path, request.uri().path());
-            if let Some(query) = request.uri().query() {
-                target.push('?');
-                target.push_str(query);
-            }
-            parts.path_and_query = Some(target.parse().map_err(|_invalid| Reason::BadRequest)?);
-        }
-        if let Some(host) = authority {
-            if parts.authority.is_some() {
-                let authority = host.as_bytes().try_into();
-                parts.authority = Some(authority.map_err(|_invalid| Reason::BadRequest)?);
-            }
-            request.headers_mut().insert(HOST, host.clone());
-        }
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_invalid| Reason::BadRequest)?;
-        Ok(())
-    }
-
     /// The response as it goes to the client.
     pub(super) fn finish<B>(&self, response: &mut Response<B>) {
         let switch = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
@@ -116,9 +83,7 @@ impl Plan<'_> {
         if let Some(protocol) = switch {
             headers::put_upgrade(response.headers_mut(), protocol);
         }
-        for filters in [&self.chosen.filters, self.filters] {
-            filters.response_headers.apply(response.headers_mut());
-        }
+        route::edit_response(self.filters, self.chosen, response.headers_mut());
         // hyper answers in the client's version; the upstream's must not end the connection.
         *response.version_mut() = Version::HTTP_11;
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::model::AbortWith;
 
@@ -133,6 +133,14 @@ impl Reason {
             _ => 2,
         }
     }
+}
+
+/// The answer to a CORS preflight.
+pub(super) fn preflight(head: HeaderMap) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = head;
+    response
 }
 
 #[cfg(test)]

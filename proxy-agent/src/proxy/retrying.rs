@@ -26,7 +26,7 @@ pub(super) async fn send(
 ) -> Result<Answered, Reason> {
     let budget = retry.budget.as_ref();
     if let Some(budget) = budget {
-        forward.cluster.deposit(budget, forward.worker.clock());
+        forward.cluster.deposit(budget);
     }
     let (head, body) = request.into_parts();
     let original = Original::new(body);
@@ -42,7 +42,7 @@ pub(super) async fn send(
             return answer;
         }
         let recorder = &forward.cluster.recorder;
-        let Some(room) = forward.cluster.retry(budget, forward.worker.clock()) else {
+        let Some(room) = forward.cluster.retry(budget) else {
             recorder.retry_withheld();
             return answer;
         };

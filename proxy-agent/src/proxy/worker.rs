@@ -72,7 +72,6 @@ pub(super) struct Worker {
     next_pod: Cell<PodIndex>,
     mirrors: Mirrors,
     begin: CancellationToken,
-    started: Instant,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Option<Waker>>>,
     next_connection: Cell<u64>,
@@ -115,7 +114,6 @@ impl Worker {
             next_pod: Cell::new(0),
             mirrors: Mirrors::default(),
             begin: parts.begin,
-            started: Instant::now(),
             draining: Cell::new(false),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -338,11 +336,6 @@ impl Worker {
 
     pub(super) fn recorder(&self) -> &WorkerRecorder {
         &self.recorder
-    }
-
-    /// Time since this worker began.
-    pub(super) fn clock(&self) -> Duration {
-        self.started.elapsed()
     }
 
     /// Returns when connections may be accepted.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::RetryBudget;
 
 /// Parts of the time for which a token counts: a token is forgotten within a tenth of it.
-const SLOTS: u64 = 10;
+const SLOTS: usize = 10;
 
 /// Price of one retry; what a request brings is a part of it.
 const RETRY: i64 = 1_000_000;
@@ -16,17 +16,17 @@ const RETRY: i64 = 1_000_000;
 pub struct Budget {
     of: RetryBudget,
     /// Balance of each part of the while, by number of the part modulo [`SLOTS`].
-    slots: [i64; SLOTS as usize],
+    slots: [i64; SLOTS],
     /// Number of the newest part.
-    newest: u64,
+    newest: u128,
 }
 
 impl Budget {
     /// Nothing came in yet.
-    pub const fn new(of: RetryBudget, now: Duration) -> Self {
+    pub fn new(of: RetryBudget, now: Duration) -> Self {
         Self {
             of,
-            slots: [0; SLOTS as usize],
+            slots: [0; SLOTS],
             newest: part(&of, now),
         }
     }
@@ -61,24 +61,28 @@ impl Budget {
 
     /// Whether it is as good as new: everything in it is forgotten.
     pub fn is_stale(&self, now: Duration) -> bool {
-        part(&self.of, now) >= self.newest + SLOTS
+        part(&self.of, now) >= self.newest + SLOTS as u128
     }
 
     /// The newest part, what is too old being forgotten.
     fn slot(&mut self, now: Duration) -> &mut i64 {
         let present = part(&self.of, now).max(self.newest);
-        for forgotten in self.newest + 1..=present.min(self.newest + SLOTS) {
-            self.slots[(forgotten % SLOTS) as usize] = 0;
+        for forgotten in self.newest + 1..=present.min(self.newest + SLOTS as u128) {
+            self.slots[index(forgotten)] = 0;
         }
         self.newest = present;
-        &mut self.slots[(present % SLOTS) as usize]
+        &mut self.slots[index(present)]
     }
 }
 
 /// Number of the part of its while that a moment falls into.
-const fn part(of: &RetryBudget, now: Duration) -> u64 {
-    let each_ms = of.ttl.as_millis() as u64 / SLOTS;
-    now.as_millis() as u64 / if each_ms == 0 { 1 } else { each_ms }
+fn part(of: &RetryBudget, now: Duration) -> u128 {
+    let each_ns = of.ttl.as_nanos() / SLOTS as u128;
+    now.as_nanos() / each_ns.max(1)
+}
+
+fn index(part: u128) -> usize {
+    usize::try_from(part % SLOTS as u128).unwrap_or(0)
 }
 
 #[cfg(test)]

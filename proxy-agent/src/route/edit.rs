@@ -1,7 +1,58 @@
-//! Rewritten paths and the `Location` of redirects.
+//! What a rule makes of a request's head and of a response's headers, and the `Location` of
+//! redirects.
+
+use http::header::HOST;
+use http::{HeaderMap, Request, Uri};
 
 use super::{RequestView, strip_port};
-use crate::model::{PathMatch, PathRewrite, Redirect, Rule};
+use crate::model::{Filters, PathMatch, PathRewrite, Redirect, Rule, WeightedDestination};
+
+/// Gives a request the headers that `rule` and the destination that was chosen say, and the path and
+/// the authority that the rule says, else the destination; `filters` are the rule's.
+///
+/// # Errors
+/// What the rule makes of the path or the authority is none: answer 400.
+pub fn edit_request<B>(
+    rule: &Rule,
+    filters: &Filters,
+    chosen: &WeightedDestination,
+    request: &mut Request<B>,
+) -> http::Result<()> {
+    for filters in [filters, &chosen.filters] {
+        filters.request_headers.apply(request.headers_mut());
+    }
+    let path = filters.rewrite_path.as_ref();
+    let path = path.or(chosen.filters.rewrite_path.as_ref());
+    let authority = filters.rewrite_authority.as_ref();
+    let authority = authority.or(chosen.filters.rewrite_authority.as_ref());
+    if path.is_none() && authority.is_none() {
+        return Ok(());
+    }
+    let mut parts = request.uri().clone().into_parts();
+    if let Some(path) = path {
+        let mut target = rewrite_path(rule, path, request.uri().path());
+        if let Some(query) = request.uri().query() {
+            target.push('?');
+            target.push_str(query);
+        }
+        parts.path_and_query = Some(target.parse()?);
+    }
+    if let Some(host) = authority {
+        if parts.authority.is_some() {
+            parts.authority = Some(host.as_bytes().try_into()?);
+        }
+        request.headers_mut().insert(HOST, host.clone());
+    }
+    *request.uri_mut() = Uri::from_parts(parts)?;
+    Ok(())
+}
+
+/// Gives a response the headers that the destination and then the rule say.
+pub fn edit_response(filters: &Filters, chosen: &WeightedDestination, headers: &mut HeaderMap) {
+    for filters in [&chosen.filters, filters] {
+        filters.response_headers.apply(headers);
+    }
+}
 
 /// The path that a rewrite makes of `path`, which has no query and matched `rule`.
 pub fn rewrite_path(rule: &Rule, rewrite: &PathRewrite, path: &str) -> String {

@@ -49,20 +49,19 @@ fn hex(digits: &[u8]) -> Option<u8> {
 
 /// The host of an authority, without its port and without user information.
 pub fn strip_port(authority: &str) -> &str {
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    match host.rsplit_once(':') {
-        Some((before, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            // A bare IPv6 address has colons of its own.
-            if before.contains(':') && !before.ends_with(']') {
-                host
-            } else {
-                before
-            }
-        }
-        _ => host,
-    }
+    // By bytes, for every request: a search for a character sets up more than it saves here.
+    let bytes = authority.as_bytes();
+    let begin = bytes.iter().rposition(|byte| *byte == b'@');
+    let host = &authority[begin.map_or(0, |at| at + 1)..];
+    let bytes = host.as_bytes();
+    let digits = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    let Some(colon) = (bytes.len() - digits.count()).checked_sub(1) else {
+        return host;
+    };
+    let before = &bytes[..colon];
+    // A bare IPv6 address has colons of its own.
+    let is_port = bytes[colon] == b':' && (before.ends_with(b"]") || !before.contains(&b':'));
+    if is_port { &host[..colon] } else { host }
 }
 
 #[cfg(test)]

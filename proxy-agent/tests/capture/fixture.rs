@@ -31,7 +31,7 @@ pub(crate) const FAIL_CLOSED: CaptureDecision = CaptureDecision::Capture {
     avoid_sidecar_ports: false,
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a test while no other one has a runtime: files and threads of this process are counted.
 pub(crate) fn alone(test: impl Future<Output = ()>) {

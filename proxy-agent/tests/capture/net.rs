@@ -8,7 +8,7 @@ use proxy_agent::net::{ListenError, Netns, bind_listeners, connect};
 use crate::fixture::{CAPTURE, Fixture, Process, alone};
 
 const UID: &str = "net";
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A namespace with its loopback up, told by the listener that capture could bind.
 async fn pod(fixture: &Fixture) -> (Process, Netns) {

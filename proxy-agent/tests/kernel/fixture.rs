@@ -8,11 +8,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use proxy_agent::bpf::{Kernel, LoadOptions, netns_cookie};
-use proxy_ebpf::{FlowKey, Frontend, FrontendKey, PodEntry, PodFlags, Settings, Stat, Verdict};
+use proxy_agent::bpf::{DirectSet, Kernel, LoadOptions, ReconcileReport, Wanted, netns_cookie};
+use proxy_ebpf::{FlowKey, FrontendKey, PodEntry, PodFlags, Settings, Stat};
 use tracing::level_filters::LevelFilter;
 
 /// Where the stand-in for the agent listens.
@@ -25,8 +26,8 @@ pub(crate) const PASSED: &str = "10.96.0.11:80";
 const POD_IP: &str = "10.77.0.2";
 const POD_IP6: &str = "fd00:77::2";
 
-/// When a heartbeat is stale.
-pub(crate) const STALE_AFTER_NS: u64 = 3_000_000_000;
+/// When a heartbeat is stale: never, as long as a test runs, be the machine as slow as an emulated one.
+pub(crate) const STALE_AFTER_NS: u64 = 60_000_000_000;
 
 /// What every client script starts with. `c` connects and says how it went.
 const PRELUDE: &str = r#"
@@ -123,16 +124,25 @@ impl Pod {
     /// Feeds the programs everything but the pod.
     fn prepare(&self) {
         self.settle(Settings::new(node_cookie(), 1, STALE_AFTER_NS, false));
-        let proxied = SERVICES.map(|text| (text, Verdict::Proxy));
-        let wanted = proxied.into_iter().chain([(PASSED, Verdict::Pass)]);
-        let wanted = wanted.map(|(text, verdict)| {
-            let addr: SocketAddr = text.parse().expect("an address");
-            (FrontendKey::from_socket_addr(addr), Frontend::new(verdict))
-        });
-        let report = self.kernel.reconcile_frontends(&wanted.collect());
-        assert_eq!(report.expect("frontends").inserted, 4);
+        assert_eq!(self.steer([]).inserted, 4);
         let heartbeat = self.kernel.heartbeat(0).expect("a worker");
         heartbeat.beat().expect("beat");
+    }
+
+    /// Gives the programs `direct` addresses beside the usual ones, and takes former ones away.
+    pub(crate) fn steer<const N: usize>(
+        &self,
+        direct: [(&str, &Arc<DirectSet>); N],
+    ) -> ReconcileReport {
+        let proxied = SERVICES.map(|text| (text, Wanted::Proxy));
+        let direct = direct.map(|(text, set)| (text, Wanted::Direct(Arc::clone(set))));
+        let wanted = proxied.into_iter().chain([(PASSED, Wanted::Pass)]);
+        let wanted = wanted.chain(direct).map(|(text, wanted)| {
+            let addr: SocketAddr = text.parse().expect("an address");
+            (FrontendKey::from_socket_addr(addr), wanted)
+        });
+        let report = self.kernel.reconcile_frontends(&wanted.collect());
+        report.expect("frontends")
     }
 
     /// Tells the programs about the agent.

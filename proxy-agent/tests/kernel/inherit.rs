@@ -1,7 +1,7 @@
 //! What one agent's programs leave to the next one's: destinations, and the links.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const OPTIONS: LoadOptions = LoadOptions {
 
 fn shared(kernel: &Kernel) -> SharedMaps {
     let maps = kernel.lend_maps().unwrap();
-    SharedMaps::check(maps.into()).unwrap()
+    SharedMaps::check(maps).unwrap()
 }
 
 /// A file by which a client and a test tell each other how far they are.
@@ -148,15 +148,25 @@ fn what_is_no_link_of_this_cgroup_and_hook_is_not_taken() {
 
 #[test]
 #[ignore = "needs root and the eBPF object: cargo xtask e2e"]
-fn maps_that_are_not_those_two_are_not_shared() {
+fn maps_that_are_not_those_are_not_shared() {
     let kernel = Kernel::load(&OPTIONS).unwrap();
-    let [socket_dst, orig_dst] = kernel.lend_maps().unwrap();
-    let again = |map: &OwnedFd| map.as_fd().try_clone_to_owned().unwrap();
-    let right = vec![again(&socket_dst), again(&orig_dst)];
-    assert!(SharedMaps::check(right).is_ok(), "the control");
-    let wrong = SharedMaps::check(vec![orig_dst, socket_dst]);
+    let lent = || kernel.lend_maps().unwrap();
+    assert!(SharedMaps::check(lent()).is_ok(), "the control");
+    let wrong = |swap: (usize, usize)| {
+        let mut maps: Vec<OwnedFd> = lent();
+        maps.swap(swap.0, swap.1);
+        SharedMaps::check(maps)
+    };
+    for swap in [(0, 1), (1, 2), (2, 3)] {
+        let wrong = wrong(swap);
+        assert!(
+            matches!(wrong, Err(InheritError::OtherMap { .. })),
+            "{wrong:?}"
+        );
+    }
+    let fewer = SharedMaps::check(lent().split_off(1));
     assert!(
-        matches!(wrong, Err(InheritError::OtherMap { .. })),
-        "{wrong:?}"
+        matches!(fewer, Err(InheritError::Count { .. })),
+        "{fewer:?}"
     );
 }

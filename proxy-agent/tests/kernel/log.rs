@@ -63,7 +63,8 @@ fn verdicts_are_logged_at_their_level() {
         pod.client("c(socket.socket(), '10.96.0.10', 80); c(socket.socket(), '10.96.0.11', 80)");
         let log = messages(&pod);
         let proxied = format!(
-            "DEBUG proxy_ebpf: connect to ::ffff:10.96.0.10 port 80 from netns {}: proxied to port 15001",
+            "DEBUG proxy_ebpf: connect to ::ffff:10.96.0.10 port 80 from netns {}: proxied \
+             to ::ffff:127.0.0.1 port 15001",
             pod.cookie
         );
         let passed = "TRACE proxy_ebpf: connect to ::ffff:10.96.0.11 port 80: passed_frontend";
@@ -121,7 +122,7 @@ fn messages_are_pumped_as_they_come() {
         };
         tokio::select! {
             ended = pump => panic!("the pump ended: {ended:?}"),
-            seen = tokio::time::timeout(Duration::from_secs(5), seen) => seen.unwrap(),
+            seen = tokio::time::timeout(Duration::from_secs(10), seen) => seen.unwrap(),
         }
     });
 }

@@ -7,6 +7,7 @@
 )]
 
 mod attachment;
+mod direct;
 mod fixture;
 mod flows;
 mod frontends;

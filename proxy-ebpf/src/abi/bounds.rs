@@ -9,6 +9,20 @@ pub const FRONTENDS: u32 = 131_072;
 /// Connections between connect and accept. The ephemeral ports of two busy pods at once, which
 /// only happens when the workers stand still.
 pub const ORIG_DST: u32 = 65_536;
+/// Endpoints in the sets of direct frontends. 100,000, and room for the largest of the sets that
+/// are being replaced: the former stays until nobody can be reading it. What does not fit is
+/// proxied.
+pub const SLOTS: u32 = 131_072;
+/// The same of Services with ClientIP affinity, which few have. An endpoint that does not fit
+/// keeps nobody.
+pub const MEMBERS: u32 = 32_768;
+/// Endpoints that pods of this node have connected to and that still are, or have connections.
+/// Connections to what does not fit are not counted: it is chosen as if it had none.
+pub const ENDPOINTS: u32 = 131_072;
+/// Pods of one node times the Services with ClientIP affinity that each has connected to within
+/// the timeout: 500 pods and 130 Services. Who does not fit is balanced without affinity, until
+/// the agent has swept what is over.
+pub const AFFINITY: u32 = 65_536;
 /// Cgroups of agents: this one's and, during a handover, its successor's.
 pub const AGENTS: u32 = 8;
 /// Log lines a second and CPU; the rest is counted in [`crate::Stat::LogDropped`].
@@ -17,23 +31,67 @@ pub const LOG_LINES_PER_SECOND: u64 = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FlowKey, Frontend, FrontendKey, OrigDst, PodEntry};
+    use crate::{
+        Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, Frontend, FrontendKey,
+        MemberKey, OrigDst, PodEntry, Slot, SlotKey,
+    };
 
-    /// `struct htab_elem` in kernel/bpf/hashtab.c, 48 bytes, plus a bucket of 16.
-    const OVERHEAD_BYTES: usize = 64;
+    /// `struct htab_elem` in kernel/bpf/hashtab.c, and the list node that the allocator adds from
+    /// 6.1 on.
+    const OVERHEAD_BYTES: usize = 48 + 8;
+    /// `struct bucket` of the same file; as many as the next power of two of `max_entries`.
+    const BUCKET_BYTES: usize = 16;
 
-    const fn hash_bytes<K, V>(max_entries: u32) -> usize {
+    const fn element_bytes<K, V>() -> usize {
         let key = size_of::<K>().next_multiple_of(8);
         let value = size_of::<V>().next_multiple_of(8);
-        (key + value + OVERHEAD_BYTES) * max_entries as usize
+        let bytes = key + value + OVERHEAD_BYTES;
+        // Size classes of the allocator (kernel/bpf/memalloc.c).
+        match bytes {
+            0..=96 => 96,
+            97..=128 => 128,
+            _ => 192,
+        }
+    }
+
+    const fn buckets_bytes(max_entries: u32) -> usize {
+        max_entries.next_power_of_two() as usize * BUCKET_BYTES
     }
 
     #[test]
-    fn hash_maps_filled_to_the_brim_stay_below_24_mib() {
-        let total = hash_bytes::<u64, PodEntry>(PODS)
-            + hash_bytes::<FrontendKey, Frontend>(FRONTENDS)
-            + hash_bytes::<FlowKey, OrigDst>(ORIG_DST)
-            + hash_bytes::<u64, u8>(AGENTS);
-        assert!(total < 24 << 20, "{total} bytes");
+    fn empty_hash_maps_take_less_than_10_mib() {
+        let maps = [
+            PODS, FRONTENDS, ORIG_DST, SLOTS, MEMBERS, ENDPOINTS, AFFINITY, AGENTS,
+        ];
+        let total: usize = maps.into_iter().map(buckets_bytes).sum();
+        assert!(total < 10 << 20, "{total} bytes");
+    }
+
+    #[test]
+    fn ten_thousand_services_with_a_hundred_thousand_endpoints_take_less_than_35_mib() {
+        let total = 10_000 * element_bytes::<FrontendKey, Frontend>()
+            + 100_000 * element_bytes::<SlotKey, Slot>()
+            + 100_000 * element_bytes::<EndpointKey, EndpointState>()
+            + [FRONTENDS, SLOTS, ENDPOINTS]
+                .map(buckets_bytes)
+                .iter()
+                .sum::<usize>();
+        assert!(total < 35 << 20, "{total} bytes");
+    }
+
+    #[test]
+    fn hash_maps_filled_to_the_brim_stay_below_80_mib() {
+        let bytes = |element: usize, max_entries: u32| {
+            element * max_entries as usize + buckets_bytes(max_entries)
+        };
+        let total = bytes(element_bytes::<u64, PodEntry>(), PODS)
+            + bytes(element_bytes::<FrontendKey, Frontend>(), FRONTENDS)
+            + bytes(element_bytes::<FlowKey, OrigDst>(), ORIG_DST)
+            + bytes(element_bytes::<SlotKey, Slot>(), SLOTS)
+            + bytes(element_bytes::<MemberKey, u32>(), MEMBERS)
+            + bytes(element_bytes::<EndpointKey, EndpointState>(), ENDPOINTS)
+            + bytes(element_bytes::<AffinityKey, Affinity>(), AFFINITY)
+            + bytes(element_bytes::<u64, u8>(), AGENTS);
+        assert!(total < 80 << 20, "{total} bytes");
     }
 }

@@ -4,9 +4,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::v4_mapped;
 
-/// Number of the meaning that [`FlowKey`] and [`OrigDst`] have: raised with every change of it.
-/// Agents of different numbers cannot share the maps that hold them.
-pub const DESTINATIONS_LAYOUT: u32 = 1;
+/// Number of the meaning of everything in the maps that one agent hands to the next: raised with
+/// every change of it. Agents of different numbers cannot share these maps.
+pub const DESTINATIONS_LAYOUT: u32 = 2;
 
 /// Names one redirected connection from connect to accept.
 ///

@@ -42,6 +42,34 @@ pub enum Verdict {
     Pass,
     /// Handed to the agent's listener in the pod's netns.
     Proxy,
+    /// Connected to an endpoint of a set, with nobody in between.
+    Direct(Direct),
+}
+
+/// The endpoints that a direct frontend stands for, and how one of them is chosen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Direct {
+    /// Number of the set: first half of the keys in `SLOTS`. A set is never changed but for its
+    /// cursor: a frontend changes to another one, by this one number.
+    pub set: u32,
+    /// Slots of the set, from 0 on. None: connections are refused.
+    pub count: u32,
+    /// How the slot is chosen.
+    pub choice: Choice,
+    /// How long a pod stays with its endpoint, seconds; 0 for no affinity.
+    pub affinity_s: u32,
+}
+
+/// How the endpoint of the next direct connection is chosen.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Choice {
+    /// The one of two drawn at random that has fewer connections.
+    #[default]
+    LeastConnections,
+    /// Each in turn.
+    RoundRobin,
+    /// At random.
+    Random,
 }
 
 /// Value of the `FRONTENDS` map. An unknown verdict byte passes.
@@ -49,33 +77,105 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Frontend {
     verdict: u8,
-    reserved: [u8; 3],
+    choice: u8,
+    reserved: [u8; 2],
+    set: u32,
+    count: u32,
+    affinity_s: u32,
 }
 
-const _: () = assert!(size_of::<Frontend>() == 4, "Frontend must have no padding");
+const _: () = assert!(size_of::<Frontend>() == 16, "Frontend must have no padding");
 
 impl Frontend {
     const PROXY: u8 = 1;
+    const DIRECT: u8 = 2;
+
+    const ROUND_ROBIN: u8 = 1;
+    const RANDOM: u8 = 2;
 
     /// Builds the value.
     pub const fn new(verdict: Verdict) -> Self {
-        let verdict = match verdict {
-            Verdict::Pass => 0,
-            Verdict::Proxy => Self::PROXY,
-        };
+        match verdict {
+            Verdict::Pass => Self::plain(0),
+            Verdict::Proxy => Self::plain(Self::PROXY),
+            Verdict::Direct(direct) => Self {
+                choice: match direct.choice {
+                    Choice::LeastConnections => 0,
+                    Choice::RoundRobin => Self::ROUND_ROBIN,
+                    Choice::Random => Self::RANDOM,
+                },
+                set: direct.set,
+                count: direct.count,
+                affinity_s: direct.affinity_s,
+                ..Self::plain(Self::DIRECT)
+            },
+        }
+    }
+
+    const fn plain(verdict: u8) -> Self {
         Self {
             verdict,
-            reserved: [0; 3],
+            choice: 0,
+            reserved: [0; 2],
+            set: 0,
+            count: 0,
+            affinity_s: 0,
         }
     }
 
     /// The verdict; a byte that this version does not know passes.
-    #[inline(always)]
     pub const fn verdict(&self) -> Verdict {
         match self.verdict {
             Self::PROXY => Verdict::Proxy,
+            Self::DIRECT => Verdict::Direct(Direct {
+                set: self.set,
+                count: self.count,
+                choice: self.choice(),
+                affinity_s: self.affinity_s,
+            }),
             _ => Verdict::Pass,
         }
+    }
+
+    /// Whether the verdict is [`Verdict::Pass`]. The programs ask bit by bit: a whole verdict in
+    /// registers is more than the verifier follows.
+    #[inline(always)]
+    pub const fn passes(&self) -> bool {
+        !matches!(self.verdict, Self::PROXY | Self::DIRECT)
+    }
+
+    /// Whether the verdict is [`Verdict::Direct`].
+    #[inline(always)]
+    pub const fn is_direct(&self) -> bool {
+        matches!(self.verdict, Self::DIRECT)
+    }
+
+    /// [`Direct::set`]
+    #[inline(always)]
+    pub const fn set(&self) -> u32 {
+        self.set
+    }
+
+    /// [`Direct::count`]
+    #[inline(always)]
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// [`Direct::choice`]
+    #[inline(always)]
+    pub const fn choice(&self) -> Choice {
+        match self.choice {
+            Self::ROUND_ROBIN => Choice::RoundRobin,
+            Self::RANDOM => Choice::Random,
+            _ => Choice::LeastConnections,
+        }
+    }
+
+    /// [`Direct::affinity_s`]
+    #[inline(always)]
+    pub const fn affinity_s(&self) -> u32 {
+        self.affinity_s
     }
 }
 
@@ -92,12 +192,24 @@ mod tests {
 
     #[test]
     fn verdicts_round_trip_and_unknown_bytes_pass() {
-        assert_eq!(Frontend::new(Verdict::Proxy).verdict(), Verdict::Proxy);
-        assert_eq!(Frontend::new(Verdict::Pass).verdict(), Verdict::Pass);
-        let unknown = Frontend {
-            verdict: 0xff,
-            reserved: [0; 3],
+        let direct = |choice| {
+            Verdict::Direct(Direct {
+                set: 7,
+                count: 3,
+                choice,
+                affinity_s: 10_800,
+            })
         };
+        for verdict in [
+            Verdict::Proxy,
+            Verdict::Pass,
+            direct(Choice::LeastConnections),
+            direct(Choice::RoundRobin),
+            direct(Choice::Random),
+        ] {
+            assert_eq!(Frontend::new(verdict).verdict(), verdict);
+        }
+        let unknown = Frontend::plain(0xff);
         assert_eq!(unknown.verdict(), Verdict::Pass);
     }
 }

@@ -26,6 +26,12 @@ macro_rules! stats {
 stats! {
     /// A connect was rewritten to the agent's listener.
     Proxied = "proxied",
+    /// A connect was rewritten to an endpoint.
+    Direct = "direct",
+    /// The destination is a direct frontend without a usable endpoint.
+    RefusedNoEndpoint = "refused_no_endpoint",
+    /// The destination's endpoints were replaced while it was being decided.
+    PassedSetGone = "passed_set_gone",
     /// The socket belongs to the agent itself.
     PassedAgent = "passed_agent",
     /// The socket is not plain TCP: UDP, MPTCP, SCTP.
@@ -60,6 +66,16 @@ stats! {
     FlowBindFailed = "flow_bind_failed",
     /// A redirected connection ended before it was established.
     FlowAborted = "flow_aborted",
+    /// A direct connection was established.
+    DirectEstablished = "direct_established",
+    /// A direct connection was refused, or nobody answered.
+    DirectFailed = "direct_failed",
+    /// The application gave a direct connection up before it was established.
+    DirectAborted = "direct_aborted",
+    /// A direct connection is not counted: the `ENDPOINTS` map was full.
+    DirectUncounted = "direct_uncounted",
+    /// A pod does not stay with its endpoint: the `AFFINITY` map was full.
+    AffinityFull = "affinity_full",
     /// A log line was left out by the rate bound.
     LogDropped = "log_dropped",
 }

@@ -10,8 +10,9 @@ use aya_ebpf::helpers::generated::{
     bpf_sk_release,
 };
 use aya_ebpf::programs::SockAddrContext;
-use proxy_ebpf::{FrontendKey, PodEntry, PodFlags, Settings, Verdict};
+use proxy_ebpf::{EndpointKey, FrontendKey, PodEntry, PodFlags, Settings};
 
+use super::direct;
 use super::skip::Skip;
 use crate::maps::{AGENTS, FRONTENDS, HEARTBEATS, PODS, SETTINGS};
 use crate::port;
@@ -33,10 +34,39 @@ pub(crate) struct Asked {
 
 /// Where a connection goes instead.
 pub(crate) struct Steer {
-    /// Port of the agent's listener, host order.
-    pub(crate) listener_port: u16,
+    /// The agent's listener, or an endpoint.
+    pub(crate) to: To,
     /// The netns that it is made in.
     pub(crate) netns_cookie: u64,
+}
+
+/// See [`Steer`].
+pub(crate) enum To {
+    /// The agent's listener on the loopback address of the same family; its port, network order.
+    Listener([u8; 2]),
+    /// An endpoint, as it stands in a map: this program's stack is small.
+    Endpoint(&'static EndpointKey),
+}
+
+impl Steer {
+    /// The address, network order, v4-mapped for IPv4.
+    #[inline(always)]
+    pub(crate) fn addr(&self, asked: &Asked) -> [u8; 16] {
+        match self.to {
+            To::Endpoint(endpoint) => endpoint.addr(),
+            To::Listener(_) if asked.is_v4() => super::LOOPBACK_V4,
+            To::Listener(_) => super::LOOPBACK_V6,
+        }
+    }
+
+    /// The port, network order.
+    #[inline(always)]
+    pub(crate) fn port_be(&self) -> [u8; 2] {
+        match self.to {
+            To::Endpoint(endpoint) => endpoint.port_be(),
+            To::Listener(port_be) => port_be,
+        }
+    }
 }
 
 impl Asked {
@@ -49,6 +79,12 @@ impl Asked {
     #[inline(always)]
     pub(crate) const fn is_v4(&self) -> bool {
         matches!(self.addr, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
+    }
+
+    /// As a Service's address.
+    #[inline(always)]
+    pub(crate) const fn frontend(&self) -> FrontendKey {
+        FrontendKey::new(self.addr, self.port_be)
     }
 
     const fn listener_flag(&self) -> PodFlags {
@@ -79,22 +115,34 @@ pub(crate) fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip>
         return Err(Skip::NotServing);
     }
     let pod = pod(netns_cookie, settings)?;
-    frontend(asked)?;
+    // SAFETY: as for `PODS`.
+    let frontend = unsafe { FRONTENDS.get(asked.frontend()) }.ok_or(Skip::NoFrontend)?;
+    if frontend.passes() {
+        return Err(Skip::FrontendPasses);
+    }
     if port::bound_device(ctx) != 0 {
         return Err(Skip::BoundToDevice);
     }
-    if !pod.flags().contains(asked.listener_flag()) {
-        return Err(Skip::NoListener);
-    }
+    // No worker has a part in a direct connection, but an agent that is stuck does not learn which
+    // endpoints are gone: the ordinary path does.
     fresh(settings, pod.flags())?;
-    let listener_port = pod.listener_port();
-    if !listens(ctx, asked.is_v4(), listener_port.to_be_bytes()) {
-        return Err(Skip::NoListener);
+    let to = if frontend.is_direct() {
+        To::Endpoint(direct::choose(netns_cookie, asked, frontend)?)
+    } else {
+        To::Listener(listener(ctx, asked, pod)?)
+    };
+    Ok(Steer { to, netns_cookie })
+}
+
+/// The port of the agent's listener for the pod, if that listens.
+#[inline(always)]
+fn listener(ctx: &SockAddrContext, asked: &Asked, pod: PodEntry) -> Result<[u8; 2], Skip> {
+    let port_be = pod.listener_port().to_be_bytes();
+    if pod.flags().contains(asked.listener_flag()) && listens(ctx, asked.is_v4(), port_be) {
+        Ok(port_be)
+    } else {
+        Err(Skip::NoListener)
     }
-    Ok(Steer {
-        listener_port,
-        netns_cookie,
-    })
 }
 
 #[inline(always)]
@@ -119,17 +167,6 @@ fn pod(netns_cookie: u64, settings: &Settings) -> Result<PodEntry, Skip> {
         return Err(Skip::NotCaptured);
     }
     Ok(*pod)
-}
-
-#[inline(always)]
-fn frontend(asked: &Asked) -> Result<(), Skip> {
-    let key = FrontendKey::new(asked.addr, asked.port_be);
-    // SAFETY: as for `PODS`.
-    let frontend = unsafe { FRONTENDS.get(key) }.ok_or(Skip::NoFrontend)?;
-    match frontend.verdict() {
-        Verdict::Proxy => Ok(()),
-        Verdict::Pass => Err(Skip::FrontendPasses),
-    }
 }
 
 /// One stuck worker hangs its share of the listeners, so the oldest beat decides.

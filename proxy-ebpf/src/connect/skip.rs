@@ -19,6 +19,8 @@ pub(crate) enum Skip {
     Stale,
     StaleRefused,
     StorageFull,
+    NoEndpoint,
+    SetGone,
 }
 
 /// What the application gets to see.
@@ -48,14 +50,16 @@ impl Skip {
             Self::Stale => Stat::PassedStale,
             Self::StaleRefused => Stat::RefusedStale,
             Self::StorageFull => Stat::PassedStorageFull,
+            Self::NoEndpoint => Stat::RefusedNoEndpoint,
+            Self::SetGone => Stat::PassedSetGone,
         }
     }
 
-    /// Everything passes but what the user asked to be refused.
+    /// Everything passes but what the user asked to be refused, and what nobody could answer.
     #[inline(always)]
     pub(crate) const fn verdict(self) -> Verdict {
         match self {
-            Self::UnknownPodRefused | Self::StaleRefused => Verdict::Refuse,
+            Self::UnknownPodRefused | Self::StaleRefused | Self::NoEndpoint => Verdict::Refuse,
             Self::NotTcp
             | Self::Agent
             | Self::NotServing
@@ -67,7 +71,8 @@ impl Skip {
             | Self::BoundToDevice
             | Self::NoListener
             | Self::Stale
-            | Self::StorageFull => Verdict::Pass,
+            | Self::StorageFull
+            | Self::SetGone => Verdict::Pass,
         }
     }
 }

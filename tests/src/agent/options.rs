@@ -24,6 +24,7 @@ pub struct AgentOptions<'a> {
     socket: &'a str,
     admin_port: u16,
     binary: Option<&'a Path>,
+    cgroup_root: Option<&'a Path>,
 }
 
 impl<'a> AgentOptions<'a> {
@@ -38,6 +39,7 @@ impl<'a> AgentOptions<'a> {
             socket: "agent.sock",
             admin_port: ADMIN_PORT,
             binary: None,
+            cgroup_root: Some(node.kubepods()),
         }
     }
 
@@ -74,6 +76,13 @@ impl<'a> AgentOptions<'a> {
     #[must_use]
     pub fn binary(mut self, path: &'a Path) -> Self {
         self.binary = Some(path);
+        self
+    }
+
+    /// Without `--cgroup-root`: on a machine with no other node it finds the pods itself.
+    #[must_use]
+    pub fn finding_the_pods(mut self) -> Self {
+        self.cgroup_root = None;
         self
     }
 
@@ -122,7 +131,9 @@ impl<'a> AgentOptions<'a> {
         command
             .arg("--source")
             .arg(format!("file:{}", self.node.config().path().display()));
-        command.arg("--cgroup-root").arg(self.node.kubepods());
+        if let Some(root) = self.cgroup_root {
+            command.arg("--cgroup-root").arg(root);
+        }
         command.arg("--admin-socket").arg(&socket);
         command
             .arg("--admin-address")

@@ -1,10 +1,14 @@
 //! How a pod is started: its options, its network, its sandbox.
+//!
+//! With `PROXY_E2E_DELAY_MS=N` in the environment every pod is N milliseconds away from all others,
+//! unless it says otherwise: any test can run so, on a kernel that has netem.
 
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Pod;
@@ -25,6 +29,7 @@ pub struct PodOptions {
     annotations: Value,
     ipv6: bool,
     manifest: bool,
+    delay: Option<Duration>,
 }
 
 impl PodOptions {
@@ -38,6 +43,7 @@ impl PodOptions {
             annotations: json!({}),
             ipv6: true,
             manifest: true,
+            delay: None,
         }
     }
 
@@ -89,6 +95,14 @@ impl PodOptions {
         self
     }
 
+    /// With this delay of every packet on its link, in either direction, and between the sockets of
+    /// its own loopback device.
+    #[must_use]
+    pub fn delayed(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
     /// Starts it: network, sandbox process, manifest with the condition Ready.
     ///
     /// # Errors
@@ -103,6 +117,14 @@ impl PodOptions {
         ips.extend(self.ipv6.then_some(v6));
 
         let netns = connect(&self.node, &ips)?;
+        if let Some(delay) = self
+            .delay
+            .map_or_else(usual_delay, |delay| Ok(Some(delay)))?
+        {
+            self.node.netns().delay(&veth(&ips)?, delay)?;
+            netns.delay("eth0", delay)?;
+            netns.delay("lo", delay)?;
+        }
         let layout = self.node.inner.layout;
         let sandbox_path = self.node.kubepods().join(layout.pod(&uid));
         let parent = Cgroup::create(sandbox_path.clone())?;
@@ -138,12 +160,9 @@ impl PodOptions {
 /// Makes the pod's netns and wires it to the bridge.
 fn connect(node: &Node, ips: &[IpAddr]) -> Result<Netns> {
     let v4 = ips[0];
-    let IpAddr::V4(address) = v4 else {
-        anyhow::bail!("a pod's first address is IPv4");
-    };
-    let [_, _, high, low] = address.octets();
-    let veth = format!("veth{high}-{low}");
-    let netns = Netns::create(&format!("{}-{high}-{low}", node.name()))?;
+    let veth = veth(ips)?;
+    let number = veth.trim_start_matches("veth");
+    let netns = Netns::create(&format!("{}-{number}", node.name()))?;
     if ips.len() == 1 {
         netns.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
     }
@@ -165,4 +184,23 @@ fn connect(node: &Node, ips: &[IpAddr]) -> Result<Netns> {
     }
     netns.ip(&inside)?;
     Ok(netns)
+}
+
+/// The node's end of a pod's link.
+fn veth(ips: &[IpAddr]) -> Result<String> {
+    let IpAddr::V4(address) = ips[0] else {
+        anyhow::bail!("a pod's first address is IPv4");
+    };
+    let [_, _, high, low] = address.octets();
+    Ok(format!("veth{high}-{low}"))
+}
+
+/// What the environment says of pods that say nothing.
+fn usual_delay() -> Result<Option<Duration>> {
+    let Some(value) = std::env::var_os("PROXY_E2E_DELAY_MS") else {
+        return Ok(None);
+    };
+    let number = value.to_str().and_then(|text| text.parse().ok());
+    let delay_ms = number.with_context(|| format!("PROXY_E2E_DELAY_MS is {value:?}"))?;
+    Ok(Some(Duration::from_millis(delay_ms)))
 }

@@ -121,6 +121,7 @@ fn what_is_open_goes_on_while_the_predecessor_drains() -> Result<()> {
         .to([&server])?;
     let lines = node
         .service("lines")
+        .annotated("mode", "proxy")
         .port("tcp", 9000, 9000)
         .to([&server])?;
     let client = node.pod("client").captured().start()?;

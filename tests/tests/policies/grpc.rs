@@ -123,7 +123,7 @@ fn a_call_that_is_unavailable_is_tried_again_by_istios_default() -> Result<()> {
             "kind": "VirtualService",
             "metadata": { "namespace": "default", "name": "route" },
             "spec": { "hosts": ["web"], "http": [
-                { "match": mark["match"], "fault": { "abort": { "grpcStatus": "ABORTED" } },
+                { "match": mark["match"], "fault": { "abort": { "grpcStatus": "ABORTED", "percentage": { "value": 100 } } },
                   "route": http["route"] },
                 http,
             ] },

@@ -18,7 +18,7 @@ fn faults_hit_their_share_and_say_so() -> Result<()> {
         { "match": [{ "uri": { "prefix": "/half" } }], "fault": abort, "route": to_web() },
         {
             "match": [{ "uri": { "prefix": "/all" } }],
-            "fault": { "abort": { "grpcStatus": "UNAVAILABLE" } },
+            "fault": { "abort": { "grpcStatus": "UNAVAILABLE", "percentage": { "value": 100 } } },
             "route": to_web(),
         },
         { "route": to_web() },
@@ -53,7 +53,7 @@ fn faults_hit_their_share_and_say_so() -> Result<()> {
 fn a_delay_holds_a_request_back() -> Result<()> {
     let scene = Scene::new()?;
     scene.virtual_service(json!([{
-        "fault": { "delay": { "fixedDelay": "3s" } },
+        "fault": { "delay": { "fixedDelay": "3s", "percentage": { "value": 100 } } },
         "match": [{ "uri": { "prefix": "/slow" } }],
         "route": to_web(),
     }, { "route": to_web() }]))?;

@@ -9,3 +9,4 @@ mod mirror;
 mod retry;
 mod scene;
 mod split;
+mod virtual_service;

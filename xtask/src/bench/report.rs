@@ -1,16 +1,22 @@
-//! Medians, the table for people, and the JSON with the facts of the host.
+//! The tables for people, and the JSON with the facts of the host.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use clap::ValueEnum as _;
 use serde::Serialize;
 
-use super::measure::{Sample, Work};
-use super::scenario::{Kind, LARGE_BYTES, Scenario};
+use super::aims::{self, Row};
+use super::figures::{Figures, Measure};
+use super::kind::Kind;
+use super::scenario::LARGE_BYTES;
+use super::work::Work;
 use crate::workspace::{answer, root};
+
+/// A column of the table of paths: its title, what it shows, and how.
+type Column = (&'static str, Work, Measure, fn(f64) -> String);
 
 /// Everything about one run of the bench.
 #[derive(Debug, Serialize)]
@@ -18,117 +24,146 @@ pub(super) struct Report {
     host: BTreeMap<&'static str, String>,
     rounds: u32,
     seconds: u32,
-    medians: Vec<Sample>,
-    /// From the agent's start to a captured pod.
-    pub(super) captured_again_ms: Option<f64>,
-    memory_kib: BTreeMap<Kind, u64>,
-    samples: Vec<Sample>,
+    aims: Vec<Row>,
+    figures: Figures,
 }
 
 impl Report {
-    pub(super) fn new(
-        rounds: u32,
-        seconds: u32,
-        scenarios: &[Scenario],
-        samples: Vec<Sample>,
-    ) -> Result<Self> {
-        let mut medians = Vec::new();
-        let mut memory_kib = BTreeMap::new();
-        for scenario in scenarios {
-            for work in Work::ALL {
-                medians.extend(median(&samples, scenario.kind, *work));
-            }
-            if let Some(pid) = scenario.proxy_pid() {
-                memory_kib.insert(scenario.kind, resident_kib(pid)?);
-            }
-        }
-        Ok(Self {
+    pub(super) fn new(rounds: u32, seconds: u32, figures: Figures) -> Self {
+        Self {
             host: host(),
             rounds,
             seconds,
-            medians,
-            captured_again_ms: None,
-            memory_kib,
-            samples,
-        })
+            aims: aims::judge(&figures),
+            figures,
+        }
     }
 
-    /// One line for each scenario.
-    pub(super) fn table(&self) -> String {
-        let mut table = String::from(
-            "| path | requests/s | p50 | p99 | proxy CPU per request | 1 MiB bodies \
-             | new connections/s | proxy memory |\n|---|---|---|---|---|---|---|---|\n",
-        );
-        let kinds = self
-            .medians
-            .iter()
-            .filter(|median| median.work == Work::KeepAlive);
-        for kept in kinds {
-            let other = |work| self.of(kept.kind, work);
-            let large = other(Work::LargeBodies).map_or(0.0, |median| {
-                median.requests_per_s * f64::from(u32::try_from(LARGE_BYTES).unwrap_or(0)) / 1e9
-            });
-            let fresh = other(Work::NewConnections).map_or(0.0, |median| median.requests_per_s);
-            let memory = self.memory_kib.get(&kept.kind);
-            let cpu = if memory.is_some() {
-                format!("{:.1} µs", kept.proxy_cpu_us)
-            } else {
-                "–".to_owned()
-            };
-            let memory = memory.map_or("–".to_owned(), |kib| format!("{} MiB", kib / 1_024));
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                table,
-                "| {} | {:.0} | {:.0} µs | {:.0} µs | {cpu} | {large:.2} GB/s | {fresh:.0} \
-                 | {memory} |",
-                kept.kind, kept.requests_per_s, kept.p50_us, kept.p99_us,
-            );
+    /// What was measured on each path, then what became of the aims.
+    pub(super) fn tables(&self) -> String {
+        format!(
+            "{}\n{}\nMedians of {} rounds of {} s, interleaved; 32 requests at a time, 2 endpoints, {} CPUs, kernel \
+             {}. Ratios matter, not absolutes.",
+            self.paths(),
+            self.verdicts(),
+            self.rounds,
+            self.seconds,
+            self.host["cpus"],
+            self.host["kernel"],
+        )
+    }
+
+    /// One line for each path.
+    fn paths(&self) -> String {
+        let columns: &[Column] = &[
+            ("requests/s", Work::KeepAlive, Measure::RequestsPerS, whole),
+            ("p50", Work::KeepAlive, Measure::P50Us, micros),
+            ("p99", Work::KeepAlive, Measure::P99Us, micros),
+            ("CPU a request", Work::KeepAlive, Measure::CpuUs, tenths),
+            (
+                "1 MiB bodies",
+                Work::LargeBodies,
+                Measure::RequestsPerS,
+                bodies,
+            ),
+            (
+                "new connections/s",
+                Work::NewConnections,
+                Measure::RequestsPerS,
+                whole,
+            ),
+            (
+                "HTTP/2 requests/s",
+                Work::Http2,
+                Measure::RequestsPerS,
+                whole,
+            ),
+            ("gRPC calls/s", Work::Grpc, Measure::RequestsPerS, whole),
+            ("p50 at 2,000/s", Work::ConstantRate, Measure::P50Us, micros),
+            ("p99 at 2,000/s", Work::ConstantRate, Measure::P99Us, micros),
+            ("idle memory", Work::Idle, Measure::ResidentKib, mebi),
+            ("of it in no file", Work::Idle, Measure::AnonymousKib, mebi),
+            (
+                "a connection",
+                Work::IdleConnections,
+                Measure::ConnectionBytes,
+                kibi,
+            ),
+        ];
+        let mut table = String::from("| path |");
+        for (name, ..) in columns {
+            let _infallible = write!(table, " {name} |");
         }
-        let _ = write!(
-            table,
-            "\nMedians of {} rounds of {} s, interleaved; wrk with 32 connections, 2 nginx \
-             endpoints, {} CPUs, kernel {}. Ratios matter, not absolutes.",
-            self.rounds, self.seconds, self.host["cpus"], self.host["kernel"],
-        );
+        table += "\n|---|";
+        table += &"---|".repeat(columns.len());
+        table.push('\n');
+        for kind in Kind::value_variants() {
+            let cell = |(_, work, measure, show): &Column| {
+                let spread = self.figures.spread(*work, *kind, *measure);
+                spread.map_or_else(|| "–".to_owned(), |spread| show(spread.median))
+            };
+            let cells: Vec<String> = columns.iter().map(cell).collect();
+            if cells.iter().any(|cell| cell != "–") {
+                let _infallible = writeln!(table, "| {kind} | {} |", cells.join(" | "));
+            }
+        }
         table
     }
 
-    fn of(&self, kind: Kind, work: Work) -> Option<&Sample> {
-        self.medians
-            .iter()
-            .find(|median| (median.kind, median.work) == (kind, work))
+    /// One line for each aim.
+    fn verdicts(&self) -> String {
+        let mut table = String::from(
+            "| scenario | aim | medians | measured | least to most | |\n|---|---|---|---|---|---|\n",
+        );
+        for row in &self.aims {
+            let places = if row.unit == "×" { 2 } else { 1 };
+            let (median, unit) = (row.spread.median, row.unit);
+            let (min, max) = (row.spread.min, row.spread.max);
+            let verdict = if row.met { "met" } else { "not met" };
+            let _infallible = writeln!(
+                table,
+                "| {} | {} | {} | {median:.places$} {unit} | {min:.places$} to {max:.places$} \
+                 | {verdict} |",
+                row.what, row.aim, row.medians,
+            );
+        }
+        let restarts = self
+            .figures
+            .spread(Work::Restart, Kind::Agent, Measure::ElapsedMs);
+        if let Some(restarts) = restarts {
+            let _infallible = writeln!(
+                table,
+                "\nAfter a start, pods are captured again within {:.0} ms ({:.0} to {:.0}).",
+                restarts.median, restarts.min, restarts.max,
+            );
+        }
+        table
     }
 }
 
-/// The median of each number by itself.
-fn median(samples: &[Sample], kind: Kind, work: Work) -> Option<Sample> {
-    let own: Vec<&Sample> = samples
-        .iter()
-        .filter(|sample| (sample.kind, sample.work) == (kind, work))
-        .collect();
-    let of = |number: fn(&Sample) -> f64| {
-        let mut numbers: Vec<f64> = own.iter().map(|sample| number(sample)).collect();
-        numbers.sort_by(f64::total_cmp);
-        numbers.get(numbers.len() / 2).copied()
-    };
-    Some(Sample {
-        kind,
-        work,
-        requests_per_s: of(|sample| sample.requests_per_s)?,
-        p50_us: of(|sample| sample.p50_us)?,
-        p99_us: of(|sample| sample.p99_us)?,
-        bytes_per_s: of(|sample| sample.bytes_per_s)?,
-        proxy_cpu_us: of(|sample| sample.proxy_cpu_us)?,
-        failed: own.iter().map(|sample| sample.failed).sum(),
-    })
+fn whole(value: f64) -> String {
+    format!("{value:.0}")
 }
 
-fn resident_kib(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .context("no VmRSS")
+fn micros(value: f64) -> String {
+    format!("{value:.0} µs")
+}
+
+fn tenths(value: f64) -> String {
+    format!("{value:.1} µs")
+}
+
+fn mebi(kib: f64) -> String {
+    format!("{:.1} MiB", kib / 1_024.0)
+}
+
+fn kibi(bytes: f64) -> String {
+    format!("{:.1} KiB", bytes / 1_024.0)
+}
+
+fn bodies(requests_per_s: f64) -> String {
+    let bytes = f64::from(u32::try_from(LARGE_BYTES).unwrap_or(u32::MAX));
+    format!("{:.2} GB/s", requests_per_s * bytes / 1e9)
 }
 
 /// What a reader needs to judge the numbers.

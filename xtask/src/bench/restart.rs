@@ -1,26 +1,29 @@
 //! How long pods go uncaptured when the agent is started anew.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
 use proxy_e2e::{AgentOptions, Node};
 
-/// Starts; the median is reported.
+use super::figures::{Measure, Sample};
+use super::scenario::Programs;
+
+/// Starts; each is a sample.
 const STARTS: usize = 11;
 
-/// Median time from the start of the process until a pod that was there is captured, milliseconds.
-/// Looking for that state is part of it.
-pub(super) fn captured_again_ms(agent: &Path) -> Result<f64> {
+/// Times from the start of the process until a pod that was there is captured. Looking for that
+/// state is part of it.
+pub(super) fn run(programs: &Programs) -> Result<Vec<Sample>> {
     let node = Node::new()?;
     let client = node.pod("client").captured().start()?;
-    let mut times = Vec::with_capacity(STARTS);
+    let mut samples = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
         let begun = Instant::now();
-        let agent = AgentOptions::new(&node).binary(agent).log("warn").start()?;
+        let options = AgentOptions::new(&node).binary(&programs.agent);
+        let agent = options.log("warn").start()?;
         agent.wait_captured([&client])?;
-        times.push(begun.elapsed().as_secs_f64() * 1e3);
+        let elapsed_ms = begun.elapsed().as_secs_f64() * 1e3;
+        samples.push(vec![(Measure::ElapsedMs, elapsed_ms)]);
     }
-    times.sort_by(f64::total_cmp);
-    Ok(times[STARTS / 2])
+    Ok(samples)
 }

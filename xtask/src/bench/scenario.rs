@@ -1,72 +1,57 @@
-//! What is compared: a client pod, two nginx endpoints, and what stands between them.
+//! One scenario: a node with a client pod, two endpoints, and what stands between them.
 
-use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use proxy_e2e::{Agent, AgentOptions, Node, Pod, Process, Service};
-use serde::Serialize;
 
-use super::sidecar;
+use super::kind::Kind;
+use super::sidecar::{self, Hop, THREADS};
+use super::work::Work;
 
 /// Bytes of the large body.
 pub(super) const LARGE_BYTES: usize = 1 << 20;
 
-/// What stands between the client and the endpoints.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Kind {
-    /// kube-proxy's DNAT alone.
-    NoMesh,
-    /// This project's agent on the node.
-    Agent,
-    /// Envoy in the client's pod, behind an nftables redirect.
-    Envoy,
-    /// HAProxy in the client's pod, behind an nftables redirect.
-    Haproxy,
-}
+/// Ports of the endpoints: nginx on two, the gRPC server.
+const HTTP1: u16 = 8_080;
+const HTTP2: u16 = 8_081;
+const GRPC: u16 = 8_082;
+/// Port of the first hop of a client's sidecar, and of the TCP copy.
+const CLIENT_SIDE: u16 = 15_001;
+/// Port of the first hop of a server's sidecar.
+const SERVER_SIDE: u16 = 15_011;
 
-impl Kind {
-    pub(super) const ALL: &[Self] = &[Self::NoMesh, Self::Agent, Self::Envoy, Self::Haproxy];
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoMesh => "no mesh",
-            Self::Agent => "agent",
-            Self::Envoy => "Envoy sidecar",
-            Self::Haproxy => "HAProxy sidecar",
-        })
-    }
-}
-
-/// The binaries that are measured.
+/// The binaries that are measured, or measure.
 #[derive(Debug)]
 pub(super) struct Programs {
     pub(super) agent: PathBuf,
+    /// Another build of the agent.
+    pub(super) before: Option<PathBuf>,
+    pub(super) bench: PathBuf,
     pub(super) envoy: Option<PathBuf>,
 }
 
-/// What stands between, running.
+/// The same endpoints by three protocols.
 #[derive(Debug)]
-enum Proxy {
-    None,
-    Agent(Agent),
-    Sidecar(Process),
+struct Services {
+    http1: Service,
+    http2: Service,
+    grpc: Service,
 }
 
 /// One scenario on a node of its own.
 #[derive(Debug)]
 pub(super) struct Scenario {
     pub(super) kind: Kind,
-    proxy: Proxy,
+    agent: Option<Agent>,
+    others: Vec<Process>,
     pub(super) client: Pod,
-    pub(super) service: Service,
-    _servers: Vec<Pod>,
-    _node: Node,
+    services: Services,
+    servers: Vec<Pod>,
+    pub(super) node: Node,
 }
 
 impl Scenario {
@@ -75,71 +60,205 @@ impl Scenario {
         let files = node.scratch().join("files");
         fs::create_dir(&files)?;
         fs::write(files.join("large"), vec![b'x'; LARGE_BYTES])?;
-        let mut servers = Vec::new();
-        for name in ["nginx-0", "nginx-1"] {
-            let pod = node.pod(name).start()?;
-            pod.serve_nginx(8080, node.scratch())?;
-            servers.push(pod);
-        }
-        let service = node.service("web").round_robin().to(&servers)?;
+        let servers = vec![
+            server(&node, "server-0", programs)?,
+            server(&node, "server-1", programs)?,
+        ];
+        let services = Services::of(&node, &servers)?;
         let client = node.pod("client");
-        let client = if kind == Kind::Agent {
+        let client = if kind.is_agent() {
             client.captured()
         } else {
             client
-        }
-        .start()?;
-        let proxy = match kind {
-            Kind::NoMesh => Proxy::None,
-            Kind::Agent => {
-                let options = AgentOptions::new(&node).binary(&programs.agent).log("warn");
-                let agent = options.start()?;
-                agent.wait_captured([&client])?;
-                agent.wait_endpoints(&service, servers.len())?;
-                Proxy::Agent(agent)
-            }
-            Kind::Envoy => {
-                let envoy = programs.envoy.as_deref().context("Envoy is installed")?;
-                Proxy::Sidecar(sidecar::envoy(&node, &client, &service, &servers, envoy)?)
-            }
-            Kind::Haproxy => Proxy::Sidecar(sidecar::haproxy(&node, &client, &service, &servers)?),
         };
-        let scenario = Self {
+        let mut scenario = Self {
             kind,
-            proxy,
-            client,
-            service,
-            _servers: servers,
-            _node: node,
+            agent: None,
+            others: Vec::new(),
+            client: client.start()?,
+            services,
+            servers,
+            node,
         };
+        scenario.put_between(programs)?;
         scenario.verify()?;
         Ok(scenario)
     }
 
-    /// Process id of the proxy.
-    pub(super) fn proxy_pid(&self) -> Option<u32> {
-        match &self.proxy {
-            Proxy::None => None,
-            Proxy::Agent(agent) => Some(agent.pid()),
-            Proxy::Sidecar(process) => Some(process.pid()),
+    /// Starts what stands between.
+    fn put_between(&mut self, programs: &Programs) -> Result<()> {
+        match self.kind {
+            Kind::NoMesh | Kind::Dnat => {}
+            Kind::TcpCopy => self.others.push(self.tcp_copy(programs)?),
+            Kind::Agent => self.agent = Some(self.agent(&programs.agent)?),
+            Kind::AgentBefore => {
+                let before = programs.before.as_deref().context("--before PATH")?;
+                self.agent = Some(self.agent(before)?);
+            }
+            Kind::Envoy | Kind::EnvoyTwice | Kind::Haproxy => self.sidecars(programs)?,
         }
+        Ok(())
+    }
+
+    fn agent(&self, binary: &Path) -> Result<Agent> {
+        let options = AgentOptions::new(&self.node).workers(THREADS);
+        let agent = options.binary(binary).log("warn").start()?;
+        agent.wait_captured([&self.client])?;
+        for service in self.services.all() {
+            agent.wait_endpoints(service, self.servers.len())?;
+        }
+        Ok(agent)
+    }
+
+    fn tcp_copy(&self, programs: &Programs) -> Result<Process> {
+        let mut command = Command::new(&programs.bench);
+        command.args(["copy", "--port", &CLIENT_SIDE.to_string()]);
+        command.args(["--workers", &THREADS.to_string()]);
+        for to in self.endpoints(HTTP1) {
+            command.args(["--to", &to.to_string()]);
+        }
+        let mut process = self.client.spawn("copy", command)?;
+        process.wait_for_output("ready")?;
+        Ok(process)
+    }
+
+    fn sidecars(&mut self, programs: &Programs) -> Result<()> {
+        let envoy = || programs.envoy.as_deref().context("Envoy is installed");
+        let ports = [HTTP1, HTTP2, GRPC];
+        let hops = hops(CLIENT_SIDE, ports.map(|port| self.endpoints(port)));
+        let addresses = self.services.all().map(Service::address);
+        let redirects: Vec<_> = addresses.into_iter().zip(CLIENT_SIDE..).collect();
+        sidecar::redirect_outbound(&self.client, &redirects)?;
+        if self.kind == Kind::Haproxy {
+            let process = sidecar::haproxy(&self.node, &self.client, &hops)?;
+            self.others.push(process);
+            return Ok(());
+        }
+        let process = sidecar::envoy(&self.node, &self.client, &hops, envoy()?)?;
+        self.others.push(process);
+        if self.kind == Kind::EnvoyTwice {
+            for pod in &self.servers {
+                let own = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
+                let hops = self::hops(SERVER_SIDE, ports.map(own));
+                let redirects: Vec<_> = ports.into_iter().zip(SERVER_SIDE..).collect();
+                sidecar::redirect_inbound(pod, &redirects)?;
+                let process = sidecar::envoy(&self.node, pod, &hops, envoy()?)?;
+                self.others.push(process);
+            }
+        }
+        Ok(())
+    }
+
+    fn endpoints(&self, port: u16) -> Vec<SocketAddr> {
+        let of = |pod: &Pod| SocketAddr::new(pod.ip(), port);
+        self.servers.iter().map(of).collect()
+    }
+
+    /// Process ids of what stands between.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let others = self.others.iter().map(Process::pid);
+        self.agent.iter().map(Agent::pid).chain(others).collect()
+    }
+
+    /// Where the client sends this work; several addresses take turns.
+    pub(super) fn urls(&self, work: Work) -> Vec<String> {
+        let addresses = if self.kind == Kind::NoMesh {
+            self.endpoints(HTTP1)
+        } else if self.kind == Kind::TcpCopy {
+            vec![SocketAddr::from(([127, 0, 0, 1], CLIENT_SIDE))]
+        } else {
+            vec![self.services.of_work(work).address()]
+        };
+        let path = if work == Work::LargeBodies {
+            "files/large"
+        } else if work == Work::Grpc {
+            "bench.Echo/Unary"
+        } else {
+            ""
+        };
+        let url = |address: &SocketAddr| format!("http://{address}/{path}");
+        addresses.iter().map(url).collect()
     }
 
     /// Requires that requests are answered, and that they go where the scenario says.
     fn verify(&self) -> Result<()> {
-        let ordinary = self.service.packets()?;
-        proxy_e2e::until(&format!("{} answers", self.kind), || {
-            Ok(self
-                .client
-                .status(&[&self.service.url()])
-                .is_ok_and(|status| status == 200))
-        })?;
-        let through_dnat = self.service.packets()? > ordinary;
+        let ordinary = self.packets()?;
+        for work in [Work::KeepAlive, Work::Http2, Work::Grpc] {
+            if !self.kind.does(work) {
+                continue;
+            }
+            let mut arguments = Vec::new();
+            if work != Work::KeepAlive {
+                arguments.push("--http2-prior-knowledge");
+            }
+            let urls = self.urls(work);
+            arguments.extend(urls.first().map(String::as_str));
+            proxy_e2e::until(&format!("{} answers, {work}", self.kind), || {
+                Ok(self.client.status(&arguments).is_ok_and(|code| code == 200))
+            })?;
+        }
+        let through_dnat = self.packets()? > ordinary;
         anyhow::ensure!(
-            through_dnat == (self.kind == Kind::NoMesh),
+            through_dnat == (self.kind == Kind::Dnat),
             "{}: packets by the ordinary path: {through_dnat}",
             self.kind
         );
         Ok(())
     }
+
+    /// Packets to the Services' addresses that the node has seen.
+    fn packets(&self) -> Result<u64> {
+        self.services.all().map(Service::packets).into_iter().sum()
+    }
+}
+
+impl Services {
+    fn of(node: &Node, servers: &[Pod]) -> Result<Self> {
+        let service = |name: &str, port_name, target| {
+            let options = node.service(name).round_robin();
+            options.port(port_name, 80, target)
+        };
+        Ok(Self {
+            http1: service("http1", "http", HTTP1).to(servers)?,
+            http2: service("http2", "http2", HTTP2)
+                .app_protocol("kubernetes.io/h2c")
+                .to(servers)?,
+            grpc: service("grpc", "grpc", GRPC)
+                .app_protocol("kubernetes.io/h2c")
+                .to(servers)?,
+        })
+    }
+
+    fn of_work(&self, work: Work) -> &Service {
+        if work == Work::Http2 {
+            &self.http2
+        } else if work == Work::Grpc {
+            &self.grpc
+        } else {
+            &self.http1
+        }
+    }
+
+    const fn all(&self) -> [&Service; 3] {
+        [&self.http1, &self.http2, &self.grpc]
+    }
+}
+
+fn server(node: &Node, name: &str, programs: &Programs) -> Result<Pod> {
+    let pod = node.pod(name).start()?;
+    pod.serve_nginx_http2(HTTP1, HTTP2, node.scratch())?;
+    let mut command = Command::new(&programs.bench);
+    command.args(["grpc", "--port", &GRPC.to_string()]);
+    let mut grpc = pod.spawn("grpc", command)?;
+    grpc.wait_for_output("ready")?;
+    pod.keep(grpc);
+    Ok(pod)
+}
+
+fn hops(first: u16, to: [Vec<SocketAddr>; 3]) -> Vec<Hop> {
+    let hop = |(listen, (http2, to))| Hop { listen, http2, to };
+    (first..)
+        .zip([false, true, true].into_iter().zip(to))
+        .map(hop)
+        .collect()
 }

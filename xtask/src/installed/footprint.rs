@@ -1,6 +1,6 @@
 //! What an agent holds, as the kernel tells: descriptors, memory, processor time, map entries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
 
@@ -9,7 +9,7 @@ use proxy_e2e::admin;
 use proxy_e2e::cluster::Cluster;
 use serde_json::Value;
 
-use crate::process::{Threads, cpu_us};
+use crate::process::{self, Threads, cpu_us};
 
 /// The agent of a node. Nodes share the machine's process ids, so its own is ours too.
 #[derive(Debug)]
@@ -94,10 +94,7 @@ impl Agent {
 
     /// Memory in use, KiB.
     pub(crate) fn resident_kib(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        kib.context("VmRSS in /proc/PID/status")
+        process::resident_kib(self.pid)
     }
 
     /// Processor time of all that is no worker, microseconds.
@@ -107,21 +104,7 @@ impl Agent {
 
     /// Memory that the kernel keeps for the agent's maps, KiB.
     pub(crate) fn maps_kib(&self) -> Result<u64> {
-        let (mut seen, mut bytes) = (BTreeSet::new(), 0);
-        for file in self.files("fdinfo")? {
-            let text = fs::read_to_string(file).unwrap_or_default();
-            let field = |name: &str| -> Option<u64> {
-                let value = text.lines().find_map(|line| line.strip_prefix(name))?;
-                value.trim().parse().ok()
-            };
-            let (id, locked) = (field("map_id:"), field("memlock:"));
-            if let Some((id, locked)) = id.zip(locked)
-                && seen.insert(id)
-            {
-                bytes += locked;
-            }
-        }
-        Ok(bytes / 1_024)
+        process::bpf_maps_kib(self.pid)
     }
 
     fn files(&self, folder: &str) -> Result<Vec<std::path::PathBuf>> {

@@ -7,18 +7,18 @@
 
 mod go;
 
-use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use go::{Go, TAGS, TEST};
 
 use super::apt;
+use crate::cache;
 use crate::image::Image;
 use crate::tools;
 use crate::workspace::{root, target};
@@ -109,7 +109,7 @@ const PARTS: &[Part] = &[
 pub(super) fn run_all() -> Result<()> {
     apt(DEBIAN)?;
     let go = Go::find()?;
-    let cache = cache()?;
+    let cache = cache::folder("cluster", CACHE)?;
     fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
     let links = target("cluster");
     fs::create_dir_all(links.join("bin")).context("create target/cluster")?;
@@ -215,25 +215,13 @@ fn conformance_image(go: &Go) -> Result<String> {
         .context("the suite's manifests name no image")
 }
 
-/// Fills a folder of the cache unless it is there; an attempt that failed leaves none. A folder that
-/// was filled takes the place of those of its part that nobody has used for [`UNUSED`].
+/// Fills a folder of the cache unless it is there. A folder that was filled takes the place of those of
+/// its part that nobody has used for [`UNUSED`].
 fn once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if folder.is_dir() {
         return touch(folder);
     }
-    let building = folder.with_extension(format!("building-{}", std::process::id()));
-    fs::create_dir_all(&building).with_context(|| format!("create {}", building.display()))?;
-    let filled = fill(&building).and_then(|()| {
-        // Another setup may have been quicker: its folder is as good.
-        fs::rename(&building, folder).or_else(|error| {
-            let there = folder.is_dir();
-            there.then_some(()).ok_or(error).context("name the folder")
-        })
-    });
-    if building.exists() {
-        fs::remove_dir_all(&building).context("remove what was built")?;
-    }
-    filled?;
+    cache::once(folder, fill)?;
     remove_unused(folder)
 }
 
@@ -260,18 +248,6 @@ fn remove_unused(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn cache() -> Result<PathBuf> {
-    if let Some(folder) = env::var_os(CACHE) {
-        return Ok(PathBuf::from(folder));
-    }
-    let user = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let user = user.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
-    let Some(user) = user else {
-        bail!("no HOME and no XDG_CACHE_HOME: set {CACHE} to a folder of several GiB");
-    };
-    Ok(user.join("proxy-agent/cluster"))
 }
 
 /// Makes a link, unless it is there: a running cluster may be about to follow it.

@@ -7,7 +7,7 @@ use super::product;
 /// Modules of the agent by layer, the lowest first. Modules of one layer meet in the one above.
 const LAYERS: &[&[&str]] = &[
     &["model", "objects", "status"],
-    &["balance", "compile", "metrics", "retry", "route"],
+    &["balance", "compile", "metrics", "outlier", "retry", "route"],
     &["bpf", "net", "source"],
     &["capture", "proxy"],
     &[

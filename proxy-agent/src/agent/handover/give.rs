@@ -138,8 +138,8 @@ impl Giver {
             cgroups: cgroups.to_vec(),
             address: self.address.local_addr().ok(),
         });
-        let [socket_dst, orig_dst] = &maps;
-        let files = [socket_dst.as_fd(), orig_dst.as_fd(), self.address.as_fd()];
+        let mut files: Vec<_> = maps.iter().map(AsFd::as_fd).collect();
+        files.push(self.address.as_fd());
         peer.say(&offer, &files).await?;
         match peer.hear(READY_LIMIT).await? {
             (Message::Ready, _) => Ok(()),

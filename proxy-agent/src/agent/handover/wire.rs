@@ -27,7 +27,7 @@ const ROOT: u32 = 0;
 pub(super) enum Message {
     /// Successor: I would like to take over.
     Hello(Hello),
-    /// Predecessor: share these maps (both are with it, and the admin address's listener), load
+    /// Predecessor: share these maps (they are with it, and the admin address's listener), load
     /// your programs, read your sources; I go on serving.
     Offer(Offer),
     /// Either: no, or no longer; the predecessor serves.

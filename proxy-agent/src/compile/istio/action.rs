@@ -39,6 +39,10 @@ pub(super) fn compile(
     refuse_two_answers(route)?;
     let policies = policies(at, field, route, scope)?;
     let action = action(at, field, route, scope)?;
+    for (inner, reason) in policy::left_out(route) {
+        let place = format!("{field}.{inner}");
+        scope.problems.warning(at.located, place, reason);
+    }
     let rewrite = route.rewrite.as_ref();
     Ok(Base {
         action,

@@ -41,6 +41,10 @@ pub(super) fn compile(
         if are_for_gateways_alone(&one.gateways, at) {
             continue;
         }
+        for name in one.headers.keys().filter(|name| is_no_header(name)) {
+            let reason = "is of no effect, as in Istio: the match has a field of that name";
+            problems.warning(at.located, format!("{field}.headers[{name}]"), reason);
+        }
         match conditions(one) {
             Ok(Some(conditions)) => compiled.push(Alternative {
                 conditions,
@@ -80,10 +84,10 @@ fn conditions(one: &HttpMatch) -> Result<Option<Match>, Fault> {
     Ok(Some(Match {
         path: path.transpose()?.flatten(),
         method: one.method.as_ref().map(method).transpose()?,
-        headers: headers("headers", &one.headers)?,
+        headers: headers("headers", |name| !is_no_header(name), &one.headers)?,
         query: query(&one.query_params)?,
         authority: authority.transpose()?,
-        without_headers: headers("withoutHeaders", &one.without_headers)?,
+        without_headers: headers("withoutHeaders", |_| true, &one.without_headers)?,
         source: source(one),
         expression: None,
     }))
@@ -136,8 +140,14 @@ fn method(from: &istio::StringMatch) -> Result<Method, Fault> {
     Method::from_bytes(text.as_bytes()).map_err(|error| fault(error.to_string()))
 }
 
+/// Whether a key of `headers` is ignored: HTTPMatchRequest of Istio's reference says so of these.
+fn is_no_header(name: &str) -> bool {
+    matches!(name, "uri" | "scheme" | "method" | "authority")
+}
+
 fn headers(
     list: &str,
+    counts: impl Fn(&str) -> bool,
     from: &BTreeMap<String, istio::StringMatch>,
 ) -> Result<Vec<HeaderMatch>, Fault> {
     let one = |(name, value): (&String, &istio::StringMatch)| {
@@ -147,7 +157,8 @@ fn headers(
             name: header_name(name).map_err(|reason| (field, reason))?,
         })
     };
-    from.iter().map(one).collect()
+    let counted = from.iter().filter(|(name, _)| counts(name));
+    counted.map(one).collect()
 }
 
 fn query(from: &BTreeMap<String, istio::StringMatch>) -> Result<Vec<QueryMatch>, Fault> {

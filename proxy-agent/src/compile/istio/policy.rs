@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::objects::istio::{self, HttpRoute, Percent, Retries};
 
-/// Retries of a route that does not say how many.
+/// Retries of a route that says nothing of them.
 const DEFAULT_ATTEMPTS: u32 = 2;
 /// Causes of a route that does not say which.
 const DEFAULT_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
@@ -73,7 +73,8 @@ pub(super) fn retry(from: Option<&Retries>) -> Result<Option<Retry>, Fault> {
     };
     let named = from.retry_on.as_deref().filter(|text| !text.is_empty());
     let on = conditions(named.unwrap_or(DEFAULT_ON)).map_err(|reason| fault("retryOn", reason))?;
-    let attempts = attempts.unwrap_or(DEFAULT_ATTEMPTS);
+    // Where `retries` is there, a number that is left out is protobuf's: 0.
+    let attempts = attempts.unwrap_or(0);
     Ok((attempts > 0).then_some(Retry {
         attempts,
         on,
@@ -165,7 +166,7 @@ fn delay(from: &istio::Delay) -> Result<Delay, Fault> {
     let older = from.percent.map(f64::from).map(|value| Percent { value });
     Ok(Delay {
         time,
-        share: share(from.percentage.or(older))
+        share: share_of_fault(from.percentage.or(older))
             .map_err(|reason| ("percentage".to_owned(), reason))?,
     })
 }
@@ -187,7 +188,8 @@ fn abort(from: &istio::Abort) -> Result<Abort, Fault> {
             return Err(("httpStatus".to_owned(), reason));
         }
     };
-    let share = share(from.percentage).map_err(|reason| ("percentage".to_owned(), reason))?;
+    let share = share_of_fault(from.percentage);
+    let share = share.map_err(|reason| ("percentage".to_owned(), reason))?;
     Ok(Abort { with, share })
 }
 
@@ -245,6 +247,39 @@ pub(super) fn share(percent: Option<Percent>) -> Result<Share, String> {
         numerator: u32::try_from(millionths).unwrap_or(DENOMINATOR),
         denominator: DENOMINATOR,
     })
+}
+
+/// The share of a fault: Istio's hit no request unless they say how many.
+fn share_of_fault(percent: Option<Percent>) -> Result<Share, String> {
+    share(percent.or(Some(Percent { value: 0.0 })))
+}
+
+/// Fields that a route leaves out, and that what it does say is without effect for, each with why.
+pub(super) fn left_out(route: &HttpRoute) -> Vec<(&'static str, &'static str)> {
+    let fault = route.fault.as_ref();
+    let delay = fault.and_then(|fault| fault.delay.as_ref());
+    let abort = fault.and_then(|fault| fault.abort.as_ref());
+    let retries = route.retries.as_ref();
+    let nobody = "is missing, which stands for 0: no request is hit";
+    let parts = [
+        (
+            "fault.delay.percentage",
+            nobody,
+            delay.is_some_and(|delay| delay.percentage.is_none() && delay.percent.is_none()),
+        ),
+        (
+            "fault.abort.percentage",
+            nobody,
+            abort.is_some_and(|abort| abort.percentage.is_none()),
+        ),
+        (
+            "retries.attempts",
+            "is missing, which stands for 0: nothing is sent again",
+            retries.is_some_and(|retries| retries.attempts.is_none()),
+        ),
+    ];
+    let there = parts.into_iter().filter(|(.., missing)| *missing);
+    there.map(|(field, reason, _)| (field, reason)).collect()
 }
 
 /// The mirrors of a route, each with its field.

@@ -11,10 +11,11 @@ use k8s_openapi::api::core::v1::ServicePort;
 
 use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
+use crate::compile::direct::Mode;
 use crate::compile::endpoints;
 use crate::compile::index::{At, Index};
 use crate::compile::service::{self, Declared, Port, Target};
-use crate::model::{BalancePolicy, Endpoint, PassReason, UpstreamProtocol};
+use crate::model::{BalancePolicy, DirectPolicy, Endpoint, PassReason, UpstreamProtocol};
 use crate::objects::istio::{EntryEndpoint, EntryPort, ServiceEntry, ServiceEntrySpec};
 
 pub(in crate::compile) use judge::judge;
@@ -142,6 +143,9 @@ pub(in crate::compile) fn ports(
             declared,
             balance: BalancePolicy::default(),
             policies: None,
+            // Its endpoints are outside of the cluster, where no kernel table has them.
+            mode: Some(Mode::Proxy),
+            direct: DirectPolicy::default(),
             defaults: None,
             failure_accrual: None,
             id: ids.id(&cluster),

@@ -238,9 +238,8 @@ impl Kept {
         };
         let of_port = |port: &Port| {
             let labelled = istio::endpoints(&at, port, &self.index);
-            let whole = endpoints::sorted(labelled.iter().map(|(one, _)| one.clone()));
             let whole = Found {
-                usable: whole,
+                usable: endpoints::sorted(labelled.iter().map(|(one, _)| one.clone())),
                 left_out: Vec::new(),
             };
             clusters(port, whole, |_, subset| {
@@ -336,6 +335,7 @@ fn cluster(port: &Port, found: Found) -> Cluster {
             Declared::Http(upstream) => upstream,
             Declared::Opaque | Declared::Tls | Declared::Nothing => UpstreamProtocol::AsReceived,
         },
+        direct: port.direct,
         failure_accrual: port.failure_accrual,
         endpoints: found.usable,
         left_out: found.left_out,

@@ -95,16 +95,16 @@ impl Kept {
         }
     }
 
-    /// Proxied addresses. Of two Services with one address the first by namespace and name has it.
+    /// Addresses that do not pass. Of two Services with one address the first by namespace and name has it.
     fn by_address(&mut self) -> Arc<HashMap<SocketAddr, Arc<Listener>>> {
         if let Some(owners) = &self.shared.by_address {
             return Arc::clone(owners);
         }
         let mut lost: BTreeMap<Name, Problems> = BTreeMap::new();
         let mut owners: HashMap<SocketAddr, Arc<Listener>> = HashMap::new();
-        let proxied = |one: &&Arc<Listener>| matches!(one.verdict, ListenerVerdict::Proxy(_));
+        let steered = |one: &&Arc<Listener>| !matches!(one.verdict, ListenerVerdict::Pass(_));
         for (key, listeners) in self.listeners.iter() {
-            for listener in listeners.iter().filter(proxied) {
+            for listener in listeners.iter().filter(steered) {
                 for address in &listener.addresses {
                     let Some(owner) = owners.get(address) else {
                         owners.insert(*address, Arc::clone(listener));

@@ -162,13 +162,13 @@ fn opaque_ports_are_the_services_own_or_its_namespaces() {
     ] {
         let snapshot = compile(&text);
         assert_eq!(problems(&snapshot), Vec::<String>::new());
-        let protocol = if opaque {
-            ListenerProtocol::Tcp
+        let expected = if opaque {
+            ListenerVerdict::Direct
         } else {
-            ListenerProtocol::Http
+            ListenerVerdict::Proxy(ListenerProtocol::Http)
         };
         let verdict = listener(&snapshot, "web", 80).verdict;
-        assert_eq!(verdict, ListenerVerdict::Proxy(protocol), "{text}");
+        assert_eq!(verdict, expected, "{text}");
     }
 }
 

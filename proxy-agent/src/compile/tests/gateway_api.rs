@@ -46,11 +46,7 @@ fn a_route_makes_its_service_http_and_replaces_the_implicit_route() {
         ],
     );
     let b = listener(&snapshot, "b", 80);
-    assert_eq!(
-        b.verdict,
-        ListenerVerdict::Proxy(ListenerProtocol::Tcp),
-        "not its parent"
-    );
+    assert_eq!(b.verdict, ListenerVerdict::Direct, "not its parent");
 }
 
 #[test]

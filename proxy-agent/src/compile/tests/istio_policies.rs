@@ -9,9 +9,7 @@ use http::{HeaderMap, Method};
 use super::{
     Client, RequestView, ask, compile, listener, only_problem, problems, rewrite_path, service,
 };
-use crate::model::{
-    AbortWith, Action, DelayTime, Listed, Policies, Rule, Share, Snapshot, StringMatch,
-};
+use crate::model::{AbortWith, Action, DelayTime, Listed, Policies, Rule, Snapshot, StringMatch};
 
 const TO_B: &str = "route: [{destination: {host: b}}]";
 const TO_WEB: &str = "route: [{destination: {host: web}}]";
@@ -80,7 +78,9 @@ fn retry_conditions_are_envoys() {
         ("reset-before-request", false),
         ("reset", true),
     ] {
-        let snapshot = with_http(&format!("{{retries: {{retryOn: {on}}}, {TO_B}}}"));
+        let snapshot = with_http(&format!(
+            "{{retries: {{attempts: 1, retryOn: {on}}}, {TO_B}}}"
+        ));
         let retry = policies(&snapshot).retry.as_ref().expect("a retry");
         assert_eq!(retry.on.reset, reset, "{on}");
     }
@@ -89,7 +89,7 @@ fn retry_conditions_are_envoys() {
 #[test]
 fn faults_have_shares_down_to_a_ten_thousandth_of_a_percent() {
     let snapshot = with_http(&format!(
-        "{{fault: {{delay: {{fixedDelay: 1.5s, percentage: {{value: 0.1}}}}, abort: {{httpStatus: 418}}}}, {TO_B}}}"
+        "{{fault: {{delay: {{fixedDelay: 1.5s, percentage: {{value: 0.1}}}}, abort: {{httpStatus: 418, percentage: {{value: 100}}}}}}, {TO_B}}}"
     ));
     let delay = policies(&snapshot).delay.expect("a delay");
     assert_eq!(delay.time, DelayTime::Fixed(Duration::from_millis(1_500)));
@@ -97,13 +97,43 @@ fn faults_have_shares_down_to_a_ten_thousandth_of_a_percent() {
     assert_eq!(share, (1_000, 1_000_000));
     let abort = policies(&snapshot).abort.expect("an abort");
     assert_eq!(abort.with, AbortWith::Http(http::StatusCode::IM_A_TEAPOT));
-    assert_eq!(abort.share, Share::ALL);
+    assert!(abort.share.hits(u32::MAX), "all of them");
     for (name, code) in [("UNAVAILABLE", 14), ("'8'", 8)] {
         let snapshot = with_http(&format!(
-            "{{fault: {{abort: {{grpcStatus: {name}}}}}, {TO_B}}}"
+            "{{fault: {{abort: {{grpcStatus: {name}, percentage: {{value: 50}}}}}}, {TO_B}}}"
         ));
         let abort = policies(&snapshot).abort.expect("an abort");
         assert_eq!(abort.with, AbortWith::Grpc(code));
+    }
+}
+
+#[test]
+fn what_is_left_out_of_faults_and_retries_stands_for_0_and_is_named() {
+    for (part, field) in [
+        ("fault: {delay: {fixedDelay: 1s}}", "fault.delay.percentage"),
+        (
+            "fault: {abort: {httpStatus: 418}}",
+            "fault.abort.percentage",
+        ),
+        ("retries: {retryOn: 5xx}", "retries.attempts"),
+    ] {
+        let spec = format!("hosts: [web], http: [{{{part}, {TO_B}}}]");
+        let snapshot = with(&virtual_service("v", &spec));
+        let problem = only_problem(&snapshot);
+        assert!(
+            problem.contains(&format!("spec.http[0].{field}: is missing")),
+            "{problem}"
+        );
+        let policies = first(&snapshot).policies.as_deref();
+        let shares =
+            policies.map(|of| (of.delay.map(|one| one.share), of.abort.map(|one| one.share)));
+        let (delay, abort) = shares.unwrap_or_default();
+        let hit = [delay, abort]
+            .into_iter()
+            .flatten()
+            .any(|share| share.hits(0));
+        assert!(!hit, "{field}");
+        answers(&snapshot, &[("GET /", "ns/b:80*1")]);
     }
 }
 
@@ -321,7 +351,7 @@ fn a_host_with_a_wildcard_stands_for_services_and_a_name_comes_first() {
 #[test]
 fn delays_may_be_exponential_and_bodies_bytes() {
     let snapshot = with_http(&format!(
-        "{{fault: {{delay: {{exponentialDelay: 200ms}}}}, {TO_B}}}, \
+        "{{fault: {{delay: {{exponentialDelay: 200ms, percentage: {{value: 100}}}}}}, {TO_B}}}, \
          {{directResponse: {{status: 200, body: {{bytes: aGVsbG8A}}}}}}"
     ));
     let delay = policies(&snapshot).delay.expect("a delay");

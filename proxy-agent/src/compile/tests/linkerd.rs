@@ -24,10 +24,7 @@ fn the_kubernetes_examples_get_an_address_and_their_pods() {
         assert_eq!(problems(&snapshot), Vec::<String>::new());
         let listener = listener(&snapshot, "my-service", 80);
         assert_eq!(listener.addresses.len(), 1);
-        assert_eq!(
-            listener.verdict,
-            ListenerVerdict::Proxy(ListenerProtocol::Tcp)
-        );
+        assert_eq!(listener.verdict, ListenerVerdict::Direct);
         assert_eq!(
             endpoints(&snapshot, "default/my-service:80"),
             ["10.1.0.1:8080"]

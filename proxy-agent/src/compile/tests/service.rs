@@ -52,29 +52,33 @@ fn every_address_of_a_service_is_listened_on() {
 
 #[test]
 fn what_a_port_speaks_is_told_by_app_protocol_and_then_by_name() {
-    use ListenerProtocol::{Http, Tcp};
+    use ListenerVerdict::{Direct, Proxy};
     use UpstreamProtocol::{AsReceived, Http2};
+    const HTTP: ListenerVerdict = Proxy(ListenerProtocol::Http);
     for (port, expected) in [
-        ("port: 80", (Tcp, AsReceived)),
-        ("port: 80, name: http", (Http, AsReceived)),
-        ("port: 80, name: http-admin", (Http, AsReceived)),
-        ("port: 80, name: httpx", (Tcp, AsReceived)),
-        ("port: 80, name: http2-api", (Http, Http2)),
-        ("port: 80, name: grpc", (Http, Http2)),
-        ("port: 80, name: grpc-web", (Http, AsReceived)),
-        ("port: 80, name: https", (Tcp, AsReceived)),
-        ("port: 80, appProtocol: http", (Http, AsReceived)),
-        ("port: 80, appProtocol: HTTP", (Http, AsReceived)),
-        ("port: 80, appProtocol: kubernetes.io/h2c", (Http, Http2)),
+        ("port: 80", (Direct, AsReceived)),
+        ("port: 80, name: http", (HTTP, AsReceived)),
+        ("port: 80, name: http-admin", (HTTP, AsReceived)),
+        ("port: 80, name: httpx", (Direct, AsReceived)),
+        ("port: 80, name: http2-api", (HTTP, Http2)),
+        ("port: 80, name: grpc", (HTTP, Http2)),
+        ("port: 80, name: grpc-web", (HTTP, AsReceived)),
+        ("port: 80, name: https", (Direct, AsReceived)),
+        ("port: 80, appProtocol: http", (HTTP, AsReceived)),
+        ("port: 80, appProtocol: HTTP", (HTTP, AsReceived)),
+        ("port: 80, appProtocol: kubernetes.io/h2c", (HTTP, Http2)),
         (
             "port: 80, appProtocol: kubernetes.io/ws",
-            (Http, AsReceived),
+            (HTTP, AsReceived),
         ),
-        ("port: 80, appProtocol: grpc", (Http, Http2)),
-        ("port: 80, appProtocol: tcp, name: http", (Tcp, AsReceived)),
+        ("port: 80, appProtocol: grpc", (HTTP, Http2)),
+        (
+            "port: 80, appProtocol: tcp, name: http",
+            (Direct, AsReceived),
+        ),
         (
             "port: 80, appProtocol: kubernetes.io/wss",
-            (Tcp, AsReceived),
+            (Direct, AsReceived),
         ),
     ] {
         let snapshot = compile(&one_service("", &format!("ports: [{{{port}}}]"), ""));
@@ -83,11 +87,7 @@ fn what_a_port_speaks_is_told_by_app_protocol_and_then_by_name() {
             .cluster(listener.cluster)
             .map(|cluster| cluster.upstream);
         let found = (listener.verdict, upstream);
-        assert_eq!(
-            found,
-            (ListenerVerdict::Proxy(expected.0), Some(expected.1)),
-            "{port}"
-        );
+        assert_eq!(found, (expected.0, Some(expected.1)), "{port}");
     }
 }
 
@@ -150,17 +150,21 @@ fn bad_parts_of_a_service_are_named_and_the_rest_stays() {
         ),
         (
             one_service(
-                ", annotations: {proxy-agent.io/balance: random}",
+                ", annotations: {proxy-agent.io/balance: best}",
                 "ports: [{port: 80}]",
                 "",
             ),
-            "Service ns/web: metadata.annotations[proxy-agent.io/balance]: found `random`, \
-             accepted: least-request, round-robin",
+            "Service ns/web: metadata.annotations[proxy-agent.io/balance]: found `best`, \
+             accepted: least-request, round-robin, random",
         ),
         (
-            one_service("", "sessionAffinity: ClientIP, ports: [{port: 80}]", ""),
-            "Service ns/web: spec.sessionAffinity: `ClientIP` is not enforced yet: \
-             every ready endpoint is used",
+            one_service(
+                "",
+                "sessionAffinity: ClientIP, ports: [{port: 80, name: http}]",
+                "",
+            ),
+            "Service ns/web: spec.sessionAffinity: `ClientIP` is kept for direct connections alone, \
+             and those to port 80 are proxied",
         ),
     ] {
         let snapshot = compile(&text);
@@ -180,7 +184,7 @@ fn the_balance_annotation_reaches_the_cluster() {
 #[test]
 fn one_number_may_be_a_tcp_and_a_udp_port() {
     for (port, verdict) in [
-        (443, ListenerVerdict::Proxy(ListenerProtocol::Tcp)),
+        (443, ListenerVerdict::Direct),
         (53, ListenerVerdict::Pass(PassReason::Dns)),
     ] {
         let ports = format!(

@@ -28,25 +28,14 @@ fn rule<'a>(snapshot: &'a Snapshot, field: &str) -> &'a Rule {
     found.unwrap_or_else(|| panic!("no rule {field}"))
 }
 
-/// Which route of a profile of this condition a request falls under.
+/// Whether a request falls under a route of this condition, which is told by a fault of the route.
 fn matches(condition: &str, line: &str) -> bool {
     let snapshot = with(&format!(
-        "routes: [{{name: r, condition: {condition}, responseClasses: [{{condition: {{status: {{max: 599}}}}}}], timeout: 7s}}]"
+        "routes: [{{name: r, condition: {condition}, timeout: never}}]"
     ));
-    assert_eq!(problems(&snapshot), Vec::<String>::new(), "{condition}");
-    let table = &listener(&snapshot, "web", 80).routes;
-    let one = &table.rules[0].conditions;
-    let mut words = line.split(' ');
-    let (method, path) = (words.next().unwrap(), words.next().unwrap());
-    let (method, headers) = (method.parse().unwrap(), http::HeaderMap::new());
-    one.holds(&crate::route::RequestView {
-        method: &method,
-        path,
-        query: None,
-        authority: "web",
-        headers: &headers,
-        client: None,
-    })
+    let problem = only_problem(&snapshot);
+    assert!(problem.contains("timeout: found `never`"), "{problem}");
+    answers(&snapshot, line) == "500 invalid_route"
 }
 
 #[test]
@@ -209,16 +198,16 @@ fn a_clients_namespace_has_its_own_word_before_the_services() {
 fn opaque_ports_are_not_http_whatever_they_are_called() {
     let named = service("web", 80).replace("port: 80", "name: http, port: 80");
     for (ports, expected) in [
-        ("['80']", ListenerProtocol::Tcp),
-        ("[80]", ListenerProtocol::Tcp),
-        ("['79-81']", ListenerProtocol::Tcp),
-        ("['81']", ListenerProtocol::Http),
+        ("['80']", ListenerVerdict::Direct),
+        ("[80]", ListenerVerdict::Direct),
+        ("['79-81']", ListenerVerdict::Direct),
+        ("['81']", ListenerVerdict::Proxy(ListenerProtocol::Http)),
     ] {
         let snapshot =
             compile(&(named.clone() + &profile_in("ns", &format!("opaquePorts: {ports}"))));
         assert_eq!(problems(&snapshot), Vec::<String>::new(), "{ports}");
         let verdict = listener(&snapshot, "web", 80).verdict;
-        assert_eq!(verdict, ListenerVerdict::Proxy(expected), "{ports}");
+        assert_eq!(verdict, expected, "{ports}");
     }
     let snapshot = compile(&(named + &profile_in("shop", "opaquePorts: ['80']")));
     assert_eq!(

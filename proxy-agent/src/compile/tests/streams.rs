@@ -68,7 +68,7 @@ fn to_from(snapshot: &Snapshot, port: u16, name: &str, namespace: &str) -> Strin
 fn protocol(snapshot: &Snapshot, port: u16) -> ListenerProtocol {
     match listener(snapshot, "web", port).verdict {
         ListenerVerdict::Proxy(protocol) => protocol,
-        ListenerVerdict::Pass(reason) => panic!("passes: {reason:?}"),
+        other => panic!("not proxied: {other:?}"),
     }
 }
 

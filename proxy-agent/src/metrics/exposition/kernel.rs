@@ -34,5 +34,10 @@ pub(super) fn write(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
     let entries = Metric::new("bpf_map_entries", "Entries in the map");
     page.gauges(&entries, each(|map| map.entries))?;
     let room = Metric::new("bpf_map_max_entries", "Entries that the map has room for");
-    page.gauges(&room, each(|map| map.max_entries))
+    page.gauges(&room, each(|map| map.max_entries))?;
+    let memory = Metric::new(
+        "bpf_map_memory_bytes",
+        "Memory that the kernel counts for the map",
+    );
+    page.gauges(&memory, each(|map| map.memory_bytes))
 }

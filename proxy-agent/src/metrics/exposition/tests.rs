@@ -46,6 +46,7 @@ fn status() -> Status {
                 name: "PODS".into(),
                 entries: 2,
                 max_entries: 4_096,
+                memory_bytes: 65_536,
             }],
             counters: vec![CounterStatus {
                 name: "proxied".into(),

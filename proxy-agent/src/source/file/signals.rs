@@ -98,10 +98,16 @@ impl Changes {
         let Some(name) = path.file_name() else {
             return;
         };
-        self.lost |= matches!(
-            kind,
-            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
-        );
+        self.lost |= match kind {
+            EventKind::Remove(_) => true,
+            // A file that was written under a hidden name is renamed into place: nothing was lost.
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => is_manifest(name),
+            EventKind::Any
+            | EventKind::Access(_)
+            | EventKind::Create(_)
+            | EventKind::Modify(_)
+            | EventKind::Other => false,
+        };
         match kind {
             EventKind::Modify(ModifyKind::Data(_)) => self.begin(name),
             EventKind::Create(CreateKind::File) if is_being_made(path) => self.begin(name),
@@ -137,4 +143,21 @@ impl Changes {
 /// Whether a new name is a file that its maker has yet to write, not a link to a whole one.
 fn is_being_made(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_that_is_moved_away_is_lost_and_a_hidden_file_that_is_moved_into_place_is_not() {
+        for (name, lost) in [("web.yaml", true), (".web.yaml.partial", false)] {
+            let signals = Signals::default();
+            let from = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+            signals.add(Ok(
+                Event::new(from).add_path(Path::new("/manifests").join(name))
+            ));
+            assert_eq!(signals.lost(), lost, "{name}");
+        }
+    }
 }

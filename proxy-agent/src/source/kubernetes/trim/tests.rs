@@ -108,7 +108,7 @@ fn what_changes_without_meaning_is_not_kept() {
 const EVERYTHING: &str = "
 apiVersion: v1
 kind: Namespace
-metadata: {name: ns, labels: {proxy-agent.io/capture: enabled, team: x}, annotations: {proxy-agent.io/on-failure: closed}}
+metadata: {name: ns, labels: {proxy-agent.io/capture: enabled, team: x}, annotations: {proxy-agent.io/on-failure: closed, config.linkerd.io/opaque-ports: '81'}}
 spec: {finalizers: [kubernetes]}
 ---
 apiVersion: v1
@@ -119,7 +119,7 @@ status: {nodeInfo: {architecture: amd64, bootID: x, containerRuntimeVersion: x, 
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: web, namespace: ns, uid: u1, labels: {app: cart}, annotations: {a: b, proxy-agent.io/capture: enabled, sidecar.istio.io/status: '{}'}, generateName: web-}
+metadata: {name: web, namespace: ns, uid: u1, labels: {app: cart}, annotations: {a: b, proxy-agent.io/capture: enabled, sidecar.istio.io/status: '{}', config.linkerd.io/opaque-ports: '80'}, generateName: web-}
 spec: {nodeName: node-1, serviceAccountName: x, containers: [{name: web, image: i, ports: [{name: http, containerPort: 8080, hostPort: 1}]}, {name: linkerd-proxy, image: l}]}
 status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}], hostIP: 1.2.3.4, conditions: [{type: Ready, status: 'True', lastTransitionTime: 2026-01-01T00:00:00Z}]}
 ---
@@ -131,7 +131,7 @@ status: {phase: Succeeded, podIP: 10.0.0.2, message: x}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: cart, namespace: ns, uid: s1, labels: {app: cart}, annotations: {proxy-agent.io/balance: round-robin, x: y}}
+metadata: {name: cart, namespace: ns, uid: s1, labels: {app: cart}, annotations: {proxy-agent.io/balance: round-robin, x: y, retry.linkerd.io/http: 5xx, timeout.linkerd.io/idle: 1s, balancer.linkerd.io/failure-accrual: consecutive}}
 spec: {selector: {app: cart}, clusterIP: 10.96.0.10, clusterIPs: [10.96.0.10], externalIPs: [1.1.1.1], ipFamilies: [IPv4], sessionAffinity: ClientIP, internalTrafficPolicy: Local, trafficDistribution: PreferClose, ports: [{name: http, port: 80, targetPort: http}, {name: grpc, port: 81, appProtocol: grpc}]}
 status: {loadBalancer: {ingress: [{ip: 2.2.2.2, ipMode: Proxy}, {ip: 3.3.3.3}]}, conditions: []}
 ---
@@ -189,4 +189,25 @@ apiVersion: linkerd.io/v1
 kind: Route
 metadata: {name: cart, namespace: ns, resourceVersion: '5'}
 spec: {host: cart.example, weight: 1, service: {kind: Service, name: cart}}
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: HTTPRoute
+metadata: {name: r, namespace: ns, generation: 2, annotations: {retry.linkerd.io/http: 5xx, x: y}, resourceVersion: '5'}
+spec: {parentRefs: [{group: core, kind: Service, name: other}], rules: [{backendRefs: [{name: cart, port: 80}]}]}
+status: {parents: []}
+---
+apiVersion: linkerd.io/v1alpha2
+kind: ServiceProfile
+metadata: {name: other.ns.svc.cluster.local, namespace: ns, resourceVersion: '5'}
+spec: {routes: [{name: r, condition: {method: GET}, isRetryable: true}]}
+---
+apiVersion: split.smi-spec.io/v1alpha4
+kind: TrafficSplit
+metadata: {name: s, namespace: ns, creationTimestamp: 2026-01-01T00:00:00Z, resourceVersion: '5'}
+spec: {service: other, matches: [{kind: HTTPRouteGroup, name: g}], backends: [{service: cart, weight: 1}]}
+---
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: HTTPRouteGroup
+metadata: {name: g, namespace: ns, resourceVersion: '5'}
+spec: {matches: [{name: m, methods: [GET]}]}
 ";

@@ -6,23 +6,21 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use crate::model::{Cors, Listed, StringMatch};
 
-use super::body::ResponseBody;
-
 /// What follows for one request.
 #[derive(Debug)]
-pub(super) enum Ruling<'c> {
+pub enum Ruling<'c> {
     /// It goes on; if its origin is allowed, that is told with the response.
     GoOn(Option<Allowed<'c>>),
-    /// It is a preflight, and this is its answer's head.
+    /// It is a preflight; these are the headers of its answer, whose status is 204.
     Answer(HeaderMap),
 }
 
 /// Rules on a request.
-pub(super) fn rule<'c, B>(cors: &'c Cors, request: &Request<B>) -> Ruling<'c> {
+pub fn rule<'c, B>(cors: &'c Cors, request: &Request<B>) -> Ruling<'c> {
     let asked = request.headers();
     let Some(origin) = asked.get(ORIGIN) else {
         return Ruling::GoOn(None);
@@ -40,24 +38,16 @@ pub(super) fn rule<'c, B>(cors: &'c Cors, request: &Request<B>) -> Ruling<'c> {
     }
 }
 
-/// The answer to a preflight.
-pub(super) fn answer(head: HeaderMap) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    *response.headers_mut() = head;
-    response
-}
-
 /// An origin whose scripts may see the response.
 #[derive(Debug)]
-pub(super) struct Allowed<'c> {
+pub struct Allowed<'c> {
     cors: &'c Cors,
     origin: HeaderValue,
 }
 
 impl Allowed<'_> {
     /// Says so in a response's headers, in place of what the application says.
-    pub(super) fn tell(self, headers: &mut HeaderMap) {
+    pub fn tell(self, headers: &mut HeaderMap) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.origin);
         headers.append(VARY, HeaderValue::from_static("Origin"));
         headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);

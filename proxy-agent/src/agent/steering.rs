@@ -1,0 +1,238 @@
+//! From the snapshot to what the connect hooks are to do with each Service address, and which
+//! endpoints a direct one stands for.
+//!
+//! What did not change from one snapshot to the next is not looked at again, nor written.
+
+mod gone;
+mod health;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use proxy_ebpf::{Choice, EndpointKey, FrontendKey, Stat};
+
+use crate::bpf::{DirectSet, Error, Kernel, ReconcileReport, Wanted};
+use crate::model::{BalancePolicy, Cluster, ClusterId, Listener, ListenerVerdict, Snapshot};
+use crate::outlier;
+
+use self::health::Health;
+
+pub(super) use self::gone::{Gone, Told, close_stale};
+pub(super) use self::health::Ejections;
+
+/// A connection keeps to the address family that the application asked for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    const fn of(address: &SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// A set, and what it was made of.
+#[derive(Clone, Debug)]
+struct Made {
+    cluster: Arc<Cluster>,
+    set: Arc<DirectSet>,
+}
+
+/// What the kernel was told last.
+#[derive(Debug)]
+pub(super) struct Steering {
+    snapshot: Arc<Snapshot>,
+    sets: HashMap<(ClusterId, Family), Made>,
+    health: Health,
+    /// When health was looked at last.
+    looked: Instant,
+    /// Failed connections up to then.
+    failed_total: u64,
+    /// The kernel took all of it.
+    settled: bool,
+    gone: Gone,
+}
+
+impl Steering {
+    /// Nothing yet. Endpoints that go are told to `gone`.
+    pub(super) fn new(gone: Gone) -> Self {
+        Self {
+            snapshot: Arc::new(Snapshot::empty()),
+            sets: HashMap::new(),
+            health: Health::default(),
+            looked: Instant::now(),
+            failed_total: 0,
+            settled: false,
+            gone,
+        }
+    }
+
+    /// Endpoints that are left out.
+    pub(super) fn ejections(&self) -> Ejections {
+        self.health.ejections.clone()
+    }
+
+    /// Brings the kernel in line with a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not take all of it: call again.
+    pub(super) fn apply(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        kernel: &Kernel,
+    ) -> Result<ReconcileReport, Error> {
+        let known = same_frontends(&self.snapshot.listeners, &snapshot.listeners);
+        let same_listeners = Arc::ptr_eq(&self.snapshot.listeners, &snapshot.listeners);
+        let same_clusters = Arc::ptr_eq(&self.snapshot.clusters, &snapshot.clusters);
+        self.snapshot = Arc::clone(snapshot);
+        let same_sets = (same_listeners && same_clusters) || self.make_sets(Instant::now(), false);
+        if self.settled && known && same_sets {
+            return Ok(ReconcileReport::default());
+        }
+        self.reconcile(kernel)
+    }
+
+    /// Looks at the connections that have failed since the last time, and at endpoints whose
+    /// ejection is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::apply`].
+    pub(super) fn look(&mut self, kernel: &Kernel) -> Result<ReconcileReport, Error> {
+        let now = Instant::now();
+        let since = std::mem::replace(&mut self.looked, now);
+        let mut changed = self.health.returned(since, now);
+        let failed_total = kernel.stat(Stat::DirectFailed)?;
+        if failed_total != self.failed_total {
+            self.failed_total = failed_total;
+            let failing = kernel.failing(outlier::CONSECUTIVE)?;
+            let made = self.sets.values().map(|made| &made.cluster);
+            // One cluster has a set for each family, and is looked at once.
+            let clusters: HashMap<_, _> = made.map(|cluster| (cluster.id, cluster)).collect();
+            let clusters = clusters.into_values();
+            changed |= !failing.is_empty() && self.health.observe(&failing, clusters, now);
+        }
+        if !changed || self.make_sets(now, true) {
+            return Ok(ReconcileReport::default());
+        }
+        self.reconcile(kernel)
+    }
+
+    fn reconcile(&mut self, kernel: &Kernel) -> Result<ReconcileReport, Error> {
+        self.settled = false;
+        let report = kernel.reconcile_frontends(&self.wanted())?;
+        self.settled = true;
+        Ok(report)
+    }
+
+    /// Makes the sets that are others than before; `health`: endpoints are used again, or are not.
+    /// Returns whether all are the same.
+    fn make_sets(&mut self, now: Instant, health: bool) -> bool {
+        let mut former = std::mem::take(&mut self.sets);
+        let mut same = true;
+        for listener in self.snapshot.listeners.iter().filter(|one| is_direct(one)) {
+            let Some(cluster) = self.snapshot.cluster(listener.cluster) else {
+                continue;
+            };
+            for family in listener.addresses.iter().map(Family::of) {
+                let key = (cluster.id, family);
+                if self.sets.contains_key(&key) {
+                    continue;
+                }
+                let made = match former.remove(&key) {
+                    Some(former) if Arc::ptr_eq(&former.cluster, cluster) && !health => former,
+                    former => {
+                        let set = set(cluster, family, &self.health.usable(cluster, now));
+                        let before = former.as_ref().map(|one| &one.cluster);
+                        self.gone.compare(listener, before, cluster);
+                        let set = match former {
+                            Some(former) if *former.set == set => former.set,
+                            Some(_) | None => {
+                                same = false;
+                                Arc::new(set)
+                            }
+                        };
+                        let cluster = Arc::clone(cluster);
+                        Made { cluster, set }
+                    }
+                };
+                self.sets.insert(key, made);
+            }
+        }
+        self.health
+            .settle(self.sets.values().map(|made| &made.cluster), now);
+        same && former.is_empty()
+    }
+
+    /// Every address, with what is to become of connections to it.
+    fn wanted(&self) -> HashMap<FrontendKey, Wanted> {
+        let all = self.snapshot.listeners.iter();
+        let passed = all.filter(|one| matches!(one.verdict, ListenerVerdict::Pass(_)));
+        let passed = passed.flat_map(|one| &one.addresses);
+        let passed = passed.map(|address| (address, Wanted::Pass));
+        // Of two Services with one address one has it, for the workers and here.
+        let steered = self.snapshot.by_address.iter();
+        let steered = steered.map(|(address, owner)| (address, self.steered(address, owner)));
+        let key = FrontendKey::from_socket_addr;
+        passed
+            .chain(steered)
+            .map(|(address, wanted)| (key(*address), wanted))
+            .collect()
+    }
+
+    fn steered(&self, address: &SocketAddr, owner: &Listener) -> Wanted {
+        if !is_direct(owner) {
+            return Wanted::Proxy;
+        }
+        let made = self.sets.get(&(owner.cluster, Family::of(address)));
+        made.map_or(Wanted::Proxy, |made| Wanted::Direct(Arc::clone(&made.set)))
+    }
+}
+
+fn set(cluster: &Cluster, family: Family, usable: &[SocketAddr]) -> DirectSet {
+    let of_family = usable.iter().filter(|one| Family::of(one) == family);
+    DirectSet {
+        endpoints: of_family
+            .map(|address| EndpointKey::from_socket_addr(*address))
+            .collect(),
+        choice: match cluster.balance {
+            BalancePolicy::LeastRequest => Choice::LeastConnections,
+            BalancePolicy::RoundRobin => Choice::RoundRobin,
+            BalancePolicy::Random => Choice::Random,
+        },
+        affinity_s: cluster.direct.affinity.map_or(0, |affinity| {
+            u32::try_from(affinity.as_secs()).unwrap_or(u32::MAX)
+        }),
+    }
+}
+
+fn is_direct(listener: &Listener) -> bool {
+    listener.verdict == ListenerVerdict::Direct
+}
+
+/// Whether the hooks have the same to do for both: routes alone make no difference to them.
+fn same_frontends(known: &[Arc<Listener>], wanted: &[Arc<Listener>]) -> bool {
+    let essence = |one: &Listener| (kind(one), one.cluster);
+    let same = |(one, other): (&Arc<Listener>, &Arc<Listener>)| {
+        Arc::ptr_eq(one, other)
+            || (essence(one), &one.addresses) == (essence(other), &other.addresses)
+    };
+    known.len() == wanted.len() && known.iter().zip(wanted).all(same)
+}
+
+/// What the hooks make of a verdict.
+const fn kind(listener: &Listener) -> u8 {
+    match listener.verdict {
+        ListenerVerdict::Pass(_) => 0,
+        ListenerVerdict::Proxy(_) => 1,
+        ListenerVerdict::Direct => 2,
+    }
+}

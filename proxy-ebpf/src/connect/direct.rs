@@ -1,0 +1,120 @@
+//! The endpoint of a direct connection: which of a set, and whether the pod has one already.
+//!
+//! Everything here costs the connecting application its time: a few lookups, no loop.
+
+use core::num::NonZeroU32;
+use core::ptr::NonNull;
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
+use proxy_ebpf::{Affinity, AffinityKey, Choice, EndpointKey, Frontend, MemberKey, SlotKey, Stat};
+
+use super::check::Asked;
+use super::skip::Skip;
+use crate::maps::{AFFINITY, ENDPOINTS, MEMBERS, SLOTS};
+use crate::{atomic, stats};
+
+/// The endpoint of a new connection of the pod. It is answered as it stands in a map: a copy of each
+/// that is looked at would be too much for the stack.
+#[inline(always)]
+pub(super) fn choose(
+    netns_cookie: u64,
+    asked: &Asked,
+    frontend: &Frontend,
+) -> Result<&'static EndpointKey, Skip> {
+    let count = NonZeroU32::new(frontend.count()).ok_or(Skip::NoEndpoint)?;
+    if frontend.affinity_s() == 0 {
+        return draw(frontend, count);
+    }
+    let key = AffinityKey::new(netns_cookie, asked.frontend());
+    // SAFETY: the helper takes no argument.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    if let Some(kept) = kept(&key, frontend, now_ns) {
+        return Ok(kept);
+    }
+    let endpoint = draw(frontend, count)?;
+    let affinity = Affinity::new(*endpoint, frontend.affinity_s(), now_ns);
+    if AFFINITY.insert(key, affinity, BPF_ANY.into()).is_err() {
+        stats::count(Stat::AffinityFull);
+    }
+    Ok(endpoint)
+}
+
+/// The endpoint that the pod is to stay with, as long as the set has it.
+#[inline(always)]
+fn kept(key: &AffinityKey, frontend: &Frontend, now_ns: u64) -> Option<&'static EndpointKey> {
+    let affinity = AFFINITY.get_ptr_mut(key)?;
+    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs; its
+    // fields are integers, of which the last writer's stays.
+    let affinity = unsafe { affinity.as_mut() }?;
+    if affinity.is_over(now_ns) {
+        return None;
+    }
+    MEMBERS.get_ptr(MemberKey::new(frontend.set(), *affinity.endpoint()))?;
+    affinity.renew(frontend.affinity_s(), now_ns);
+    Some(affinity.endpoint())
+}
+
+#[inline(always)]
+fn draw(frontend: &Frontend, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
+    match frontend.choice() {
+        Choice::LeastConnections => less_busy(frontend.set(), count),
+        Choice::RoundRobin => next(frontend.set(), count),
+        Choice::Random => slot(frontend.set(), random_below(count.get())),
+    }
+}
+
+/// The one of two that has fewer connections (Mitzenmacher, "The Power of Two Choices in
+/// Randomized Load Balancing", 2001); of equals the one that was drawn first.
+#[inline(always)]
+fn less_busy(set: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
+    let first = random_below(count.get());
+    let one = slot(set, first)?;
+    if count.get() == 1 {
+        return Ok(one);
+    }
+    // One of the others.
+    let mut second = random_below(count.get() - 1);
+    if second >= first {
+        second += 1;
+    }
+    let other = slot(set, second)?;
+    Ok(if open(other) < open(one) { other } else { one })
+}
+
+/// Connections that are open; 0 of an endpoint that has had none yet.
+#[inline(always)]
+fn open(endpoint: &EndpointKey) -> u64 {
+    // SAFETY: as for `AFFINITY`; an aligned integer, which others add to atomically.
+    unsafe { ENDPOINTS.get(endpoint) }.map_or(0, |state| state.open)
+}
+
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "as many turns as fit: the upper half of the cursor is never looked at"
+)]
+fn next(set: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
+    let first = SLOTS.get_ptr_mut(SlotKey::new(set, 0));
+    // SAFETY: as for `AFFINITY`.
+    let first = unsafe { first.ok_or(Skip::SetGone)?.as_mut() }.ok_or(Skip::SetGone)?;
+    let turn = atomic::fetch_add(NonNull::from(first.cursor_mut()), 1);
+    slot(set, turn as u32 % count)
+}
+
+#[inline(always)]
+fn slot(set: u32, index: u32) -> Result<&'static EndpointKey, Skip> {
+    // SAFETY: as for `AFFINITY`; a slot's endpoint never changes.
+    let slot = unsafe { SLOTS.get(SlotKey::new(set, index)) };
+    Ok(slot.ok_or(Skip::SetGone)?.endpoint())
+}
+
+/// A random number below `bound` (Lemire, "Fast Random Integer Generation in an Interval", 2019,
+/// without its rejection: the bias is below `bound` / 2³²).
+#[inline(always)]
+fn random_below(bound: u32) -> u32 {
+    // SAFETY: the helper takes no argument.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let scaled = u64::from(random) * u64::from(bound);
+    (scaled >> 32) as u32
+}

@@ -1,0 +1,75 @@
+//! What stands between a client and the endpoints, and what each of them can carry.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::work::Work;
+
+/// What stands between the client and the endpoints.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Nothing: the client knows the endpoints' own addresses.
+    NoMesh,
+    /// kube-proxy's DNAT alone.
+    Dnat,
+    /// A bare TCP copy in the client's pod, addressed at its listener on 127.0.0.1.
+    TcpCopy,
+    /// This project's agent on the node.
+    Agent,
+    /// Another build of the agent (`--before`).
+    AgentBefore,
+    /// Envoy in the client's pod, behind an nftables redirect.
+    Envoy,
+    /// Envoy in the client's and in the servers' pods, as a sidecar mesh runs it.
+    EnvoyTwice,
+    /// HAProxy in the client's pod, behind an nftables redirect.
+    Haproxy,
+}
+
+impl Kind {
+    /// Whether the agent stands between.
+    pub(super) const fn is_agent(self) -> bool {
+        matches!(self, Self::Agent | Self::AgentBefore)
+    }
+
+    /// Whether this work is measured on this path.
+    pub(super) const fn does(self, work: Work) -> bool {
+        match work {
+            Work::KeepAlive => true,
+            Work::NewConnections => !matches!(self, Self::TcpCopy),
+            Work::LargeBodies => !matches!(self, Self::TcpCopy | Self::EnvoyTwice | Self::NoMesh),
+            Work::Http2 | Work::Grpc => {
+                self.is_agent() || matches!(self, Self::Dnat | Self::Envoy | Self::Haproxy)
+            }
+            Work::ConstantRate => {
+                matches!(
+                    self,
+                    Self::NoMesh | Self::Agent | Self::Envoy | Self::EnvoyTwice
+                )
+            }
+            Work::Idle | Work::IdleConnections => {
+                self.is_agent() || matches!(self, Self::Envoy | Self::Haproxy)
+            }
+            Work::Hook => self.is_agent(),
+            Work::Restart | Work::Scale => matches!(self, Self::Agent),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoMesh => "no mesh",
+            Self::Dnat => "kube-proxy's DNAT",
+            Self::TcpCopy => "bare TCP copy",
+            Self::Agent => "agent",
+            Self::AgentBefore => "agent, before",
+            Self::Envoy => "Envoy sidecar",
+            Self::EnvoyTwice => "two Envoy sidecars",
+            Self::Haproxy => "HAProxy sidecar",
+        })
+    }
+}

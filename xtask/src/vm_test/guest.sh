@@ -1,0 +1,35 @@
+#!/bin/sh
+# shellcheck shell=dash
+# What a virtual machine of `cargo xtask vm-test` does: mounts what a node has, runs /vm/plan,
+# writes the marker, goes off. The only cgroup hierarchy is cgroup2, at its usual place.
+export PATH=/usr/sbin:/usr/bin HOME=/root CI=true RUST_BACKTRACE=0
+# An emulated processor is ten to twenty times slower, more so on a busy machine.
+export PROXY_E2E_SLOWNESS=6
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mkdir -p /dev/pts /dev/shm
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+mount -t tmpfs -o mode=755 run /run
+mount -t tmpfs tmp /tmp
+ip link set lo up
+# The kernel's own hard limit is 4,096; container runtimes and systemd give more.
+ulimit -n 65536
+
+# NAME SECONDS COMMAND…
+suite() {
+    name=$1 seconds=$2
+    shift 2
+    echo "vm-test: begin $name"
+    timeout "$seconds" "$@"
+    echo "vm-test: status $? of $name"
+}
+
+echo "vm-test: kernel $(uname -r)"
+# shellcheck source=/dev/null
+. /vm/plan
+echo "vm-test: end"
+# What was written is still on its way through the serial line.
+sleep 1
+echo o >/proc/sysrq-trigger
+sleep 60
