@@ -125,6 +125,7 @@ impl<'s> Asked<'s> {
         let verdict = match listener.verdict {
             ListenerVerdict::Proxy(ListenerProtocol::Http) => "http".to_owned(),
             ListenerVerdict::Proxy(ListenerProtocol::Tcp) => "tcp".to_owned(),
+            ListenerVerdict::Direct => "direct".to_owned(),
             ListenerVerdict::Pass(reason) => format!("pass {}", reason.name()),
         };
         facts.insert("verdict".to_owned(), verdict);
@@ -132,7 +133,9 @@ impl<'s> Asked<'s> {
             ListenerVerdict::Proxy(ListenerProtocol::Http) if !self.is_stream() => {
                 self.serve(listener, &mut facts);
             }
-            ListenerVerdict::Proxy(_) => self.stream(listener, &mut facts),
+            ListenerVerdict::Proxy(_) | ListenerVerdict::Direct => {
+                self.stream(listener, &mut facts);
+            }
             ListenerVerdict::Pass(_) => {}
         }
         facts
