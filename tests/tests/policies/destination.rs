@@ -42,10 +42,10 @@ fn a_destinations_redirect_answers_its_share_alone() -> Result<()> {
     }}]);
     scene.rule(to_web(&redirect))?;
     let all = scene.head("a", &[])?;
-    let mut shared = to_web(&redirect);
-    shared["backendRefs"][0]["weight"] = json!(0);
-    shared["backendRefs"][1] = json!({ "name": "web", "port": 80 });
-    scene.rule(shared)?;
+    scene.rule(json!({ "backendRefs": [
+        { "name": "web", "port": 80, "weight": 0, "filters": redirect },
+        { "name": "web", "port": 80 },
+    ]}))?;
     let none = scene.head("a", &[])?;
 
     assert!(

@@ -195,3 +195,13 @@ fn a_service_without_its_empty_group_is_asked_for_it() {
         "{problem}"
     );
 }
+
+#[test]
+fn a_path_modifier_holds_what_its_type_says() {
+    let snapshot = with_filters(
+        "{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replacePrefixMatch: /x}}}",
+    );
+    let problem = only_problem(&snapshot);
+    let expected = "filters[0].urlRewrite.path: type ReplaceFullPath needs replaceFullPath";
+    assert!(problem.contains(expected), "{problem}");
+}

@@ -171,11 +171,8 @@ fn what_is_known_and_not_used_lingers() {
 }
 
 #[test]
-fn endpoints_of_the_node_are_used_alone_or_first_where_that_is_asked_for() {
+fn endpoints_of_the_node_are_used_alone_where_that_is_asked_for() {
     let local = "internalTrafficPolicy: Local, ";
     assert_eq!(on_node("n1", local), [vec![1], vec![2, 3, 4]]);
     assert_eq!(on_node("n3", local), [vec![], vec![1, 2, 3, 4]]);
-    let first = "trafficDistribution: PreferSameNode, ";
-    assert_eq!(on_node("n2", first), [vec![2], vec![1, 3, 4]]);
-    assert_eq!(on_node("n3", first), [vec![1, 2], vec![3, 4]]);
 }

@@ -294,10 +294,6 @@ fn what_a_rule_cannot_carry_out_is_answered_500_and_named() {
             ),
             "filters[0].urlRewrite.path.replacePrefixMatch",
         ),
-        (
-            format!("filters: [{{type: URLRewrite, urlRewrite: {{path: {{type: ReplaceFullPath, replacePrefixMatch: /x}}}}}}], {TO_B}"),
-            "filters[0].urlRewrite.path",
-        ),
         ("backendRefs: [{name: b, port: 80, weight: -1}]".to_owned(), "backendRefs[0].weight"),
         (
             "backendRefs: [{name: b, port: 80, filters: [{type: ExtensionRef, extensionRef: {group: g, kind: k, name: n}}]}]".to_owned(),
