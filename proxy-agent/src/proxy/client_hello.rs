@@ -123,7 +123,8 @@ fn host_name(contents: &[u8]) -> Option<Box<str>> {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
     let accepted = kind == HOST_NAME && length && name.iter().all(plain);
     let name = std::str::from_utf8(name).ok().filter(|_| accepted)?;
-    Some(name.trim_end_matches('.').to_ascii_lowercase().into())
+    let name = name.trim_end_matches('.');
+    (!name.is_empty()).then(|| name.to_ascii_lowercase().into())
 }
 
 /// Reads one field after the other.

@@ -25,8 +25,17 @@ pub enum Detected {
     Undecided,
 }
 
-/// Looks at the first bytes of a connection. [`Detected::Undecided`] only for fewer than 24.
+/// Looks at the first 24 bytes of a connection; [`Detected::Undecided`] only where there are fewer.
 pub fn detect(bytes: &[u8]) -> Detected {
+    let looked_at = &bytes[..bytes.len().min(H2_PREFACE.len())];
+    match judge(looked_at) {
+        // Empty lines, and a method that may still become one.
+        Detected::Undecided if looked_at.len() == H2_PREFACE.len() => Detected::Opaque,
+        judged => judged,
+    }
+}
+
+fn judge(bytes: &[u8]) -> Detected {
     let common = bytes.len().min(H2_PREFACE.len());
     if bytes[..common] == H2_PREFACE[..common] {
         return if common == H2_PREFACE.len() {
@@ -118,7 +127,9 @@ mod tests {
 
     #[test]
     fn twenty_four_bytes_always_decide() {
-        assert_ne!(detect(&[b'A'; 24]), Detected::Undecided);
+        for bytes in [&[b'A'; 24], &[b'\n'; 24], b"\r\n\r\nUPDATEREDIRECTREFSAB"] {
+            assert_eq!(detect(bytes), Detected::Opaque, "{bytes:?}");
+        }
         assert_ne!(
             detect(b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\nG"),
             Detected::Http1
