@@ -177,7 +177,7 @@ fn a_response_that_has_begun_is_cut_off_at_its_limits() -> Result<()> {
 fn opaque_ports_are_relayed_byte_by_byte() -> Result<()> {
     let scene = Scene::new()?;
     let abort = json!([{
-        "fault": { "abort": { "httpStatus": 418 } },
+        "fault": { "abort": { "httpStatus": 418, "percentage": { "value": 100 } } },
         "route": [{ "destination": { "host": "web" } }],
     }]);
     scene.virtual_service(abort)?;
