@@ -33,16 +33,6 @@ pub(crate) struct Place {
     image: Option<PathBuf>,
 }
 
-impl Place {
-    /// The usual place, with the agent of this archive.
-    pub(crate) fn with(image: PathBuf) -> Self {
-        Self {
-            folder: Cluster::usual_folder(),
-            image: Some(image),
-        }
-    }
-}
-
 /// A cluster with the agent on it.
 #[derive(Debug)]
 pub(crate) struct Installed {

@@ -13,13 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use proxy_e2e::{Load, Report};
 
-use crate::e2e::{Outcome, missing_privilege};
-use crate::image::{self, Profile};
 use crate::installed::api::Stop;
 use crate::installed::footprint::Footprint;
 use crate::installed::pod_load::PodLoad;
 use crate::installed::{Installed, Place};
-use crate::setup;
 use churn::Changes;
 use verdict::Verdict;
 
@@ -34,20 +31,6 @@ pub(crate) struct Args {
     /// Changes of endpoints, routes and pods together.
     #[arg(long, default_value_t = 50.0)]
     changes_per_second: f64,
-}
-
-/// Half a minute with the build that the tests use: the soak works, and nothing leaks at once.
-pub(crate) fn short() -> Result<Outcome> {
-    if let Some(missing) = missing_privilege() {
-        return Ok(Outcome::Skipped(missing));
-    }
-    setup::toolchain()?;
-    run(&Args {
-        place: Place::with(image::build(Profile::Debug)?),
-        minutes: 0.5,
-        changes_per_second: 20.0,
-    })?;
-    Ok(Outcome::Passed)
 }
 
 /// Connections of one load, at most.

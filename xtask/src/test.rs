@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, soak, tidy, tools, vm_test};
+use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, tidy, tools};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -42,10 +42,8 @@ const ALL: &[Step] = &[
     ("scripts", scripts),
     ("dependencies", dependencies),
     ("end to end", || e2e::tests(&e2e::Args::all())),
-    ("oldest kernel, in a virtual machine", vm_test::short),
     ("on a cluster", || e2e::tests(&e2e::Args::on_cluster())),
     ("privileges, on a cluster", privileges::tests),
-    ("soak, half a minute on a cluster", soak::short),
     ("bench, one short round", || bench::smoke()),
 ];
 

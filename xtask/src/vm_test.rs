@@ -67,11 +67,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The oldest kernel and what takes minutes, for `cargo xtask test`.
-pub(crate) fn short() -> Result<Outcome> {
-    tests(MATRIX[0].name(), Selection::Short, None)
-}
-
 /// Runs tests on `kernel`, which may be `all`; in CI, what is missing is a failure.
 fn tests(kernel: &str, selection: Selection<'_>, filter: Option<&str>) -> Result<Outcome> {
     if let Some(missing) = missing() {

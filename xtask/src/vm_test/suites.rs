@@ -74,9 +74,6 @@ pub(super) const SUITES: &[Suite] = &[
     far_apart("http1+5ms", "http1", 5),
 ];
 
-/// Those for every change; the rest takes long under emulation.
-const SHORT: &[&str] = &["vm"];
-
 /// Which of [`SUITES`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Selection<'a> {
@@ -84,8 +81,6 @@ pub(super) enum Selection<'a> {
     All,
     /// Those whose name contains this.
     Containing(&'a str),
-    /// Some minutes' worth.
-    Short,
 }
 
 impl Selection<'_> {
@@ -93,7 +88,6 @@ impl Selection<'_> {
         match self {
             Self::All => true,
             Self::Containing(text) => suite.name.contains(text),
-            Self::Short => SHORT.contains(&suite.name),
         }
     }
 }
@@ -190,13 +184,6 @@ fn executable(messages: &str, target: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_short_selection_names_suites() {
-        for name in SHORT {
-            assert!(SUITES.iter().any(|suite| suite.name == *name), "{name}");
-        }
-    }
 
     #[test]
     fn the_program_of_a_test_is_found_among_cargos_messages() {
