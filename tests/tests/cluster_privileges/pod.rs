@@ -131,21 +131,8 @@ pub(crate) fn the_seccomp_profile(cluster: &Cluster, folder: &Path) -> Result<()
             json!({"type": "Localhost", "localhostProfile": "proxy-agent.json"});
         replace(cluster, &changed)?;
         await_outcome(cluster, &outcome).context("with the project's seccomp profile")?;
-        if matches!(outcome, Outcome::Captured) {
-            hand_over(cluster).context("with the project's seccomp profile")?;
-        }
     }
     replace(cluster, &granted)
-}
-
-/// Has a successor take the node over from an agent that is granted as much.
-fn hand_over(cluster: &Cluster) -> Result<()> {
-    let set = ["daemonset/proxy-agent", "--namespace", NAMESPACE];
-    cluster.kubectl(["rollout", "restart"].iter().chain(&set))?;
-    cluster.wait_agents()?;
-    let log = cluster.kubectl(["logs", "--namespace", NAMESPACE, &cluster.agent_pod(1)?])?;
-    ensure!(log.contains("took the node over"), "its log: {log}");
-    await_outcome(cluster, &Outcome::Captured)
 }
 
 fn await_outcome(cluster: &Cluster, outcome: &Outcome) -> Result<()> {
