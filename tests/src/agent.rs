@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::admin::{self, Reply};
+use crate::config::ConfigDir;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::{Finished, Process};
@@ -100,6 +101,31 @@ impl Agent {
     pub fn status(&self) -> Result<Value> {
         let reply = self.get("/status")?;
         serde_json::from_str(&reply.body).with_context(|| format!("/status: {}", reply.body))
+    }
+
+    /// Number of the snapshot in force.
+    ///
+    /// # Errors
+    /// As [`Agent::status`].
+    pub fn snapshot_version(&self) -> Result<u64> {
+        let status = self.status()?;
+        let version = status["overview"]["snapshot_version"].as_u64();
+        version.context("a snapshot version")
+    }
+
+    /// Writes objects into a file of manifests and waits until they are in force, without an error.
+    ///
+    /// # Errors
+    /// The file cannot be written, no snapshot follows, or `status` shows an error.
+    pub fn apply(&self, config: &ConfigDir, file: &str, objects: &[Value]) -> Result<()> {
+        let version = self.snapshot_version()?;
+        config.put(file, objects)?;
+        until(&format!("{file} is in force"), || {
+            Ok(self.snapshot_version()? > version)
+        })?;
+        let status = self.status()?;
+        ensure!(status["overview"]["errors"] == 0, "{}", status["problems"]);
+        Ok(())
     }
 
     /// The agent's metrics page.

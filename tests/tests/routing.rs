@@ -1,6 +1,6 @@
 //! HTTPRoutes by traffic: matches, weights, filters, failure answers.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use proxy_e2e::manifest::http_route;
 use proxy_e2e::{Agent, Load, Node, Pod, Service, until};
 use serde_json::{Value, json};
@@ -45,18 +45,13 @@ impl Scene {
 
     /// Puts a route on `web` and waits until it is in force.
     fn route(&self, rules: &Value) -> Result<()> {
-        let version = self.version()?;
+        let version = self.agent.snapshot_version()?;
         self.node
             .config()
             .put("route.json", &[http_route("route", "web", rules)])?;
-        until("the route is in force", || Ok(self.version()? > version))
-    }
-
-    fn version(&self) -> Result<u64> {
-        let status = self.agent.status()?;
-        status["overview"]["snapshot_version"]
-            .as_u64()
-            .context("a snapshot version")
+        until("the route is in force", || {
+            Ok(self.agent.snapshot_version()? > version)
+        })
     }
 
     fn endpoint(&self, path: &str, arguments: &[&str]) -> Result<String> {
@@ -344,9 +339,11 @@ fn a_consumer_route_is_seen_by_its_own_namespace_alone() -> Result<()> {
     let mut route = http_route("route", "web", &rules);
     route["metadata"]["namespace"] = json!("shop");
     route["spec"]["parentRefs"][0]["namespace"] = json!("default");
-    let version = scene.version()?;
+    let version = scene.agent.snapshot_version()?;
     scene.node.config().put("consumer.json", &[route])?;
-    until("the route is in force", || Ok(scene.version()? > version))?;
+    until("the route is in force", || {
+        Ok(scene.agent.snapshot_version()? > version)
+    })?;
 
     assert_eq!(consumer.status(&[&scene.web.url()])?, 302);
     assert_eq!(

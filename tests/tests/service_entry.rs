@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use proxy_e2e::{Agent, AgentOptions, Node, Pod, until};
 use serde_json::{Value, json};
 
@@ -61,18 +61,7 @@ impl Scene {
     }
 
     fn put(&self, objects: &[Value]) -> Result<()> {
-        let version = self.version()?;
-        self.node.config().put("entry.yaml", objects)?;
-        until("the entry is in force", || Ok(self.version()? > version))?;
-        let status = self.agent.status()?;
-        ensure!(status["overview"]["errors"] == 0, "{}", status["problems"]);
-        Ok(())
-    }
-
-    fn version(&self) -> Result<u64> {
-        let status = self.agent.status()?;
-        let version = status["overview"]["snapshot_version"].as_u64();
-        version.context("a snapshot version")
+        self.agent.apply(self.node.config(), "entry.yaml", objects)
     }
 
     /// The answer to a request for the host by an address, with its head, lower case.

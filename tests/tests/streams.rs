@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use proxy_e2e::{Agent, Node, Pod, Service, until};
+use proxy_e2e::{Agent, Node, Pod, Service};
 use serde_json::{Value, json};
 
 /// Services `web`, `blue` and `green` of one endpoint each, and a captured client.
@@ -72,18 +72,7 @@ impl Scene {
 
     /// Puts objects and waits until they are in force, without an error.
     fn put(&self, objects: &[Value]) -> Result<()> {
-        let version = self.version()?;
-        self.node.config().put("route.yaml", objects)?;
-        until("the route is in force", || Ok(self.version()? > version))?;
-        let status = self.agent.status()?;
-        ensure!(status["overview"]["errors"] == 0, "{}", status["problems"]);
-        Ok(())
-    }
-
-    fn version(&self) -> Result<u64> {
-        let status = self.agent.status()?;
-        let version = status["overview"]["snapshot_version"].as_u64();
-        version.context("a snapshot version")
+        self.agent.apply(self.node.config(), "route.yaml", objects)
     }
 
     /// What an HTTPS request for `name` to `web` is answered.

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use proxy_e2e::echo::Answer;
 use proxy_e2e::manifest::{endpoint_slice, http_route};
-use proxy_e2e::{Agent, AgentOptions, Node, Pod, Service, until};
+use proxy_e2e::{Agent, AgentOptions, Node, Pod, Service};
 use serde_json::{Value, json};
 
 pub(crate) const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
@@ -103,18 +103,7 @@ impl Scene {
     }
 
     fn write(&self, file: &str, objects: &[Value]) -> Result<()> {
-        let version = self.version()?;
-        self.node.config().put(file, objects)?;
-        until("the route is in force", || Ok(self.version()? > version))?;
-        let status = self.agent.status()?;
-        ensure!(status["overview"]["errors"] == 0, "{}", status["problems"]);
-        Ok(())
-    }
-
-    fn version(&self) -> Result<u64> {
-        let status = self.agent.status()?;
-        let version = status["overview"]["snapshot_version"].as_u64();
-        version.context("a snapshot version")
+        self.agent.apply(self.node.config(), file, objects)
     }
 
     /// Requests for `path` that the endpoints of `web` have seen.
