@@ -47,15 +47,8 @@ fn of_listener(snapshot: &Snapshot, listener: &Listener) -> Vec<RouteStatus> {
 
 fn requests(snapshot: &Snapshot, parent: &str, clients: &str, table: &RouteTable) -> RouteStatus {
     let rules = table.rules.iter();
-    RouteStatus {
-        parent: parent.to_owned(),
-        clients: clients.to_owned(),
-        origin: table.origin.to_string(),
-        rules: rules
-            .map(|rule| explain::describe(rule, snapshot))
-            .collect(),
-        shadowed: Vec::new(),
-    }
+    let rules = rules.map(|rule| explain::describe(rule, snapshot));
+    shown(parent, clients, &table.origin, rules.collect())
 }
 
 fn connections(
@@ -65,13 +58,16 @@ fn connections(
     table: &StreamTable,
 ) -> RouteStatus {
     let rules = table.rules.iter();
+    let rules = rules.map(|rule| explain::describe_stream(rule, snapshot));
+    shown(parent, clients, &table.origin, rules.collect())
+}
+
+fn shown(parent: &str, clients: &str, origin: &str, rules: Vec<String>) -> RouteStatus {
     RouteStatus {
         parent: parent.to_owned(),
         clients: clients.to_owned(),
-        origin: table.origin.to_string(),
-        rules: rules
-            .map(|rule| explain::describe_stream(rule, snapshot))
-            .collect(),
+        origin: origin.to_owned(),
+        rules,
         shadowed: Vec::new(),
     }
 }

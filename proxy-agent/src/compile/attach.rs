@@ -162,17 +162,29 @@ pub(super) fn respond(reason: &'static str) -> Action {
     }
 }
 
-/// The destination that a reference at `field` leads to. One that leads nowhere keeps its share,
-/// answers 500 for it, and is named.
+/// The destination that a reference at `field` leads to. One that leads nowhere keeps its share of
+/// requests, answers 500 for it, and is named.
 pub(super) fn destination(
     resolved: Result<ClusterId, (&'static str, String)>,
     field: &str,
     located: &Located,
     problems: &mut Problems,
 ) -> Destination {
+    let loss = "its share of requests is answered 500";
+    leads_to(resolved, loss, field, located, problems)
+}
+
+/// The same where `loss` tells what becomes of the share.
+pub(super) fn leads_to(
+    resolved: Result<ClusterId, (&'static str, String)>,
+    loss: &str,
+    field: &str,
+    located: &Located,
+    problems: &mut Problems,
+) -> Destination {
     resolved.map_or_else(
         |(below, reason)| {
-            let reason = format!("{reason}; its share of requests is answered 500");
+            let reason = format!("{reason}; {loss}");
             problems.once(located, format!("{field}.{below}"), reason);
             Destination::Invalid
         },

@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::attach::{Attachment, Dialect};
+use super::attach::{Attachment, Dialect, leads_to};
 use super::problems::Problems;
 use super::service::{Declared, Port};
 use crate::model::{
     ClusterId, Destination, PassReason, StreamRule, StreamScope, StreamTable, WeightedDestination,
 };
+use crate::objects::Located;
 
 /// The rules of one object for one Service's connections.
 pub(super) type StreamAttachment = Attachment<PortStream>;
@@ -152,6 +153,23 @@ fn compiled(dialect: Dialect, attached: &[&StreamAttachment], port: &Port) -> St
         },
         rules,
     }
+}
+
+/// The destination that a reference of a route of connections leads to. One that leads nowhere keeps
+/// its share, resets it, and is named.
+pub(super) fn destination(
+    resolved: Result<ClusterId, (&'static str, String)>,
+    field: &str,
+    located: &Located,
+    problems: &mut Problems,
+) -> Destination {
+    leads_to(
+        resolved,
+        "its share of connections is reset",
+        field,
+        located,
+        problems,
+    )
 }
 
 /// To the port's own endpoints: what no rule of a VirtualService's `tcp` matches.

@@ -28,11 +28,12 @@ pub enum Detected {
 /// Looks at the first 24 bytes of a connection; [`Detected::Undecided`] only where there are fewer.
 pub fn detect(bytes: &[u8]) -> Detected {
     let looked_at = &bytes[..bytes.len().min(H2_PREFACE.len())];
-    match judge(looked_at) {
-        // Empty lines, and a method that may still become one.
-        Detected::Undecided if looked_at.len() == H2_PREFACE.len() => Detected::Opaque,
-        judged => judged,
+    let judged = judge(looked_at);
+    // Empty lines, and a method that may still become one.
+    if judged == Detected::Undecided && looked_at.len() == H2_PREFACE.len() {
+        return Detected::Opaque;
     }
+    judged
 }
 
 fn judge(bytes: &[u8]) -> Detected {

@@ -11,9 +11,8 @@ use crate::compile::attach::{Dialect, shared_id};
 use crate::compile::index::At;
 use crate::compile::routes::Compiled;
 use crate::compile::scope::Scope;
-use crate::compile::streams::PortStream;
-use crate::model::WeightedDestination;
-use crate::model::{ConditionReason, Destination, ServerName, StreamRule};
+use crate::compile::streams::{self, PortStream};
+use crate::model::{ConditionReason, ServerName, StreamRule, WeightedDestination};
 use crate::objects::stream::{TcpRoute, TlsRoute};
 
 /// Compiles a TLSRoute if it has a Service as its parent.
@@ -131,16 +130,11 @@ fn destinations(
             0
         });
         let resolved = destination::resolve(at, reference, scope);
-        let destination = resolved.map_or_else(
-            |(why, below, reason)| {
-                let field = format!("{place}.{below}");
-                findings.unresolved(why, &field, &reason);
-                let reason = format!("{reason}; its share of connections is reset");
-                scope.problems.error(at.located, field, reason);
-                Destination::Invalid
-            },
-            Destination::Cluster,
-        );
+        let resolved = resolved.map_err(|(why, below, reason)| {
+            findings.unresolved(why, &format!("{place}.{below}"), &reason);
+            (below, reason)
+        });
+        let destination = streams::destination(resolved, &place, at.located, &mut scope.problems);
         destinations.push(WeightedDestination::plain(weight, destination));
     }
     if destinations.iter().all(|one| one.weight == 0) {

@@ -6,8 +6,8 @@ use super::{Fault, action, matches};
 use crate::compile::attach::shared_id;
 use crate::compile::index::At;
 use crate::compile::scope::Scope;
-use crate::compile::streams::PortStream;
-use crate::model::{Destination, ServerName, SourceMatch, StreamRule, WeightedDestination};
+use crate::compile::streams::{self, PortStream};
+use crate::model::{ServerName, SourceMatch, StreamRule, WeightedDestination};
 use crate::objects::istio::{StreamDestination, StreamMatch, VirtualService};
 
 /// The rules of `tls`, then those of `tcp`: ports are TLS by name, or are not. What cannot be
@@ -162,15 +162,9 @@ fn destinations(
                 .error(at.located, format!("{place}.weight"), reason);
             0
         });
-        let destination = action::resolve(at, &from.destination, scope).map_or_else(
-            |(below, reason)| {
-                let reason = format!("{reason}; its share of connections is reset");
-                let field = format!("{place}.destination.{below}");
-                scope.problems.error(at.located, field, reason);
-                Destination::Invalid
-            },
-            Destination::Cluster,
-        );
+        let resolved = action::resolve(at, &from.destination, scope);
+        let place = format!("{place}.destination");
+        let destination = streams::destination(resolved, &place, at.located, &mut scope.problems);
         destinations.push(WeightedDestination::plain(weight, destination));
     }
     if destinations.iter().all(|one| one.weight == 0) {

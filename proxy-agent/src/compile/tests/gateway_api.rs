@@ -248,7 +248,6 @@ fn a_route_of_a_gateway_is_not_the_meshs() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_a_rule_cannot_carry_out_is_answered_500_and_named() {
     for (rule, field) in [
         (format!("retry: {{codes: [200]}}, {TO_B}"), "retry.codes[0]"),
