@@ -18,6 +18,7 @@ use crate::capture::{FirstLook, Surroundings};
 use crate::cli::{RunArgs, UnknownPods};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
+use crate::net;
 use crate::proxy::{self, Proxy};
 use crate::report::{Cluster, Identity, Report};
 
@@ -31,6 +32,10 @@ use super::{Error, STALE_AFTER, readiness};
 const FLOW_LIMIT: Duration = Duration::from_secs(60);
 /// Time between sweeps.
 const SWEEP: Duration = Duration::from_secs(15);
+
+/// From when the agent serves until what its start has touched is forgotten: the pods that were there
+/// are enrolled by then.
+const START_OVER: Duration = Duration::from_secs(2);
 
 /// How long the programs are timed, and then not: what timing costs is paid one second in thirty.
 const TIMED: Duration = Duration::from_secs(1);
@@ -196,6 +201,17 @@ async fn time_programs(kernel: Arc<Kernel>, stop: CancellationToken) {
     }
 }
 
+/// Once the start is over, gives back what it has touched of the program.
+async fn forget_start(stop: CancellationToken) {
+    if stop.run_until_cancelled(sleep(START_OVER)).await.is_none() {
+        return;
+    }
+    match net::forget_code() {
+        Ok(bytes) => tracing::debug!(bytes, "code that the start has touched is forgotten"),
+        Err(error) => tracing::debug!(%error, "code that the start has touched stays resident"),
+    }
+}
+
 /// Starts the tasks that only watch over the others.
 pub(super) fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
     tokio::spawn(readiness::log(Arc::clone(parts), stop.clone()));
@@ -205,6 +221,7 @@ pub(super) fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
         tokio::spawn(async move { stop.run_until_cancelled(log.pump()).await });
     }
     tokio::spawn(time_programs(Arc::clone(kernel), stop.clone()));
+    tokio::spawn(forget_start(stop.clone()));
     let kernel = Arc::clone(kernel);
     let stop = stop.clone();
     tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! The system calls that aya does not offer: bpf(2) on maps, links and cgroups by plain file
-//! descriptors, and what must be read from sockets and clocks beside it. The only unsafe code of
-//! the agent; no policy.
+//! descriptors, and what must be read from sockets and clocks beside it. With one call in
+//! `net/memory.rs` the only unsafe code of the agent; no policy.
 
 mod object;
 
