@@ -36,6 +36,7 @@ mod tee;
 mod traffic;
 mod upgrade;
 mod upstream;
+mod wire;
 mod worker;
 
 use std::net::TcpListener;

@@ -77,10 +77,6 @@ fn start(
         reset(&stream);
         return;
     };
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "connection died before it was served");
-        return;
-    }
     let open = worker.open_connection(pod);
     let destination = destination.socket_addr();
     tokio::task::spawn_local(downstream::serve(open, stream, destination));

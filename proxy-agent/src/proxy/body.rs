@@ -58,13 +58,21 @@ pub(super) enum RequestBody {
 }
 
 impl RequestBody {
-    /// Holds `body` back until `opened` is cancelled or a second has passed.
-    pub(super) fn gated(body: Incoming, opened: CancellationToken) -> Self {
+    /// Holds a body that comes from the client back until `opened` is cancelled or a second has
+    /// passed.
+    pub(super) fn gate(&mut self, opened: CancellationToken) {
         let gate = async move {
             // Both ends of the wait mean the same: go on.
             let _ = tokio::time::timeout(CONTINUE_LIMIT, opened.cancelled()).await;
         };
-        Self::Gated(body, Box::pin(gate))
+        *self = match std::mem::replace(self, Self::Empty) {
+            Self::Streamed(body) => Self::Gated(body, Box::pin(gate)),
+            kept @ (Self::Empty
+            | Self::Gated(..)
+            | Self::Replayed(_)
+            | Self::Teed(_)
+            | Self::Copied(_)) => kept,
+        };
     }
 }
 
@@ -120,7 +128,7 @@ pub(super) enum ResponseBody {
     /// What the rule says.
     Direct(Option<Bytes>),
     /// The upstream's.
-    Upstream(UpstreamBody),
+    Upstream(Box<UpstreamBody>),
 }
 
 /// The upstream's body, and what has to end with it.

@@ -81,7 +81,7 @@ impl Clock {
 
     /// A head is complete: its request is open until the guard is dropped.
     pub(super) fn request(self: &Arc<Self>) -> OpenRequest {
-        self.open.fetch_add(1, Relaxed);
+        self.open.store(self.open.load(Relaxed) + 1, Relaxed);
         self.in_head.store(false, Relaxed);
         OpenRequest(Arc::clone(self))
     }
@@ -196,7 +196,9 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        if self.0.open.fetch_sub(1, Relaxed) == 1 {
+        let open = self.0.open.load(Relaxed).saturating_sub(1);
+        self.0.open.store(open, Relaxed);
+        if open == 0 {
             self.0.restart();
         }
     }

@@ -50,11 +50,11 @@ pub(super) async fn serve(open: OpenConnection, stream: TcpStream, destination: 
     let snapshot = open.worker.snapshot();
     let Some(listener) = snapshot.by_address.get(&destination) else {
         // The Service went while the connection was on its way: the node's ordinary path.
-        return tcp::relay(open, stream, Bytes::new(), Target::Address(destination)).await;
+        return astray(open, stream, destination).await;
     };
     if !listener.is_for(&open.pod.namespace) {
         drop(snapshot);
-        return tcp::relay(open, stream, Bytes::new(), Target::Address(destination)).await;
+        return astray(open, stream, destination).await;
     }
     let target = Target::Cluster(listener.cluster);
     let protocol = match listener.verdict {
@@ -70,9 +70,20 @@ pub(super) async fn serve(open: OpenConnection, stream: TcpStream, destination: 
     match protocol {
         ListenerProtocol::Http if !opaque => detected(open, stream, destination, otherwise).await,
         ListenerProtocol::Http | ListenerProtocol::Tcp => {
-            otherwise.relay(open, stream, BytesMut::new()).await;
+            Box::pin(otherwise.relay(open, stream, BytesMut::new())).await;
         }
     }
+}
+
+/// The node's ordinary path, for a connection of no Service that this pod may ask for. Boxed, as
+/// all is that few connections come to: what an idle one holds is as large as the largest of them.
+fn astray(
+    open: OpenConnection,
+    stream: TcpStream,
+    destination: SocketAddr,
+) -> Pin<Box<impl Future<Output = ()>>> {
+    let target = Target::Address(destination);
+    Box::pin(tcp::relay(open, stream, Bytes::new(), target))
 }
 
 /// Where a connection goes that is not taken for HTTP.
@@ -101,14 +112,16 @@ async fn detected(
     let detected = look(&mut stream, &mut prefix).await;
     match detected {
         Ok(Detected::Http1) => serve_http1(open, stream, prefix.freeze(), destination).await,
-        Ok(Detected::Http2) => serve_http2(open, stream, prefix.freeze(), destination).await,
+        Ok(Detected::Http2) => {
+            Box::pin(serve_http2(open, stream, prefix.freeze(), destination)).await;
+        }
         Ok(Detected::Opaque | Detected::Undecided) => {
             if let Target::Cluster(id) = otherwise.target
                 && let Some(cluster) = open.worker.cluster(id)
             {
                 cluster.recorder.turned_opaque();
             }
-            otherwise.relay(open, stream, prefix).await;
+            Box::pin(otherwise.relay(open, stream, prefix)).await;
         }
         Err(error) => {
             tracing::trace!(%error, "client went before it said anything");

@@ -6,11 +6,14 @@ use hyper::rt::Executor;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LocalExec;
 
-impl<F: Future + 'static> Executor<F> for LocalExec {
+impl<F> Executor<F> for LocalExec
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
     fn execute(&self, future: F) {
-        // The task ends with its connection; nobody waits for it.
-        drop(tokio::task::spawn_local(async move {
-            future.await;
-        }));
+        // The task ends with its connection; nobody waits for it. As it is: in a block that waits
+        // for it there would be room for it twice.
+        drop(tokio::task::spawn_local(future));
     }
 }

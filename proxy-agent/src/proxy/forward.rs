@@ -49,7 +49,7 @@ impl Forward<'_> {
     /// in `tried` are avoided; those that had a part in this are added.
     pub(super) async fn send(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         ticket: &mut Ticket,
         tried: &mut Tried,
     ) -> Result<Answered, Reason> {
@@ -63,7 +63,7 @@ impl Forward<'_> {
             match self.send_to(&endpoint, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(Failed::Sent(reason)) => return Err(reason),
-                Err(Failed::Unsent(returned)) => request = *returned,
+                Err(Failed::Unsent(returned)) => request = returned,
             }
         }
         Err(Reason::unreached(&tried[before..]))
@@ -83,7 +83,7 @@ impl Forward<'_> {
     async fn send_to(
         &self,
         endpoint: &Rc<EndpointState>,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Result<Answered, Failed> {
         let mut reused = upstream::checkout(endpoint, self.pod, self.protocol);
         loop {
@@ -93,18 +93,18 @@ impl Forward<'_> {
                 Some(sender) => sender,
                 None => match self.open(endpoint).await {
                     Ok(sender) => sender,
-                    Err(OpenError::Connect(_)) => return Err(Failed::Unsent(Box::new(request))),
+                    Err(OpenError::Connect(_)) => return Err(Failed::Unsent(request)),
                     Err(OpenError::Handshake(_)) => {
                         return Err(Failed::Sent(Reason::UpstreamProtocol));
                     }
                 },
             };
-            match sender.send(request).await {
+            match sender.send(*request).await {
                 Ok(response) => return Ok((response, sender.lease(endpoint, self.pod))),
                 Err(error) => request = returned(error, copy)?,
             }
             if fresh {
-                return Err(Failed::Unsent(Box::new(request)));
+                return Err(Failed::Unsent(request));
             }
         }
     }
@@ -126,10 +126,10 @@ impl Forward<'_> {
 /// The request to send again after a reused connection has failed it.
 fn returned(
     mut error: TrySendError<Request<RequestBody>>,
-    copy: Option<Request<RequestBody>>,
-) -> Result<Request<RequestBody>, Failed> {
+    copy: Option<Box<Request<RequestBody>>>,
+) -> Result<Box<Request<RequestBody>>, Failed> {
     if let Some(request) = error.take_message() {
-        return Ok(request);
+        return Ok(Box::new(request));
     }
     let error = error.into_error();
     let answered = error.is_parse();
@@ -175,11 +175,11 @@ fn h2_cause(error: &hyper::Error) -> Option<&h2::Error> {
 }
 
 /// A copy of a request that may be sent twice: idempotent and without a body.
-fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+fn replayable(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
     if !headers::is_idempotent(request.method()) || !request.body().is_end_stream() {
         return None;
     }
-    let mut copy = Request::new(RequestBody::Empty);
+    let mut copy = Box::new(Request::new(RequestBody::Empty));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

@@ -159,6 +159,10 @@ pub(super) fn to_http1<B>(request: &mut Request<B>) {
 pub(super) fn to_http2<B>(request: &mut Request<B>) -> bool {
     *request.version_mut() = http::Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);
+    let uri = request.uri();
+    if uri.authority().is_some() && uri.scheme().is_some() && uri.path_and_query().is_some() {
+        return true;
+    }
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     if parts.authority.is_none() {
         parts.authority = host.and_then(|host| host.as_bytes().try_into().ok());

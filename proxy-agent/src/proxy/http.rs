@@ -38,12 +38,14 @@ pub(super) fn answer(
     // Now, not when the future is first polled: hyper reads once more in between, and would take
     // the end of a client that has closed its side for one that came before its request.
     let open = downstream.clock.request();
+    // On the heap: what is handed from one future into the next is a pointer.
+    let request = Box::new(request.map(RequestBody::Streamed));
     respond(downstream, request, open)
 }
 
 async fn respond(
     downstream: Rc<Downstream>,
-    request: Request<Incoming>,
+    request: Box<Request<RequestBody>>,
     open: OpenRequest,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let started = Instant::now();
@@ -63,7 +65,7 @@ async fn respond(
 
 async fn serve(
     downstream: &Rc<Downstream>,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<RequestBody>>,
     started: Instant,
     open: OpenRequest,
 ) -> Result<Response<ResponseBody>, Failure> {
@@ -109,7 +111,7 @@ impl Exchange<'_> {
     async fn obey(
         self,
         rule: &Rule,
-        request: Request<Incoming>,
+        request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
         match &rule.policies {
             None => self.act(rule, request).await,
@@ -123,7 +125,7 @@ impl Exchange<'_> {
         self,
         policies: &Policies,
         rule: &Rule,
-        request: Request<Incoming>,
+        request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
         let allowed = match policies.cors.as_ref().map(|of| cors::rule(of, &request)) {
             Some(Ruling::Answer(head)) => return Ok(reply::preflight(head)),
@@ -159,7 +161,7 @@ impl Exchange<'_> {
     async fn act(
         self,
         rule: &Rule,
-        request: Request<Incoming>,
+        request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
         match &*rule.action {
             Action::Direct {
@@ -195,7 +197,7 @@ impl Exchange<'_> {
         self,
         cors: &Cors,
         plan: &Plan<'_>,
-        request: Request<Incoming>,
+        request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
         match cors::rule(cors, &request) {
             Ruling::Answer(head) => Ok(reply::preflight(head)),
@@ -207,7 +209,7 @@ impl Exchange<'_> {
     async fn take(
         self,
         plan: &Plan<'_>,
-        request: Request<Incoming>,
+        request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
         match &plan.chosen.destination {
             Destination::Cluster(id) => self.forward(*id, plan, request).await,
@@ -224,7 +226,7 @@ impl Exchange<'_> {
         rule: &Rule,
         filters: &[&Filters],
         redirect: &Redirect,
-        request: &Request<Incoming>,
+        request: &Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Failure> {
         let authority = headers::authority(request).unwrap_or_default();
         let port = self.downstream.destination.port();
@@ -247,7 +249,7 @@ impl Exchange<'_> {
         &self,
         rule: &Rule,
         destinations: &'d [WeightedDestination],
-        request: &Request<Incoming>,
+        request: &Request<RequestBody>,
     ) -> Result<Choice<'d>, Failure> {
         let worker = &self.downstream.open.worker;
         let session = rule.policies.as_ref().and_then(|of| of.session.as_ref());
@@ -264,7 +266,7 @@ impl Exchange<'_> {
         self,
         id: ClusterId,
         plan: &Plan<'_>,
-        mut request: Request<Incoming>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
         let cluster = self.cluster(id)?;
         let mut ticket = Ticket::new(&cluster);
@@ -282,7 +284,7 @@ impl Exchange<'_> {
         };
         let mirrors = plan.mirrors();
         if mirrors.clone().next().is_some() {
-            request = mirror::copy(self.downstream, mirrors, request);
+            request = Box::new(mirror::copy(self.downstream, mirrors, *request));
         }
         let sent = self.send(plan, &cluster, protocol, request, &mut ticket);
         let (mut response, lease) = match sent.await {
@@ -306,7 +308,7 @@ impl Exchange<'_> {
         let (open, lease) = (self.open, Some(lease));
         Ok(response.map(|body| {
             let body = UpstreamBody::new(body, lease, open, ticket);
-            ResponseBody::Upstream(body.within(limit))
+            ResponseBody::Upstream(Box::new(body.within(limit)))
         }))
     }
 
@@ -320,7 +322,7 @@ impl Exchange<'_> {
         plan: &Plan<'_>,
         cluster: &ClusterState,
         protocol: Protocol,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         ticket: &mut Ticket,
     ) -> Result<(Response<Incoming>, Lease), Reason> {
         let forward = Forward {
@@ -335,7 +337,7 @@ impl Exchange<'_> {
         // The client's side of a switch is taken for one response.
         if let Some(retry) = retry.filter(|_| !upgrade::is_asked(&request)) {
             let each = retry.per_try.or(timeouts.backend_request);
-            let sending = Box::pin(retrying::send(&forward, retry, each, request, ticket));
+            let sending = Box::pin(retrying::send(&forward, retry, each, *request, ticket));
             return match timeouts.request {
                 None => sending.await,
                 Some(whole) => timeout(whole, sending)

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock::Clock;
 use super::h2_heads::HeadWatch;
+use super::wire::Wire;
 
 /// A client that has closed its side may still read, or may be gone: it is taken for gone when
 /// nothing could be sent to it for this long.
@@ -44,7 +44,7 @@ const LINGER_BYTES: usize = 4 * 1024;
 #[derive(Debug)]
 pub(super) struct DownstreamIo {
     prefix: Bytes,
-    stream: TokioIo<TcpStream>,
+    stream: Wire,
     clock: Arc<Clock>,
     /// On HTTP/2: what is known of the client's heads.
     heads: Option<HeadWatch>,
@@ -60,7 +60,7 @@ impl DownstreamIo {
     pub(super) fn new(prefix: Bytes, stream: TcpStream, clock: Arc<Clock>) -> Self {
         Self {
             prefix,
-            stream: TokioIo::new(stream),
+            stream: Wire::new(stream),
             heads: (!clock.is_http1()).then(HeadWatch::new),
             clock,
             lines: 0,

@@ -2,11 +2,11 @@
 
 use http::header::HOST;
 use http::{Request, Version};
-use hyper::body::Incoming;
 
 use crate::model::{Listener, RouteTable, Rule, Snapshot};
 use crate::route::{self, Client, RequestView};
 
+use super::body::RequestBody;
 use super::downstream::Downstream;
 use super::reply::Reason;
 use super::{MAX_HEADERS, headers, target};
@@ -17,7 +17,7 @@ pub(super) fn find<'a>(
     snapshot: &'a Snapshot,
     listener: &'a Listener,
     downstream: &Downstream,
-    request: &mut Request<Incoming>,
+    request: &mut Request<RequestBody>,
 ) -> Result<&'a Rule, Reason> {
     let table = table(snapshot, listener, downstream, request)?;
     if !table.is_implicit() {
@@ -38,7 +38,7 @@ fn table<'a>(
     snapshot: &'a Snapshot,
     listener: &'a Listener,
     downstream: &Downstream,
-    request: &Request<Incoming>,
+    request: &Request<RequestBody>,
 ) -> Result<&'a RouteTable, Reason> {
     if request.headers().len() > MAX_HEADERS {
         return Err(Reason::HeadTooLarge);
@@ -59,7 +59,7 @@ fn table<'a>(
 
 /// What rules look at in a request.
 pub(super) fn view<'a>(
-    request: &'a Request<Incoming>,
+    request: &'a Request<RequestBody>,
     authority: &'a str,
     client: Option<Client<'a>>,
 ) -> RequestView<'a> {

@@ -149,7 +149,7 @@ async fn exchange(
 ) -> Result<(), Reason> {
     let mut ticket = Ticket::new(cluster);
     let mut tried = Tried::new();
-    let sent = forward.send(request, &mut ticket, &mut tried);
+    let sent = forward.send(Box::new(request), &mut ticket, &mut tried);
     let (response, lease) = sent.await?;
     let mut body = response.into_body();
     let mut discarded = 0;

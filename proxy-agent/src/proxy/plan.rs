@@ -1,7 +1,6 @@
 //! What a rule does to one request on its way up, and to the response on its way down.
 
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Filters, Mirror, Policies, Rule, WeightedDestination};
@@ -38,9 +37,9 @@ impl Plan<'_> {
     /// The request as it goes to the upstream, and what lets a body go that is held back.
     pub(super) fn prepare(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Box<Request<RequestBody>>,
         protocol: Protocol,
-    ) -> Result<(Request<RequestBody>, Option<CancellationToken>), Reason> {
+    ) -> Result<(Box<Request<RequestBody>>, Option<CancellationToken>), Reason> {
         let gated =
             request.version() != Version::HTTP_2 && headers::expects_continue(request.headers());
         let switch = headers::upgrade_protocol(request.headers());
@@ -68,10 +67,10 @@ impl Plan<'_> {
                     opened.cancel();
                 }
             });
-            let request = request.map(|body| RequestBody::gated(body, continued.clone()));
+            request.body_mut().gate(continued.clone());
             return Ok((request, Some(continued)));
         }
-        Ok((request.map(RequestBody::Streamed), None))
+        Ok((request, None))
     }
 
     /// The response as it goes to the client.

@@ -35,7 +35,7 @@ pub(super) async fn send(
     let mut number = 0;
     let mut under_way: Option<OpenRetry> = None;
     loop {
-        let request = Request::from_parts(head.clone(), body);
+        let request = Box::new(Request::from_parts(head.clone(), body));
         let answer = one(forward, each, request, ticket, &mut tried).await;
         drop(under_way.take());
         if number >= retry.attempts || !retry.on.covers(outcome(&answer)) {
@@ -64,7 +64,7 @@ pub(super) async fn send(
 async fn one(
     forward: &Forward<'_>,
     limit: Option<Duration>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     ticket: &mut Ticket,
     tried: &mut Tried,
 ) -> Result<Answered, Reason> {

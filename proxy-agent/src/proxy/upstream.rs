@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use super::body::RequestBody;
 use super::exec::LocalExec;
 use super::load::EndpointState;
 use super::pod::PodState;
+use super::wire::Wire;
 use super::worker::Worker;
 use super::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, MAX_HEAD_LIST};
 
@@ -286,7 +287,7 @@ async fn connect(
     if let Err(error) = net::keep_alive(&stream) {
         tracing::debug!(%error, "no TCP keepalive on an upstream connection");
     }
-    let io = TokioIo::new(stream);
+    let io = Wire::new(stream);
     match protocol {
         Protocol::Http1 => {
             // hyper's own limit of 100 headers in a response stays: a higher one costs every response.
