@@ -2,6 +2,8 @@
 //! forbidden in the status, and the rest is in effect, unless nothing is complete without it. What can
 //! no longer be written is a line in the log.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use proxy_e2e::cluster::Cluster;
 use proxy_e2e::until_some_within;
@@ -154,6 +156,7 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
     let rule = &granted["rules"][number];
     let group = texts(&rule["apiGroups"]).next().unwrap_or_default();
     for verb in texts(&rule["verbs"]) {
+        let begun = Instant::now();
         cluster.apply(&bare(&without(granted, number, resource, verb)).to_string())?;
         // What is written already is not written again.
         if [GATEWAY_API, POLICY].contains(&group) && !READS.contains(&verb) {
@@ -167,6 +170,7 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
         }
         // Who follows a kind already is not asked again whether it may.
         delete(cluster, "pods")?;
+        let gone = begun.elapsed();
         let outcome = if READS.contains(&verb) {
             // What was listed once is listed again, also where it cannot be watched.
             let complete = verb == "watch" || !NEEDED.contains(&(group, resource));
@@ -179,7 +183,12 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
             let (.., words) = known.with_context(|| format!("no proof: {verb} {resource}"))?;
             await_log(cluster, words)
         };
-        outcome.with_context(|| format!("without {verb} of {resource}.{group}"))?;
+        let what = format!("without {verb} of {resource}.{group}");
+        outcome.with_context(|| what.clone())?;
+        println!(
+            "{what}: as expected ({:.0?}, agent gone after {gone:.0?})",
+            begun.elapsed()
+        );
     }
     Ok(())
 }
