@@ -12,43 +12,7 @@ use serde_json::{Value, json};
 use super::pod::{container, drop_capability};
 use super::{NAMESPACE, PATIENCE, bare, daemonset, replace};
 
-const ROUTES: &str = r#"
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: web, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: GRPCRoute
-metadata: {name: web, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
----
-apiVersion: policy.linkerd.io/v1beta3
-kind: HTTPRoute
-metadata: {name: web, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {name: web, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TLSRoute
-metadata: {name: web, namespace: shop}
-spec:
-  hostnames: [web.example]
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
-"#;
+const ROUTES: &str = include_str!("routes.yaml");
 
 /// The routes' kinds, whose state is written.
 const ROUTE_KINDS: [&str; 5] = [
