@@ -191,7 +191,7 @@ impl Agent {
         });
         let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;
         let read = sources.first_sync(&publish, &kernel, arrival.patience());
-        arrival.check(read.await)?;
+        read.await?;
         let stop_rest = CancellationToken::new();
         let stop_capture = CancellationToken::new();
         let reports = build::spawn_reports(sources.cluster(), &parts, &stop_capture);

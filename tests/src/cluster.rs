@@ -14,6 +14,7 @@ mod groups;
 mod home;
 mod kit;
 mod node;
+mod processors;
 mod release;
 mod removal;
 mod start;
@@ -27,6 +28,8 @@ use groups::Groups;
 use home::Home;
 use kit::Kit;
 use node::Node;
+
+pub use processors::Apart;
 
 /// The variable that says where the cluster's files are.
 pub const FOLDER: &str = "PROXY_AGENT_CLUSTER";

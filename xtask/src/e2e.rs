@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use proxy_e2e::cluster::Cluster;
 
 use crate::image::{self, Profile};
 use crate::workspace::{answer, cargo, root, run as run_command, target};
-use crate::{build_ebpf, setup, tools};
+use crate::{build_ebpf, setup, soak, tools};
 
 /// What tests run inside of pods, beyond what `setup` brings.
 const DEBIAN: &[&str] = &["python3-grpcio"];
@@ -23,6 +24,9 @@ pub(crate) struct Args {
     /// The tests on a real Kubernetes instead, one after the other.
     #[arg(long, conflicts_with_all = ["test", "threads"])]
     cluster: bool,
+    /// After them, on the same cluster, a short `cargo xtask soak`.
+    #[arg(long, requires = "cluster")]
+    soak: bool,
     /// Tests at the same time.
     #[arg(long, default_value_t = 2)]
     threads: u8,
@@ -35,14 +39,16 @@ impl Args {
             filter: None,
             test: None,
             cluster: false,
+            soak: false,
             threads: 2,
         }
     }
 
-    /// All tests on a real Kubernetes.
+    /// All tests on a real Kubernetes, and a short soak.
     pub(crate) fn on_cluster() -> Self {
         Self {
             cluster: true,
+            soak: true,
             ..Self::all()
         }
     }
@@ -156,15 +162,40 @@ fn cluster_tests(args: &Args) -> Result<Outcome> {
     run_command(&mut api_server_tests(args))?;
     let image = image::build(Profile::Debug)?;
     let wrk = image::of_program("local/wrk:dev", Path::new("/usr/bin/wrk"))?;
+    let test = ["test", "--package", "proxy-e2e", "--test", "cluster"];
+    run_command(cargo().args(test).arg("--no-run"))?;
+    sweep()?;
+    let folder = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+    let cluster = Cluster::up(&folder, 2)?;
     let mut command = cargo();
-    command.args(["test", "--package", "proxy-e2e", "--test", "cluster", "--"]);
-    command.args(&args.filter);
+    command.args(test).arg("--").args(&args.filter);
     command
-        .env("PROXY_AGENT_IMAGE", image)
+        .env("PROXY_AGENT_E2E_CLUSTER", &folder)
+        .env("PROXY_AGENT_IMAGE", &image)
         .env("PROXY_AGENT_WRK_IMAGE", wrk)
         .env("RUST_BACKTRACE", "0");
     run_command(&mut command)?;
+    if args.soak {
+        soak::run(&soak::Args::short(folder, image))?;
+    }
+    drop(cluster);
     Ok(Outcome::Passed)
+}
+
+/// What the folders of clusters for tests are called, before the process that they belong to.
+const PREFIX: &str = "proxy-agent-test-";
+
+/// Removes the clusters of runs that were killed.
+fn sweep() -> Result<()> {
+    for entry in std::env::temp_dir().read_dir()?.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let gone = owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+        if gone {
+            Cluster::remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn harness_arguments<'a>(command: &'a mut Command, args: &Args) -> &'a mut Command {

@@ -33,6 +33,14 @@ pub(crate) struct Place {
     image: Option<PathBuf>,
 }
 
+impl Place {
+    /// The cluster that runs in this folder, and the agent of this archive.
+    pub(crate) const fn there(folder: PathBuf, image: PathBuf) -> Self {
+        let image = Some(image);
+        Self { folder, image }
+    }
+}
+
 /// A cluster with the agent on it.
 #[derive(Debug)]
 pub(crate) struct Installed {

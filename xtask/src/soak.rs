@@ -7,6 +7,7 @@
 mod churn;
 mod verdict;
 
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,14 +32,27 @@ pub(crate) struct Args {
     /// Changes of endpoints, routes and pods together.
     #[arg(long, default_value_t = 50.0)]
     changes_per_second: f64,
+    /// Seconds of the same before that, in which buffers, pools and caches get their sizes.
+    #[arg(long, default_value_t = 30)]
+    warm_up: u64,
+}
+
+impl Args {
+    /// A minute, on the cluster in this folder, with the agent of this archive: what CI has time for.
+    pub(crate) fn short(folder: PathBuf, image: PathBuf) -> Self {
+        Self {
+            place: Place::there(folder, image),
+            minutes: 1.0,
+            changes_per_second: 50.0,
+            warm_up: 15,
+        }
+    }
 }
 
 /// Connections of one load, at most.
 const MOST_AT_ONCE: u32 = 4;
 const NAMESPACE: &str = "soak";
 const NODES: u8 = 2;
-/// Buffers, pools and caches have the size that this traffic needs then.
-const WARM_UP: Duration = Duration::from_secs(30);
 /// Between two looks at the agents.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// What was left behind may take this long to go: the sweep of flows comes after 60 s.
@@ -48,8 +62,9 @@ const SETTLING: Duration = Duration::from_secs(120);
 pub(crate) fn run(args: &Args) -> Result<()> {
     let installed = Installed::on(&args.place, NODES, &[])?;
     installed.stage(NAMESPACE, include_str!("soak/stage.yaml"))?;
-    println!("soak: warming up for {} s", WARM_UP.as_secs());
-    round(&installed, args.changes_per_second, WARM_UP)?;
+    println!("soak: warming up for {} s", args.warm_up);
+    let warm_up = Duration::from_secs(args.warm_up);
+    round(&installed, args.changes_per_second, warm_up)?;
     let before = at_rest(&installed, |seen| {
         // Nothing to compare with yet: quiet is what no longer shrinks.
         thread::sleep(INTERVAL);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, SocketFile, Views};
@@ -95,24 +95,19 @@ impl Arrival {
         })
     }
 
-    /// How long the sources' first read may take.
-    pub(super) const fn patience(&self) -> Duration {
-        match self.claim {
-            Claim::Free(_) => SYNC_LIMIT,
-            Claim::Offered(_) => SUCCESSOR_SYNC_LIMIT,
-        }
-    }
-
-    /// Whether to go on: nothing is better than little on a free node, but another agent is not to
-    /// be replaced by one that knows less.
+    /// Returns when the sources' first read has taken too long.
     ///
     /// # Errors
     ///
-    /// Not all was read, and another agent serves.
-    pub(super) fn check(&self, all_read: bool) -> Result<(), Error> {
-        match self.claim {
-            Claim::Offered(_) if !all_read => Err(handover::Error::Unread.into()),
-            Claim::Offered(_) | Claim::Free(_) => Ok(()),
+    /// Another agent serves: it is not to be replaced by one that knows less. On a free node,
+    /// little is better than nothing.
+    pub(super) async fn patience(&self) -> Result<(), Error> {
+        match &self.claim {
+            Claim::Free(_) => {
+                sleep(SYNC_LIMIT).await;
+                Ok(())
+            }
+            Claim::Offered(offered) => Ok(patience_beside(offered.gone()).await?),
         }
     }
 
@@ -183,6 +178,15 @@ impl Arrival {
             capture,
         })
     }
+}
+
+/// [`Arrival::patience`] of an agent that is to follow another one, which may be `gone` before.
+async fn patience_beside(gone: impl Future<Output = ()>) -> Result<(), handover::Error> {
+    let nobody_serves = async {
+        tokio::join!(gone, sleep(SYNC_LIMIT));
+    };
+    let alone = timeout(SUCCESSOR_SYNC_LIMIT, nobody_serves).await;
+    alone.map_err(|_elapsed| handover::Error::Unread)
 }
 
 type Taken = Result<(handover::Estate, Vec<u64>), RootLock>;
@@ -267,5 +271,37 @@ impl Giving {
     pub(super) async fn end(&mut self) -> Option<Successor> {
         self.stop.cancel();
         self.task.take()?.await.ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_successor_whose_predecessor_has_gone_waits_no_longer_than_on_a_free_node() {
+        for (gone_after_s, waited_s) in [(0, 10), (9, 10), (50, 50)] {
+            let begun = Instant::now();
+            let patience = patience_beside(sleep(Duration::from_secs(gone_after_s)));
+
+            patience.await.unwrap();
+
+            assert_eq!(
+                begun.elapsed().as_secs(),
+                waited_s,
+                "gone after {gone_after_s} s"
+            );
+        }
+        let begun = Instant::now();
+        let beside_one_that_serves = patience_beside(pending()).await;
+        assert!(matches!(
+            beside_one_that_serves,
+            Err(handover::Error::Unread)
+        ));
+        assert_eq!(begun.elapsed(), SUCCESSOR_SYNC_LIMIT);
     }
 }

@@ -128,27 +128,35 @@ impl Sources {
         self.all_read.clone()
     }
 
-    /// Waits up to `patience` for every source's first read, and puts the first snapshot in force.
-    /// Answers whether all were read; `status` says what is missing.
+    /// Waits for every source's first read, but only as long as `patience` lasts, and puts the first
+    /// snapshot in force; `status` says what is missing.
+    ///
+    /// # Errors
+    ///
+    /// That of `patience`: not all was read, and it is not to go on without.
     pub(super) async fn first_sync(
         &mut self,
         publish: &watch::Sender<Arc<Snapshot>>,
         kernel: &Kernel,
-        patience: Duration,
-    ) -> bool {
-        let limit = Instant::now() + patience;
-        let mut all_read = true;
-        for set in &mut self.sets {
-            let synced = set.wait_for(|set| set.synced);
-            if tokio::time::timeout_at(limit, synced).await.is_err() {
+        patience: impl Future<Output = Result<(), super::Error>>,
+    ) -> Result<(), super::Error> {
+        let synced = async {
+            for set in &mut self.sets {
+                // A source that has ended holds what it held.
+                let _ended = set.wait_for(|set| set.synced).await;
+            }
+        };
+        tokio::select! {
+            () = synced => {}
+            over = patience => {
+                over?;
                 tracing::warn!("a source is not read yet; going on with what is there");
-                all_read = false;
             }
         }
         if !self.apply(publish, kernel) {
             tracing::warn!("not every Service address is in the kernel; trying again");
         }
-        all_read
+        Ok(())
     }
 
     /// Follows every change until `stop`.

@@ -31,6 +31,14 @@ const SCHEDULER: Component = Component {
     flags: include_str!("../../cluster/control-plane/kube-scheduler.flags"),
 };
 
+/// Its programs, as a node knows them.
+pub(super) const NAMES: [&str; 4] = [
+    ETCD.name,
+    API_SERVER.name,
+    CONTROLLER_MANAGER.name,
+    SCHEDULER.name,
+];
+
 /// Whom the API server itself gives the rights of these names to, beside the administrator.
 const USERS: &[User<'_>] = &[
     User {

@@ -105,6 +105,13 @@ impl Groups {
         listing.lines().filter_map(|pid| pid.parse().ok()).collect()
     }
 
+    /// The processes of these groups and of those below.
+    pub(super) fn all_processes(&self) -> Vec<u32> {
+        let below = self.children();
+        let below = below.iter().flat_map(Self::all_processes);
+        self.processes().into_iter().chain(below).collect()
+    }
+
     /// Memory of the processes of these groups and of those below that is theirs alone, in KiB.
     pub(super) fn memory_kib(&self) -> u64 {
         let own: u64 = self.processes().into_iter().map(anonymous_kib).sum();

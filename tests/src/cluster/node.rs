@@ -150,6 +150,16 @@ impl Node {
         self.component(component).kill()
     }
 
+    /// Processes of one of the node's programs.
+    pub(super) fn processes_of(&self, component: &str) -> Vec<u32> {
+        self.component(component).processes()
+    }
+
+    /// All processes of the node, its pods' among them.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        self.groups.all_processes()
+    }
+
     pub(super) fn program(&self, name: &str) -> Command {
         Command::new(self.kit.program(name))
     }

@@ -1,6 +1,6 @@
 //! The cluster that all tests share, and how they ask it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -22,20 +22,18 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Starts everything.
+    /// Brings everything onto the cluster that `cargo xtask e2e --cluster` has started.
     pub(crate) fn set() -> Result<Self> {
-        let images = ["PROXY_AGENT_IMAGE", "PROXY_AGENT_WRK_IMAGE"].map(|name| {
-            let image = std::env::var_os(name).map(PathBuf::from);
-            image.with_context(|| format!("{name} is not set: run `cargo xtask e2e --cluster`"))
-        });
-        sweep()?;
-        let folder = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+        let given = |name: &str| {
+            let path = std::env::var_os(name).map(PathBuf::from);
+            path.with_context(|| format!("{name} is not set: run `cargo xtask e2e --cluster`"))
+        };
         let scene = Self {
-            cluster: Cluster::up(&folder, 2)?,
+            cluster: Cluster::attach(&given("PROXY_AGENT_E2E_CLUSTER")?)?,
         };
         scene.cluster.apply_gateway_api("standard")?;
-        for image in images {
-            scene.cluster.load(&image?)?;
+        for image in ["PROXY_AGENT_IMAGE", "PROXY_AGENT_WRK_IMAGE"] {
+            scene.cluster.load(&given(image)?)?;
         }
         scene.cluster.install(&[])?;
         scene
@@ -123,19 +121,4 @@ impl Scene {
 /// The client of a node, a captured pod.
 pub(crate) fn client(node: u8) -> String {
     format!("mesh/client-node{node}")
-}
-
-const PREFIX: &str = "proxy-agent-test-";
-
-/// Removes the clusters of runs that were killed.
-fn sweep() -> Result<()> {
-    for entry in std::env::temp_dir().read_dir()?.flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let gone = owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists());
-        if gone {
-            Cluster::remove(&entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -1,6 +1,8 @@
 //! What the DaemonSet is granted is what it needs: each grant is taken away, and what fails then
 //! is what the chart gives as its reason. On a real cluster: `cargo xtask privileges`.
 
+#![expect(clippy::print_stdout, reason = "minutes pass: it says how far it is")]
+
 mod pod;
 mod role;
 

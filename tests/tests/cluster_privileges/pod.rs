@@ -2,6 +2,7 @@
 //! profile.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use proxy_e2e::cluster::Cluster;
@@ -102,16 +103,18 @@ fn remove(list: &mut Value, is_it: impl Fn(&Value) -> bool) {
 pub(crate) fn each_privilege(cluster: &Cluster) -> Result<()> {
     let granted = daemonset(cluster)?;
     for (name, change, outcome) in CASES {
+        let begun = Instant::now();
         let mut changed = granted.clone();
         change(&mut changed["spec"]["template"]["spec"]);
         replace(cluster, &changed)?;
         await_outcome(cluster, outcome).with_context(|| (*name).to_owned())?;
+        println!("{name}: as expected ({:.0?})", begun.elapsed());
     }
     replace(cluster, &granted)
 }
 
-/// The project's own profile allows what the agent calls, and is in force: without bpf(2) in it
-/// nothing goes.
+/// The project's own profile allows what the agent calls, handovers among it, and is in force:
+/// without bpf(2) in it nothing goes.
 pub(crate) fn the_seccomp_profile(cluster: &Cluster, folder: &Path) -> Result<()> {
     let granted = daemonset(cluster)?;
     let profile = include_str!("../../../deploy/seccomp/proxy-agent.json");
@@ -131,8 +134,26 @@ pub(crate) fn the_seccomp_profile(cluster: &Cluster, folder: &Path) -> Result<()
             json!({"type": "Localhost", "localhostProfile": "proxy-agent.json"});
         replace(cluster, &changed)?;
         await_outcome(cluster, &outcome).context("with the project's seccomp profile")?;
+        if matches!(outcome, Outcome::Captured) {
+            handover(cluster).context("a rollout under the project's seccomp profile")?;
+        }
     }
     replace(cluster, &granted)
+}
+
+/// A rollout has the next agent take the node over, and capture the pod.
+fn handover(cluster: &Cluster) -> Result<()> {
+    // An agent that is not ready yet would be deleted at once: nothing to take over from.
+    cluster.wait_agents()?;
+    let before = cluster.agent_pod(1)?;
+    let set = format!("daemonset/{NAMESPACE}");
+    cluster.kubectl(["rollout", "restart", &set, "--namespace", NAMESPACE])?;
+    cluster.wait_agents()?;
+    let after = cluster.agent_pod(1)?;
+    ensure!(before != after, "{before} is still there");
+    let log = cluster.kubectl(["logs", "--namespace", NAMESPACE, &after])?;
+    ensure!(log.contains("took the node over"), "no handover: {log}");
+    await_outcome(cluster, &Outcome::Captured)
 }
 
 fn await_outcome(cluster: &Cluster, outcome: &Outcome) -> Result<()> {

@@ -2,6 +2,8 @@
 //! forbidden in the status, and the rest is in effect, unless nothing is complete without it. What can
 //! no longer be written is a line in the log.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use proxy_e2e::cluster::Cluster;
 use proxy_e2e::until_some_within;
@@ -10,43 +12,7 @@ use serde_json::{Value, json};
 use super::pod::{container, drop_capability};
 use super::{NAMESPACE, PATIENCE, bare, daemonset, replace};
 
-const ROUTES: &str = r#"
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: web, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: GRPCRoute
-metadata: {name: web, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
----
-apiVersion: policy.linkerd.io/v1beta3
-kind: HTTPRoute
-metadata: {name: web, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {name: web, namespace: shop}
-spec:
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TLSRoute
-metadata: {name: web, namespace: shop}
-spec:
-  hostnames: [web.example]
-  parentRefs: [{group: "", kind: Service, name: web}]
-  rules: [{backendRefs: [{name: web, port: 80}]}]
-"#;
+const ROUTES: &str = include_str!("routes.yaml");
 
 /// The routes' kinds, whose state is written.
 const ROUTE_KINDS: [&str; 5] = [
@@ -154,6 +120,7 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
     let rule = &granted["rules"][number];
     let group = texts(&rule["apiGroups"]).next().unwrap_or_default();
     for verb in texts(&rule["verbs"]) {
+        let begun = Instant::now();
         cluster.apply(&bare(&without(granted, number, resource, verb)).to_string())?;
         // What is written already is not written again.
         if [GATEWAY_API, POLICY].contains(&group) && !READS.contains(&verb) {
@@ -167,6 +134,7 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
         }
         // Who follows a kind already is not asked again whether it may.
         delete(cluster, "pods")?;
+        let gone = begun.elapsed();
         let outcome = if READS.contains(&verb) {
             // What was listed once is listed again, also where it cannot be watched.
             let complete = verb == "watch" || !NEEDED.contains(&(group, resource));
@@ -179,7 +147,12 @@ fn each_verb(cluster: &Cluster, granted: &Value, number: usize, resource: &str) 
             let (.., words) = known.with_context(|| format!("no proof: {verb} {resource}"))?;
             await_log(cluster, words)
         };
-        outcome.with_context(|| format!("without {verb} of {resource}.{group}"))?;
+        let what = format!("without {verb} of {resource}.{group}");
+        outcome.with_context(|| what.clone())?;
+        println!(
+            "{what}: as expected ({:.0?}, agent gone after {gone:.0?})",
+            begun.elapsed()
+        );
     }
     Ok(())
 }

@@ -28,6 +28,10 @@ pub(crate) struct Args {
     /// What the agent does with pods that it has not decided about.
     #[arg(long, default_value = "pass", value_parser = ["pass", "refuse"])]
     unknown_pods: String,
+    /// Pods name their nodes, by turns: kubelet learns of them when the agent does, with no
+    /// scheduler in between.
+    #[arg(long)]
+    named_nodes: bool,
 }
 
 const NAMESPACE: &str = "enrolment";
@@ -42,7 +46,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut all = Figures::default();
     for begin in (0..args.pods).step_by(usize::try_from(args.batch.max(1))?) {
         let numbers = begin..args.pods.min(begin + args.batch);
-        for first in first::batch(&installed, numbers)? {
+        for first in first::batch(&installed, numbers, args.named_nodes)? {
             all.add(&first);
         }
         println!("enrolment: {all}");

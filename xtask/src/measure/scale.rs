@@ -2,7 +2,9 @@
 //!
 //! Services, EndpointSlices and Pods are made through the API server, without anything behind them.
 //! Then rounds of three windows: nothing changes; objects change that no agent reads, which costs
-//! the API server the same; endpoints change. The last two tell the agent's part from the machine's.
+//! the API server the same; endpoints change. The last two tell the agent's part from the machine's. All
+//! of it twice: on processors that everybody shares; and with the control plane and the changes on
+//! one of them, the node and its pods on the others, as where the control plane has its own machine.
 
 mod many;
 
@@ -29,7 +31,7 @@ pub(crate) struct Args {
     /// Changes of endpoints a second.
     #[arg(long, default_value_t = 200.0)]
     changes_per_second: f64,
-    /// Rounds of three windows each.
+    /// Rounds of three windows each, for each way to share the processors.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Length of a window.
@@ -76,17 +78,29 @@ pub(super) fn run(args: &Args) -> Result<()> {
     thread::sleep(REST);
     println!("scale: full: {}", State::of(agent)?);
     println!("scale: {}", Answers::of(agent)?);
+    let shared = rounds(&installed, args, "shared processors")?;
+    let apart = installed.cluster.keep_apart()?;
+    let separate = rounds(&installed, args, "control plane apart")?;
+    drop(apart);
+    println!("scale: after it: {}", State::of(agent)?);
+    println!("\nprocessors shared by all:\n{}", Summary(&shared));
+    println!(
+        "control plane on a processor of its own:\n{}",
+        Summary(&separate)
+    );
+    Ok(())
+}
+
+fn rounds(installed: &Installed, args: &Args, design: &str) -> Result<Vec<Window>> {
     let mut windows = Vec::new();
     for round in 1..=args.rounds {
         for change in Change::ALL {
-            let window = window(&installed, args, change)?;
-            println!("scale: round {round}, {window}");
+            let window = window(installed, args, change)?;
+            println!("scale: {design}, round {round}, {window}");
             windows.push(window);
         }
     }
-    println!("scale: after it: {}\n", State::of(agent)?);
-    print!("{}", Summary(&windows));
-    Ok(())
+    Ok(windows)
 }
 
 /// What an agent needs.

@@ -166,6 +166,11 @@ impl Offered {
         Ok(Some(listener.try_clone()?.into()))
     }
 
+    /// Returns when the predecessor has ended, or hands nothing over any more.
+    pub(in crate::agent) async fn gone(&self) {
+        self.peer.gone().await;
+    }
+
     /// Takes everything else. The predecessor serves on, but will not be asked again.
     ///
     /// # Errors

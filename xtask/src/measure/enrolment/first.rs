@@ -32,13 +32,23 @@ pub(super) struct First {
 }
 
 /// Starts pods, waits for their first containers' words, and removes them.
-pub(super) fn batch(installed: &Installed, numbers: Range<u32>) -> Result<Vec<First>> {
+pub(super) fn batch(
+    installed: &Installed,
+    numbers: Range<u32>,
+    named_nodes: bool,
+) -> Result<Vec<First>> {
     let url = format!("http://{}/", installed.cluster_ip(NAMESPACE, "plain")?);
     let (uids, reports) = with_client(&installed.cluster, async |client| {
         let pods = objects(&client, POD, NAMESPACE);
         let count = u64::from(numbers.end - numbers.start);
         each(count, 10, async |n| {
-            create(&pods, pod(u64::from(numbers.start) + n, &url)).await
+            let number = u64::from(numbers.start) + n;
+            let mut pod = pod(number, &url);
+            if named_nodes {
+                let node = number % u64::from(installed.cluster.nodes()) + 1;
+                pod["spec"]["nodeName"] = format!("node{node}").into();
+            }
+            create(&pods, pod).await
         })
         .await?;
         let uids = started(&pods, numbers.clone()).await?;
