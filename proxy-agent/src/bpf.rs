@@ -13,6 +13,7 @@ mod maps;
 mod object;
 pub mod preflight;
 mod sets;
+mod shares;
 mod sys;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub use self::log::KernelLog;
 pub use self::maps::{Heartbeat, OrigDstMap};
 pub use self::object::LoadOptions;
 pub use self::sets::{DirectSet, Swept};
+pub use self::shares::DirectGroup;
 pub use self::sys::{netns_cookie, now_ns};
 
 use self::frontends::Frontends;
@@ -369,16 +371,14 @@ impl Kernel {
 
     fn map_statuses(&self) -> Result<Vec<MapStatus>, Error> {
         let maps = &self.maps;
-        Ok(vec![
+        let mut all = vec![
             maps.pods.status()?,
             maps.frontends.status()?,
             maps.orig_dst.status()?,
-            maps.direct.slots.status()?,
-            maps.direct.members.status()?,
-            maps.direct.endpoints.status()?,
-            maps.direct.affinity.status()?,
-            maps.agents.status()?,
-        ])
+        ];
+        all.extend(maps.direct.statuses()?);
+        all.push(maps.agents.status()?);
+        Ok(all)
     }
 
     /// The programs' messages; `None` from the second call on. Run [`KernelLog::pump`] on the

@@ -6,6 +6,7 @@ pub(crate) mod flow;
 pub(crate) mod frontend;
 pub(crate) mod pod;
 pub(crate) mod settings;
+pub(crate) mod share;
 pub(crate) mod socket;
 pub(crate) mod stat;
 
@@ -29,6 +30,8 @@ pub mod map {
     pub const SOCKET_DST: &str = "SOCKET_DST";
     /// `HashMap<SlotKey, Slot>`: the endpoints of direct frontends, set by set.
     pub const SLOTS: &str = "SLOTS";
+    /// `HashMap<SlotKey, Share>`: how connections are shared out among the groups of a set.
+    pub const SHARES: &str = "SHARES";
     /// `HashMap<MemberKey, u32>`: the same the other way round, for sets with affinity.
     pub const MEMBERS: &str = "MEMBERS";
     /// `HashMap<EndpointKey, EndpointState>`: endpoints that direct connections were made to.

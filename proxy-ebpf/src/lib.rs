@@ -16,6 +16,7 @@ pub use abi::flow::{DESTINATIONS_LAYOUT, FlowKey, OrigDst};
 pub use abi::frontend::{Choice, Direct, Frontend, FrontendKey, Verdict};
 pub use abi::pod::{PodEntry, PodFlags};
 pub use abi::settings::Settings;
+pub use abi::share::{Group, Share};
 pub use abi::socket::SocketDst;
 pub use abi::stat::Stat;
 pub use abi::{bounds, global, map, program, v4_mapped};

@@ -7,7 +7,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use proxy_ebpf::{
     Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, Frontend, FrontendKey, MemberKey,
-    OrigDst, PodEntry, Settings, Slot, SlotKey, SocketDst, Stat, bounds,
+    OrigDst, PodEntry, Settings, Share, Slot, SlotKey, SocketDst, Stat, bounds,
 };
 
 use crate::log::Window;
@@ -56,6 +56,11 @@ pub(crate) static SOCKET_DST: SkStorage<SocketDst> = SkStorage::new();
 #[map]
 pub(crate) static SLOTS: HashMap<SlotKey, Slot> =
     HashMap::with_max_entries(bounds::SLOTS, BPF_F_NO_PREALLOC);
+
+/// Groups of sets that are split by weight.
+#[map]
+pub(crate) static SHARES: HashMap<SlotKey, Share> =
+    HashMap::with_max_entries(bounds::SHARES, BPF_F_NO_PREALLOC);
 
 /// Which endpoints a set with affinity has.
 #[map]

@@ -229,6 +229,12 @@ fn connections_are_shared_out_by_weight() -> Result<()> {
     assert!((28..=59).contains(&blue), "{greeted:?}");
     assert_eq!(greeted.get("green"), Some(&(60 - blue)), "{greeted:?}");
     assert_eq!(scene.web.packets()?, 0);
+    assert_eq!(scene.agent.service("web")?["mode"], "direct");
+    let counters = [
+        scene.agent.counter("direct")?,
+        scene.agent.counter("proxied")?,
+    ];
+    assert_eq!(counters, [64, 0], "in the kernel, without the agent");
     Ok(())
 }
 
@@ -245,7 +251,7 @@ fn an_invalid_destination_resets_its_share() -> Result<()> {
         .wait_problem(&["TCPRoute", "no Service default/gone"])?;
 
     assert_eq!(scene.greetings(2)?.get("nobody"), Some(&2));
-    assert_eq!(scene.resets("invalid_backend")?, 2);
+    assert_eq!(scene.resets("invalid_backend")?, 2, "the agent says whose");
     Ok(())
 }
 

@@ -96,7 +96,13 @@ pub(crate) fn smoke() -> Result<Outcome> {
         rounds: 1,
         seconds: 1,
         only: Vec::new(),
-        paths: vec![Kind::NoMesh, Kind::TcpCopy, Kind::Agent],
+        paths: vec![
+            Kind::NoMesh,
+            Kind::TcpCopy,
+            Kind::Agent,
+            Kind::AgentDirect,
+            Kind::AgentAccelerated,
+        ],
         services: 100,
         agent: None,
         before: None,
@@ -151,6 +157,12 @@ impl<'a> Bench<'a> {
         for kind in &self.kinds {
             let mut works = self.works.iter();
             if works.any(|work| kind.does(*work) && !work.is_apart()) {
+                if *kind == Kind::AgentAccelerated
+                    && let Some(why) = self.programs.without_acceleration()?
+                {
+                    figures.unavailable(*kind, why);
+                    continue;
+                }
                 println!("bench: setting up {kind}");
                 scenarios.push(Scenario::start(*kind, &self.programs)?);
             }
@@ -175,7 +187,9 @@ impl<'a> Bench<'a> {
         figures: &mut Figures,
     ) -> Result<()> {
         for work in works.iter().filter(|work| self.works.contains(work)) {
-            for scenario in scenarios.iter().filter(|one| one.kind.does(*work)) {
+            let there = scenarios.iter().filter(|one| one.kind.does(*work));
+            let back = there.clone().rev().filter(|_| work.turns_back());
+            for scenario in there.chain(back) {
                 let sample = self.sample(*work, scenario);
                 let sample = sample.with_context(|| format!("{work}, {}", scenario.kind))?;
                 figures.add(round, *work, scenario.kind, sample);
@@ -208,8 +222,8 @@ impl<'a> Bench<'a> {
         if asked(Work::Scale) {
             let (held, changes) = scale::run(&self.programs, self.args.services)?;
             figures.add(1, Work::Scale, Kind::Agent, held);
-            for (round, sample) in (1..).zip(changes) {
-                figures.add(round, Work::Scale, Kind::Agent, sample);
+            for (round, (kind, sample)) in (2..).map(|turn| turn / 2).zip(changes) {
+                figures.add(round, Work::Scale, kind, sample);
             }
         }
         Ok(())

@@ -25,7 +25,7 @@ use crate::workspace::target;
 use kernel::{Kernel, MATRIX, Series};
 use machine::Machine;
 use report::Report;
-use suites::{Built, Selection};
+use suites::Built;
 
 /// The emulator, and what the machines' file systems are made with and of.
 const DEBIAN: &[&str] = &[
@@ -47,20 +47,16 @@ pub(crate) struct Args {
     /// Which of Debian's kernels.
     #[arg(long, default_value = "all", value_parser = PossibleValuesParser::new(["6.1", "6.12", "6.18", "newest", "all"]))]
     kernel: String,
-    /// Only the tests of this file, e.g. `redirect`.
-    #[arg(long)]
-    test: Option<String>,
+    /// Only the suites whose name contains one of these, e.g. `redirect`.
+    #[arg(long, value_delimiter = ',')]
+    test: Vec<String>,
     /// Only tests whose name contains this.
     filter: Option<String>,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let selection = args
-        .test
-        .as_deref()
-        .map_or(Selection::All, Selection::Containing);
-    let outcome = tests(&args.kernel, selection, args.filter.as_deref())?;
+    let outcome = tests(&args.kernel, &args.test, args.filter.as_deref())?;
     if let Outcome::Skipped(missing) = outcome {
         println!("vm-test: SKIPPED, this machine lacks {missing}");
     }
@@ -68,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Runs tests on `kernel`, which may be `all`; in CI, what is missing is a failure.
-fn tests(kernel: &str, selection: Selection<'_>, filter: Option<&str>) -> Result<Outcome> {
+fn tests(kernel: &str, only: &[String], filter: Option<&str>) -> Result<Outcome> {
     if let Some(missing) = missing() {
         ensure!(
             std::env::var_os("CI").is_none(),
@@ -84,7 +80,7 @@ fn tests(kernel: &str, selection: Selection<'_>, filter: Option<&str>) -> Result
     let kernels = chosen
         .map(|&series: &Series| Kernel::bring(series))
         .collect::<Result<Vec<_>>>()?;
-    let tests = suites::build(selection)?;
+    let tests = suites::build(only)?;
     let folder = target("vm-test");
     fs::create_dir_all(&folder).context("make target/vm-test")?;
     let image = folder.join("root.ext4");

@@ -5,45 +5,24 @@
 
 mod gone;
 mod health;
+mod made;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use proxy_ebpf::{Choice, EndpointKey, FrontendKey, Stat};
+use proxy_ebpf::{FrontendKey, Stat};
 
-use crate::bpf::{DirectSet, Error, Kernel, ReconcileReport, Wanted};
-use crate::model::{BalancePolicy, Cluster, ClusterId, Listener, ListenerVerdict, Snapshot};
+use crate::bpf::{Error, Kernel, ReconcileReport, Wanted};
+use crate::model::{ClusterId, Listener, ListenerVerdict, Snapshot};
 use crate::outlier;
 
 use self::health::Health;
+use self::made::{Family, Made, Parts};
 
 pub(super) use self::gone::{Gone, Told, close_stale};
 pub(super) use self::health::Ejections;
-
-/// A connection keeps to the address family that the application asked for.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    const fn of(address: &SocketAddr) -> Self {
-        match address {
-            SocketAddr::V4(_) => Self::V4,
-            SocketAddr::V6(_) => Self::V6,
-        }
-    }
-}
-
-/// A set, and what it was made of.
-#[derive(Clone, Debug)]
-struct Made {
-    cluster: Arc<Cluster>,
-    set: Arc<DirectSet>,
-}
 
 /// What the kernel was told last.
 #[derive(Debug)]
@@ -114,8 +93,8 @@ impl Steering {
         if failed_total != self.failed_total {
             self.failed_total = failed_total;
             let failing = kernel.failing(outlier::CONSECUTIVE)?;
-            let made = self.sets.values().map(|made| &made.cluster);
-            // One cluster has a set for each family, and is looked at once.
+            let made = self.sets.values().flat_map(|made| made.parts.clusters());
+            // One cluster may be a part of several sets, and is looked at once.
             let clusters: HashMap<_, _> = made.map(|cluster| (cluster.id, cluster)).collect();
             let clusters = clusters.into_values();
             changed |= !failing.is_empty() && self.health.observe(&failing, clusters, now);
@@ -139,20 +118,22 @@ impl Steering {
         let mut former = std::mem::take(&mut self.sets);
         let mut same = true;
         for listener in self.snapshot.listeners.iter().filter(|one| is_direct(one)) {
-            let Some(cluster) = self.snapshot.cluster(listener.cluster) else {
-                continue;
-            };
             for family in listener.addresses.iter().map(Family::of) {
-                let key = (cluster.id, family);
+                let key = (listener.cluster, family);
                 if self.sets.contains_key(&key) {
                     continue;
                 }
+                let Some(parts) = Parts::of(listener, &self.snapshot) else {
+                    break;
+                };
                 let made = match former.remove(&key) {
-                    Some(former) if Arc::ptr_eq(&former.cluster, cluster) && !health => former,
+                    Some(former) if former.parts.are(&parts) && !health => former,
                     former => {
-                        let set = set(cluster, family, &self.health.usable(cluster, now));
-                        let before = former.as_ref().map(|one| &one.cluster);
-                        self.gone.compare(listener, before, cluster);
+                        if let Some(former) = &former {
+                            self.gone
+                                .compare(listener, &former.parts, &parts, &self.snapshot);
+                        }
+                        let set = parts.set(family, &self.health, now);
                         let set = match former {
                             Some(former) if *former.set == set => former.set,
                             Some(_) | None => {
@@ -160,15 +141,14 @@ impl Steering {
                                 Arc::new(set)
                             }
                         };
-                        let cluster = Arc::clone(cluster);
-                        Made { cluster, set }
+                        Made { parts, set }
                     }
                 };
                 self.sets.insert(key, made);
             }
         }
-        self.health
-            .settle(self.sets.values().map(|made| &made.cluster), now);
+        let made = self.sets.values().flat_map(|made| made.parts.clusters());
+        self.health.settle(made, now);
         same && former.is_empty()
     }
 
@@ -194,23 +174,6 @@ impl Steering {
         }
         let made = self.sets.get(&(owner.cluster, Family::of(address)));
         made.map_or(Wanted::Proxy, |made| Wanted::Direct(Arc::clone(&made.set)))
-    }
-}
-
-fn set(cluster: &Cluster, family: Family, usable: &[SocketAddr]) -> DirectSet {
-    let of_family = usable.iter().filter(|one| Family::of(one) == family);
-    DirectSet {
-        endpoints: of_family
-            .map(|address| EndpointKey::from_socket_addr(*address))
-            .collect(),
-        choice: match cluster.balance {
-            BalancePolicy::LeastRequest => Choice::LeastConnections,
-            BalancePolicy::RoundRobin => Choice::RoundRobin,
-            BalancePolicy::Random => Choice::Random,
-        },
-        affinity_s: cluster.direct.affinity.map_or(0, |affinity| {
-            u32::try_from(affinity.as_secs()).unwrap_or(u32::MAX)
-        }),
     }
 }
 

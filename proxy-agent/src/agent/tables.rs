@@ -8,8 +8,10 @@ use crate::status::RouteStatus;
 pub(super) fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     let mut routes = Vec::new();
     for listener in snapshot.listeners.iter() {
-        if matches!(listener.verdict, ListenerVerdict::Proxy(_)) {
-            routes.extend(of_listener(snapshot, listener));
+        match listener.verdict {
+            ListenerVerdict::Proxy(_) => routes.extend(of_listener(snapshot, listener)),
+            ListenerVerdict::Direct => routes.extend(of_direct(snapshot, listener)),
+            ListenerVerdict::Pass(_) => {}
         }
     }
     for (namespace, hosts) in snapshot.virtual_hosts.iter() {
@@ -22,9 +24,20 @@ pub(super) fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     routes
 }
 
-fn of_listener(snapshot: &Snapshot, listener: &Listener) -> Vec<RouteStatus> {
+/// What the kernel shares connections out by, if a route says so.
+fn of_direct(snapshot: &Snapshot, listener: &Listener) -> Option<RouteStatus> {
+    let table = listener.streams.as_ref()?;
+    listener.direct_destinations()?;
+    Some(connections(snapshot, &parent(listener), "all", table))
+}
+
+fn parent(listener: &Listener) -> String {
     let (namespace, service) = (&listener.namespace, &listener.service);
-    let parent = format!("{namespace}/{service}:{}", listener.port);
+    format!("{namespace}/{service}:{}", listener.port)
+}
+
+fn of_listener(snapshot: &Snapshot, listener: &Listener) -> Vec<RouteStatus> {
+    let parent = parent(listener);
     let consumers = listener.consumer_routes.iter();
     let consumers = consumers.map(|(namespace, table)| (&**namespace, table));
     let mut tables = Vec::new();

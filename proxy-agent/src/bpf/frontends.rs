@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use proxy_ebpf::{Direct, Frontend, FrontendKey, Verdict};
+use proxy_ebpf::{Direct, Frontend, FrontendKey, Verdict, bounds, map};
 
 use super::Error;
 use super::maps::Table;
@@ -124,6 +124,10 @@ impl Frontends {
         set: &Arc<DirectSet>,
         report: &mut ReconcileReport,
     ) -> Result<Frontend, Error> {
+        let groups = set.group_count().ok_or(Error::MapFull {
+            name: map::SHARES,
+            max_entries: bounds::SHARES,
+        })?;
         let (number, is_new) = self.sets.number(set)?;
         report.sets += usize::from(is_new);
         Ok(Frontend::new(Verdict::Direct(Direct {
@@ -131,6 +135,7 @@ impl Frontends {
             count: set.count(),
             choice: set.choice,
             affinity_s: set.affinity_s,
+            groups,
         })))
     }
 }

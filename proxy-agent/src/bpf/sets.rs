@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_ebpf::{
-    Affinity, AffinityKey, Choice, EndpointKey, EndpointState, MemberKey, Slot, SlotKey, map,
+    Affinity, AffinityKey, Choice, EndpointKey, EndpointState, MemberKey, Share, Slot, SlotKey, map,
 };
 
 use super::frontends::Wanted;
 use super::maps::Table;
+use super::shares::{DirectGroup, shares};
 use super::{Error, now_ns};
+use crate::status::MapStatus;
 
 /// How long a set stays after the last frontend has let go of it. A program that has read the
 /// frontend before then takes a microsecond to read the set; it is not preempted meanwhile.
@@ -26,6 +28,9 @@ pub struct DirectSet {
     pub choice: Choice,
     /// How long a pod stays with its endpoint, seconds; 0 for no affinity.
     pub affinity_s: u32,
+    /// Groups with a share each, whose endpoints follow one another in `endpoints`; none: all
+    /// endpoints are one. Those without a share are left out.
+    pub groups: Vec<DirectGroup>,
 }
 
 impl DirectSet {
@@ -33,6 +38,11 @@ impl DirectSet {
     pub(super) fn count(&self) -> u32 {
         // The map has no room for more.
         u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How many groups there are; `None` if they are more than a frontend can name.
+    pub(super) fn group_count(&self) -> Option<u16> {
+        u16::try_from(self.groups.len()).ok()
     }
 }
 
@@ -49,6 +59,7 @@ pub struct Swept {
 #[derive(Debug)]
 pub(super) struct DirectMaps {
     pub(super) slots: Table<SlotKey, Slot>,
+    pub(super) shares: Table<SlotKey, Share>,
     pub(super) members: Table<MemberKey, u32>,
     pub(super) endpoints: Table<EndpointKey, EndpointState>,
     pub(super) affinity: Table<AffinityKey, Affinity>,
@@ -59,10 +70,22 @@ impl DirectMaps {
     pub(super) fn take(object: &mut aya::Ebpf) -> Result<Self, Error> {
         Ok(Self {
             slots: Table::take(object, map::SLOTS)?,
+            shares: Table::take(object, map::SHARES)?,
             members: Table::take(object, map::MEMBERS)?,
             endpoints: Table::take(object, map::ENDPOINTS)?,
             affinity: Table::take(object, map::AFFINITY)?,
         })
+    }
+
+    /// What each holds.
+    pub(super) fn statuses(&self) -> Result<[MapStatus; 5], Error> {
+        Ok([
+            self.slots.status()?,
+            self.shares.status()?,
+            self.members.status()?,
+            self.endpoints.status()?,
+            self.affinity.status()?,
+        ])
     }
 
     /// Writes a whole set under a number that nothing names yet.
@@ -75,6 +98,13 @@ impl DirectMaps {
             .map(|(index, endpoint)| (SlotKey::new(number, index), Slot::new(*endpoint, begin)))
             .collect();
         self.slots.set_all(&slots)?;
+        if !set.groups.is_empty() {
+            let shares = (0..).zip(shares(&set.groups));
+            let shares: Vec<_> = shares
+                .map(|(index, share)| (SlotKey::new(number, index), share))
+                .collect();
+            self.shares.set_all(&shares)?;
+        }
         if set.affinity_s > 0 {
             let member = |endpoint: &EndpointKey| (MemberKey::new(number, *endpoint), 1);
             let members: Vec<_> = set.endpoints.iter().map(member).collect();
@@ -90,6 +120,9 @@ impl DirectMaps {
             if set.affinity_s > 0 {
                 self.members.remove(&MemberKey::new(number, *endpoint))?;
             }
+        }
+        for (index, _) in (0..).zip(&set.groups) {
+            self.shares.remove(&SlotKey::new(number, index))?;
         }
         Ok(())
     }

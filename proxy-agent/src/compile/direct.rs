@@ -93,7 +93,7 @@ fn affinity(at: &At<'_, Service>, problems: &mut Problems) -> Option<Duration> {
 }
 
 /// What the hooks do with connections to a port. `routed`: something says more of them than which
-/// Service they are for.
+/// Services they are shared out to.
 pub(super) fn verdict(port: &Port, protocol: ListenerProtocol, routed: bool) -> ListenerVerdict {
     match (port.pass, port.mode) {
         (Some(reason), _) => ListenerVerdict::Pass(reason),

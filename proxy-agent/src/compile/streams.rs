@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::attach::{Attachment, Dialect, leads_to};
+use super::direct;
 use super::problems::Problems;
 use super::service::{Declared, Port};
 use crate::model::{
@@ -64,9 +65,11 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Whether anybody's connections go by rules.
-    pub(super) fn say_something(&self) -> bool {
-        self.all.is_some() || !self.clients.is_empty()
+    /// Whether somebody's connections go by rules that only the agent can follow: the kernel shares
+    /// connections out by weight, and knows nothing of clients and server names.
+    pub(super) fn need_the_agent(&self) -> bool {
+        let by_weight = |table: &Arc<StreamTable>| table.for_everybody().is_some();
+        !self.all.as_ref().is_none_or(by_weight) || !self.clients.is_empty()
     }
 
     /// Of the routes that are for `port`: those of requests and those of connections, each in the
@@ -273,6 +276,17 @@ fn without_effect(
     if taken.iter().all(|port| port.pass.is_some()) {
         let reason = taken[0].pass.map(PassReason::name).unwrap_or_default();
         return Some(format!("its connections pass ({reason})"));
+    }
+    let mut blind = taken.iter().map(|port| {
+        let mut rules = one.rules.iter().filter(|rule| rule.is_for(port));
+        let asks = |rule: &PortStream| rule.rule.names.is_some() || rule.rule.source.is_some();
+        let asks = one.clients.is_some() || rules.next().is_some_and(asks);
+        direct::without_routes(port).filter(|_| asks)
+    });
+    if let Some(Some(reason)) = blind.next()
+        && blind.all(|reason| reason.is_some())
+    {
+        return Some(reason);
     }
     let wins = |dialect: Dialect, clients: &Option<Arc<str>>| {
         let same = *clients == one.clients;

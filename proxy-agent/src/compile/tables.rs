@@ -40,7 +40,7 @@ pub(super) fn listeners(
     } else {
         ListenerProtocol::Tcp
     };
-    let routed = !attached.is_empty() || streams.say_something() || port.clients.is_some();
+    let routed = !attached.is_empty() || streams.need_the_agent() || port.clients.is_some();
     let verdict = direct::verdict(port, protocol, routed);
     let routes = table(&attached, None, port).unwrap_or_else(|| implicit(port));
     let clients: BTreeSet<&Arc<str>> = attached

@@ -5,6 +5,7 @@ mod capture;
 mod destinations;
 mod dialects;
 mod direct;
+mod direct_routes;
 mod gateway_api;
 mod grpc;
 mod incremental;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{ClusterId, ObjectId, RouteTable, StreamTable};
+use super::{ClusterId, ObjectId, RouteTable, StreamTable, WeightedDestination};
 
 /// What the agent takes a proxied connection for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,8 +57,9 @@ impl PassReason {
 pub enum ListenerVerdict {
     /// To the agent.
     Proxy(ListenerProtocol),
-    /// To one of the endpoints of the listener's own cluster, without the agent. Where the kernel
-    /// has no room for them the agent carries them, as opaque TCP.
+    /// To an endpoint without the agent: of [`Listener::direct_destinations`], or else of the
+    /// listener's own cluster. Where the kernel has no room for them the agent carries them, as
+    /// opaque TCP.
     Direct,
     /// Left alone.
     Pass(PassReason),
@@ -116,6 +117,12 @@ impl Listener {
     /// The table that applies to a client in `namespace`.
     pub fn routes_for(&self, namespace: &str) -> &Arc<RouteTable> {
         self.consumer_routes.get(namespace).unwrap_or(&self.routes)
+    }
+
+    /// Where its direct connections go by weight, if a route says so: the same for every client.
+    pub fn direct_destinations(&self) -> Option<&Arc<[WeightedDestination]>> {
+        let of_all = self.consumer_routes.is_empty() && self.consumer_streams.is_empty();
+        self.streams.as_ref().filter(|_| of_all)?.for_everybody()
     }
 
     /// The rules for a client's connections that are not taken for HTTP.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{ObjectId, SourceMatch, WeightedDestination};
+use super::{Destination, ObjectId, SourceMatch, WeightedDestination};
 
 /// Rules in the order in which they are tried: the first match decides, none closes the connection.
 #[derive(Clone, Debug)]
@@ -14,6 +14,19 @@ pub struct StreamTable {
     pub scope: StreamScope,
     /// Compiled rules.
     pub rules: Vec<StreamRule>,
+}
+
+impl StreamTable {
+    /// Where every connection goes, whoever makes it and however it begins. `None` where that makes
+    /// a difference, or where a share leads nowhere: whose it is, the agent tells.
+    pub fn for_everybody(&self) -> Option<&Arc<[WeightedDestination]>> {
+        let first = self.rules.first()?;
+        let plain = first.names.is_none() && first.source.is_none();
+        let mut shares = first.destinations.iter().filter(|one| one.weight > 0);
+        let any = shares.clone().next().is_some();
+        let sound = any && shares.all(|one| matches!(one.destination, Destination::Cluster(_)));
+        (plain && sound).then_some(&first.destinations)
+    }
 }
 
 /// Which connections a [`StreamTable`] is for.

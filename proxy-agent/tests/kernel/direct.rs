@@ -40,7 +40,7 @@ def ask(keep=False, host='10.96.1.1', family=V4):
 kept = []
 "#;
 
-fn set(ports: &[u16]) -> DirectSet {
+pub(crate) fn set(ports: &[u16]) -> DirectSet {
     let addresses = ports.iter().map(|port| format!("10.77.0.2:{port}"));
     of(addresses.collect())
 }
@@ -54,18 +54,18 @@ fn of(addresses: Vec<String>) -> DirectSet {
 }
 
 /// A captured pod with one direct Service.
-fn pod(set: DirectSet) -> (Pod, Arc<DirectSet>) {
+pub(crate) fn pod(set: DirectSet) -> (Pod, Arc<DirectSet>) {
     let (pod, set) = (Pod::captured(), Arc::new(set));
     pod.steer([(V4, &set)]);
     (pod, set)
 }
 
-fn client(pod: &Pod, script: &str) -> String {
+pub(crate) fn client(pod: &Pod, script: &str) -> String {
     pod.kernel.heartbeat(0).unwrap().beat().unwrap();
     pod.client(&format!("{SERVERS}\n{script}"))
 }
 
-fn state(pod: &Pod, endpoint: &str) -> EndpointState {
+pub(crate) fn state(pod: &Pod, endpoint: &str) -> EndpointState {
     let states = pod.kernel.endpoints().unwrap();
     let state = states.get(&endpoint.parse().unwrap());
     state.copied().unwrap_or_default()

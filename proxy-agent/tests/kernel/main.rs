@@ -8,6 +8,7 @@
 
 mod attachment;
 mod direct;
+mod direct_shares;
 mod fixture;
 mod flows;
 mod frontends;

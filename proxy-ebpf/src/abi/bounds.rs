@@ -13,7 +13,10 @@ pub const ORIG_DST: u32 = 65_536;
 /// are being replaced: the former stays until nobody can be reading it. What does not fit is
 /// proxied.
 pub const SLOTS: u32 = 131_072;
-/// The same of Services with ClientIP affinity, which few have. An endpoint that does not fit
+/// Groups of sets that are split by weight: 4,000 weighted routes of connections with two backends
+/// each, all changed at once. What does not fit is proxied.
+pub const SHARES: u32 = 16_384;
+/// [`SLOTS`] of Services with ClientIP affinity, which few have. An endpoint that does not fit
 /// keeps nobody.
 pub const MEMBERS: u32 = 32_768;
 /// Endpoints that pods of this node have connected to and that still are, or have connections.
@@ -33,7 +36,7 @@ mod tests {
     use super::*;
     use crate::{
         Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, Frontend, FrontendKey,
-        MemberKey, OrigDst, PodEntry, Slot, SlotKey,
+        MemberKey, OrigDst, PodEntry, Share, Slot, SlotKey,
     };
 
     /// `struct htab_elem` in kernel/bpf/hashtab.c, and the list node that the allocator adds from
@@ -61,7 +64,7 @@ mod tests {
     #[test]
     fn empty_hash_maps_take_less_than_10_mib() {
         let maps = [
-            PODS, FRONTENDS, ORIG_DST, SLOTS, MEMBERS, ENDPOINTS, AFFINITY, AGENTS,
+            PODS, FRONTENDS, ORIG_DST, SLOTS, SHARES, MEMBERS, ENDPOINTS, AFFINITY, AGENTS,
         ];
         let total: usize = maps.into_iter().map(buckets_bytes).sum();
         assert!(total < 10 << 20, "{total} bytes");
@@ -88,6 +91,7 @@ mod tests {
             + bytes(element_bytes::<FrontendKey, Frontend>(), FRONTENDS)
             + bytes(element_bytes::<FlowKey, OrigDst>(), ORIG_DST)
             + bytes(element_bytes::<SlotKey, Slot>(), SLOTS)
+            + bytes(element_bytes::<SlotKey, Share>(), SHARES)
             + bytes(element_bytes::<MemberKey, u32>(), MEMBERS)
             + bytes(element_bytes::<EndpointKey, EndpointState>(), ENDPOINTS)
             + bytes(element_bytes::<AffinityKey, Affinity>(), AFFINITY)

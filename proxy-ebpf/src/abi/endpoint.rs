@@ -79,7 +79,7 @@ impl SlotKey {
 pub struct Slot {
     endpoint: EndpointKey,
     reserved: u32,
-    /// Used in the set's first slot: how often the set was asked for the next in turn.
+    /// Used in the first slot of a set or group: how often that was asked for the next in turn.
     cursor: u64,
 }
 

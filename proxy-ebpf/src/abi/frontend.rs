@@ -47,6 +47,11 @@ pub enum Verdict {
 }
 
 /// The endpoints that a direct frontend stands for, and how one of them is chosen.
+///
+/// Of a set with `groups` the group is drawn by weight first ([`Share`]), and then one of its
+/// slots in the group's own way.
+///
+/// [`Share`]: super::share::Share
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Direct {
     /// Number of the set: first half of the keys in `SLOTS`. A set is never changed but for its
@@ -58,6 +63,8 @@ pub struct Direct {
     pub choice: Choice,
     /// How long a pod stays with its endpoint, seconds; 0 for no affinity.
     pub affinity_s: u32,
+    /// Groups of the set, each with a share of the connections; 0: the set is one.
+    pub groups: u16,
 }
 
 /// How the endpoint of the next direct connection is chosen.
@@ -72,13 +79,37 @@ pub enum Choice {
     Random,
 }
 
+impl Choice {
+    const ROUND_ROBIN: u8 = 1;
+    const RANDOM: u8 = 2;
+
+    /// As it stands in maps.
+    pub(super) const fn byte(self) -> u8 {
+        match self {
+            Self::LeastConnections => 0,
+            Self::RoundRobin => Self::ROUND_ROBIN,
+            Self::Random => Self::RANDOM,
+        }
+    }
+
+    /// The meaning of [`Self::byte`]; one that this version does not know is the default.
+    #[inline(always)]
+    pub(super) const fn of_byte(byte: u8) -> Self {
+        match byte {
+            Self::ROUND_ROBIN => Self::RoundRobin,
+            Self::RANDOM => Self::Random,
+            _ => Self::LeastConnections,
+        }
+    }
+}
+
 /// Value of the `FRONTENDS` map. An unknown verdict byte passes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Frontend {
     verdict: u8,
     choice: u8,
-    reserved: [u8; 2],
+    groups: u16,
     set: u32,
     count: u32,
     affinity_s: u32,
@@ -90,20 +121,14 @@ impl Frontend {
     const PROXY: u8 = 1;
     const DIRECT: u8 = 2;
 
-    const ROUND_ROBIN: u8 = 1;
-    const RANDOM: u8 = 2;
-
     /// Builds the value.
     pub const fn new(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Pass => Self::plain(0),
             Verdict::Proxy => Self::plain(Self::PROXY),
             Verdict::Direct(direct) => Self {
-                choice: match direct.choice {
-                    Choice::LeastConnections => 0,
-                    Choice::RoundRobin => Self::ROUND_ROBIN,
-                    Choice::Random => Self::RANDOM,
-                },
+                choice: direct.choice.byte(),
+                groups: direct.groups,
                 set: direct.set,
                 count: direct.count,
                 affinity_s: direct.affinity_s,
@@ -116,7 +141,7 @@ impl Frontend {
         Self {
             verdict,
             choice: 0,
-            reserved: [0; 2],
+            groups: 0,
             set: 0,
             count: 0,
             affinity_s: 0,
@@ -132,6 +157,7 @@ impl Frontend {
                 count: self.count,
                 choice: self.choice(),
                 affinity_s: self.affinity_s,
+                groups: self.groups,
             }),
             _ => Verdict::Pass,
         }
@@ -165,11 +191,13 @@ impl Frontend {
     /// [`Direct::choice`]
     #[inline(always)]
     pub const fn choice(&self) -> Choice {
-        match self.choice {
-            Self::ROUND_ROBIN => Choice::RoundRobin,
-            Self::RANDOM => Choice::Random,
-            _ => Choice::LeastConnections,
-        }
+        Choice::of_byte(self.choice)
+    }
+
+    /// [`Direct::groups`]
+    #[inline(always)]
+    pub const fn groups(&self) -> u32 {
+        self.groups as u32
     }
 
     /// [`Direct::affinity_s`]
@@ -198,6 +226,7 @@ mod tests {
                 count: 3,
                 choice,
                 affinity_s: 10_800,
+                groups: 2,
             })
         };
         for verdict in [

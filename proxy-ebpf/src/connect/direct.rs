@@ -7,11 +7,13 @@ use core::ptr::NonNull;
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
-use proxy_ebpf::{Affinity, AffinityKey, Choice, EndpointKey, Frontend, MemberKey, SlotKey, Stat};
+use proxy_ebpf::{
+    Affinity, AffinityKey, Choice, EndpointKey, Frontend, Group, MemberKey, SlotKey, Stat,
+};
 
 use super::check::Asked;
 use super::skip::Skip;
-use crate::maps::{AFFINITY, ENDPOINTS, MEMBERS, SLOTS};
+use crate::maps::{AFFINITY, ENDPOINTS, MEMBERS, SHARES, SLOTS};
 use crate::{atomic, stats};
 
 /// The endpoint of a new connection of the pod. It is answered as it stands in a map: a copy of each
@@ -22,9 +24,8 @@ pub(super) fn choose(
     asked: &Asked,
     frontend: &Frontend,
 ) -> Result<&'static EndpointKey, Skip> {
-    let count = NonZeroU32::new(frontend.count()).ok_or(Skip::NoEndpoint)?;
     if frontend.affinity_s() == 0 {
-        return draw(frontend, count);
+        return draw(frontend);
     }
     let key = AffinityKey::new(netns_cookie, asked.frontend());
     // SAFETY: the helper takes no argument.
@@ -32,7 +33,7 @@ pub(super) fn choose(
     if let Some(kept) = kept(&key, frontend, now_ns) {
         return Ok(kept);
     }
-    let endpoint = draw(frontend, count)?;
+    let endpoint = draw(frontend)?;
     let affinity = Affinity::new(*endpoint, frontend.affinity_s(), now_ns);
     if AFFINITY.insert(key, affinity, BPF_ANY.into()).is_err() {
         stats::count(Stat::AffinityFull);
@@ -56,20 +57,38 @@ fn kept(key: &AffinityKey, frontend: &Frontend, now_ns: u64) -> Option<&'static 
 }
 
 #[inline(always)]
-fn draw(frontend: &Frontend, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
-    match frontend.choice() {
-        Choice::LeastConnections => less_busy(frontend.set(), count),
-        Choice::RoundRobin => next(frontend.set(), count),
-        Choice::Random => slot(frontend.set(), random_below(count.get())),
+fn draw(frontend: &Frontend) -> Result<&'static EndpointKey, Skip> {
+    let set = frontend.set();
+    let whole = Group::new(0, frontend.count(), frontend.choice());
+    let group = match NonZeroU32::new(frontend.groups()) {
+        None => &whole,
+        Some(groups) => group(set, groups)?,
+    };
+    let (begin, choice) = (group.begin(), group.choice());
+    let count = NonZeroU32::new(group.count()).ok_or(Skip::NoEndpoint)?;
+    match choice {
+        Choice::LeastConnections => less_busy(set, begin, count),
+        Choice::RoundRobin => next(set, begin, count),
+        Choice::Random => slot(set, begin + random_below(count.get())),
     }
+}
+
+/// A group of the set, each as often as its weight says.
+#[inline(always)]
+fn group(set: u32, groups: NonZeroU32) -> Result<&'static Group, Skip> {
+    let place = SlotKey::new(set, random_below(groups.get()));
+    // SAFETY: as for `AFFINITY`; a set's shares never change.
+    let share = unsafe { SHARES.get(place) }.ok_or(Skip::SetGone)?;
+    // SAFETY: the helper takes no argument.
+    Ok(share.drawn(unsafe { bpf_get_prandom_u32() }))
 }
 
 /// The one of two that has fewer connections (Mitzenmacher, "The Power of Two Choices in
 /// Randomized Load Balancing", 2001); of equals the one that was drawn first.
 #[inline(always)]
-fn less_busy(set: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
+fn less_busy(set: u32, begin: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
     let first = random_below(count.get());
-    let one = slot(set, first)?;
+    let one = slot(set, begin + first)?;
     if count.get() == 1 {
         return Ok(one);
     }
@@ -78,7 +97,7 @@ fn less_busy(set: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> 
     if second >= first {
         second += 1;
     }
-    let other = slot(set, second)?;
+    let other = slot(set, begin + second)?;
     Ok(if open(other) < open(one) { other } else { one })
 }
 
@@ -94,12 +113,12 @@ fn open(endpoint: &EndpointKey) -> u64 {
     clippy::cast_possible_truncation,
     reason = "as many turns as fit: the upper half of the cursor is never looked at"
 )]
-fn next(set: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
-    let first = SLOTS.get_ptr_mut(SlotKey::new(set, 0));
+fn next(set: u32, begin: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
+    let first = SLOTS.get_ptr_mut(SlotKey::new(set, begin));
     // SAFETY: as for `AFFINITY`.
     let first = unsafe { first.ok_or(Skip::SetGone)?.as_mut() }.ok_or(Skip::SetGone)?;
     let turn = atomic::fetch_add(NonNull::from(first.cursor_mut()), 1);
-    slot(set, turn as u32 % count)
+    slot(set, begin + turn as u32 % count)
 }
 
 #[inline(always)]

@@ -20,8 +20,10 @@ enum Value {
     Ratio(Measure, Kind, Kind),
     /// What one path adds to no mesh in units of what another adds.
     Added(Measure, Kind, Kind),
-    /// The agent's own value, divided by so much, in this unit.
-    Own(Measure, f64, &'static str),
+    /// A path's own value, divided by so much, in this unit.
+    Own(Measure, Kind, f64, &'static str),
+    /// Nothing that could be measured, and why.
+    Nothing(&'static str),
 }
 
 /// One row.
@@ -40,10 +42,23 @@ pub(super) struct Row {
     pub(super) aim: String,
     /// The medians that were compared.
     pub(super) medians: String,
-    #[serde(flatten)]
-    pub(super) spread: Spread,
     pub(super) unit: &'static str,
-    pub(super) met: bool,
+    #[serde(flatten)]
+    pub(super) outcome: Outcome,
+}
+
+/// What there is to say of an aim.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    /// It was measured.
+    Measured {
+        #[serde(flatten)]
+        spread: Spread,
+        met: bool,
+    },
+    /// There is nothing to measure, and why.
+    NotAvailable(String),
 }
 
 const fn aim(what: &'static str, work: Work, value: Value, bound: Bound) -> Aim {
@@ -56,17 +71,38 @@ const fn aim(what: &'static str, work: Work, value: Value, bound: Bound) -> Aim 
 }
 
 use Bound::{AtLeast, AtMost};
-use Kind::{Agent, Envoy, EnvoyTwice, Haproxy, TcpCopy};
+use Kind::{
+    Agent, AgentAccelerated, AgentDirect, Dnat, Envoy, EnvoyTwice, Haproxy, NoMesh, TcpCopy,
+};
 use Measure::{
     ConnectionBytes, CpuUs, ElapsedMs, MeanNs, MemoryKib, P50Us, P99Us, RequestsPerS, ResidentKib,
     WorkersMs,
 };
-use Value::{Added, Own, Ratio};
+use Value::{Added, Nothing, Own, Ratio};
 use Work::{
-    ConstantRate, Grpc, Hook, Http2, Idle, IdleConnections, KeepAlive, NewConnections, Scale,
+    ConstantRate, DirectKeepAlive, DirectNewConnections, Grpc, Hook, Http2, Idle, IdleConnections,
+    KeepAlive, NewConnections, Scale,
 };
 
 const AIMS: &[Aim] = &[
+    aim(
+        "direct mode, requests/s : no mesh",
+        DirectKeepAlive,
+        Ratio(RequestsPerS, AgentDirect, NoMesh),
+        AtLeast(0.99),
+    ),
+    aim(
+        "direct mode, a connection for each request : no mesh",
+        DirectNewConnections,
+        Ratio(RequestsPerS, AgentDirect, NoMesh),
+        AtLeast(0.97),
+    ),
+    aim(
+        "direct mode, a connection for each request : kube-proxy's DNAT",
+        DirectNewConnections,
+        Ratio(RequestsPerS, AgentDirect, Dnat),
+        AtLeast(1.0),
+    ),
     aim(
         "HTTP/1.1, requests/s : one Envoy sidecar",
         KeepAlive,
@@ -128,6 +164,18 @@ const AIMS: &[Aim] = &[
         AtLeast(1.5),
     ),
     aim(
+        "acceleration, requests/s : the agent without",
+        KeepAlive,
+        Ratio(RequestsPerS, AgentAccelerated, Agent),
+        AtLeast(1.5),
+    ),
+    aim(
+        "direct mode with acceleration, requests/s : no mesh",
+        DirectKeepAlive,
+        Nothing("nothing accelerates connections from pod to pod"),
+        AtLeast(1.8),
+    ),
+    aim(
         "latency added at 2,000 requests/s, p50 : Envoy sidecar",
         ConstantRate,
         Added(P50Us, Agent, Envoy),
@@ -142,37 +190,49 @@ const AIMS: &[Aim] = &[
     aim(
         "resident memory, idle",
         Idle,
-        Own(ResidentKib, 1_024.0, "MiB"),
+        Own(ResidentKib, Agent, 1_024.0, "MiB"),
         AtMost(15.0),
     ),
     aim(
         "resident memory of an idle keep-alive connection",
         IdleConnections,
-        Own(ConnectionBytes, 1_024.0, "KiB"),
+        Own(ConnectionBytes, Agent, 1_024.0, "KiB"),
         AtMost(8.0),
     ),
     aim(
         "memory with 10,000 Services and 100,000 endpoints, BPF maps included",
         Scale,
-        Own(MemoryKib, 1_024.0, "MiB"),
+        Own(MemoryKib, Agent, 1_024.0, "MiB"),
         AtMost(200.0),
     ),
     aim(
         "connect hook, mean",
         Hook,
-        Own(MeanNs, 1.0, "ns"),
+        Own(MeanNs, Agent, 1.0, "ns"),
         AtMost(1_000.0),
+    ),
+    aim(
+        "connect hook in direct mode, mean",
+        Hook,
+        Own(MeanNs, AgentDirect, 1.0, "ns"),
+        AtMost(1_000.0),
+    ),
+    aim(
+        "one endpoint of 100,000 changes, until a direct connection goes there",
+        Scale,
+        Own(ElapsedMs, AgentDirect, 1.0, "ms"),
+        AtMost(50.0),
     ),
     aim(
         "one endpoint of 100,000 changes, until a request goes there",
         Scale,
-        Own(ElapsedMs, 1.0, "ms"),
+        Own(ElapsedMs, Agent, 1.0, "ms"),
         AtMost(50.0),
     ),
     aim(
         "the same, time of the workers",
         Scale,
-        Own(WorkersMs, 1.0, "ms"),
+        Own(WorkersMs, Agent, 1.0, "ms"),
         AtMost(5.0),
     ),
 ];
@@ -184,23 +244,43 @@ pub(super) fn judge(figures: &Figures) -> Vec<Row> {
 
 impl Aim {
     fn judge(&self, figures: &Figures) -> Option<Row> {
-        let spread = Spread::of(&self.values(figures))?;
         let unit = match self.value {
-            Ratio(..) | Added(..) => "×",
-            Own(_, _, unit) => unit,
+            Ratio(..) | Added(..) | Nothing(_) => "×",
+            Own(_, _, _, unit) => unit,
         };
-        let (sign, bound, met) = match self.bound {
-            AtLeast(bound) => ("≥", bound, spread.median >= bound),
-            AtMost(bound) => ("≤", bound, spread.median <= bound),
+        let (sign, bound) = match self.bound {
+            AtLeast(bound) => ("≥", bound),
+            AtMost(bound) => ("≤", bound),
         };
         Some(Row {
             what: self.what,
             aim: format!("{sign} {bound} {unit}"),
             medians: self.medians(figures).unwrap_or_default(),
-            spread,
             unit,
-            met,
+            outcome: self.outcome(figures)?,
         })
+    }
+
+    /// `None` if it was not asked for.
+    fn outcome(&self, figures: &Figures) -> Option<Outcome> {
+        let ours = match self.value {
+            Ratio(_, ours, _) | Added(_, ours, _) | Own(_, ours, ..) => ours,
+            Nothing(why) => {
+                let asked = !figures
+                    .rounds(self.work, AgentDirect, RequestsPerS)
+                    .is_empty();
+                return asked.then(|| Outcome::NotAvailable(why.to_owned()));
+            }
+        };
+        if let Some(why) = figures.why_not(ours) {
+            return Some(Outcome::NotAvailable(why.to_owned()));
+        }
+        let spread = Spread::of(&self.values(figures))?;
+        let met = match self.bound {
+            AtLeast(bound) => spread.median >= bound,
+            AtMost(bound) => spread.median <= bound,
+        };
+        Some(Outcome::Measured { spread, met })
     }
 
     /// One value for each round.
@@ -216,13 +296,14 @@ impl Aim {
                 .map(|(ours, theirs)| ours / theirs)
                 .collect(),
             Added(measure, ours, theirs) => pairs(measure, ours, theirs)
-                .zip(rounds(Kind::NoMesh, measure))
+                .zip(rounds(NoMesh, measure))
                 .map(|((ours, theirs), without)| (ours - without) / (theirs - without))
                 .collect(),
-            Own(measure, unit, _) => rounds(Agent, measure)
+            Own(measure, path, unit, _) => rounds(path, measure)
                 .into_iter()
                 .map(|value| value / unit)
                 .collect(),
+            Nothing(_) => Vec::new(),
         }
     }
 
@@ -238,11 +319,11 @@ impl Aim {
                 format!("{ours:.places$} : {theirs:.places$}")
             }
             Added(measure, ours, theirs) => {
-                let without = median(Kind::NoMesh, measure)?;
+                let without = median(NoMesh, measure)?;
                 let (ours, theirs) = (median(ours, measure)?, median(theirs, measure)?);
                 format!("{:.0} : {:.0} µs", ours - without, theirs - without)
             }
-            Own(..) => String::new(),
+            Own(..) | Nothing(_) => String::new(),
         })
     }
 }
@@ -270,9 +351,21 @@ mod tests {
             min: 2.0,
             max: 3.0,
         };
-        assert_eq!((row.spread, row.met), (expected, true));
+        let measured = |spread, met| Outcome::Measured { spread, met };
+        assert_eq!(row.outcome, measured(expected, true));
         let rows = judge(&figures(&[50.0], &[25.0]));
-        assert!(!rows.first().unwrap().met);
+        let missed = Spread::of(&[2.0]).unwrap();
+        assert_eq!(rows.first().unwrap().outcome, measured(missed, false));
+    }
+
+    #[test]
+    fn what_this_build_does_not_have_is_a_row_that_says_so() {
+        let mut figures = figures(&[1.0], &[]);
+        figures.unavailable(AgentAccelerated, "no acceleration".to_owned());
+        let rows = judge(&figures);
+        let expected = Outcome::NotAvailable("no acceleration".to_owned());
+        assert_eq!(rows.first().unwrap().outcome, expected);
+        assert_eq!(rows.len(), 1);
     }
 
     #[test]
@@ -283,12 +376,15 @@ mod tests {
     #[test]
     fn added_latency_leaves_out_what_the_network_takes() {
         let mut figures = Figures::default();
-        for (path, value) in [(Kind::NoMesh, 100.0), (Agent, 140.0), (Envoy, 200.0)] {
+        for (path, value) in [(NoMesh, 100.0), (Agent, 140.0), (Envoy, 200.0)] {
             figures.add(1, ConstantRate, path, vec![(P50Us, value)]);
         }
         let rows = judge(&figures);
         let row = rows.first().unwrap();
-        assert!((row.spread.median - 0.4).abs() < 1e-9);
-        assert!(row.met);
+        let Outcome::Measured { spread, met } = &row.outcome else {
+            panic!("{row:?}");
+        };
+        assert!((spread.median - 0.4).abs() < 1e-9);
+        assert!(met);
     }
 }

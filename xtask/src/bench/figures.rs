@@ -67,9 +67,12 @@ pub(super) struct Figure {
 /// What one run showed.
 pub(super) type Sample = Vec<(Measure, f64)>;
 
-/// Every number.
+/// Every number, and what there is none of.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Figures(Vec<Figure>);
+pub(super) struct Figures {
+    all: Vec<Figure>,
+    unavailable: Vec<(Kind, String)>,
+}
 
 impl Figures {
     /// Keeps what a run showed, and says it.
@@ -79,7 +82,7 @@ impl Figures {
             .map(|(measure, value)| format!("{value:.1} {measure}"))
             .collect();
         println!("bench: round {round}, {work}, {kind}: {}", said.join(", "));
-        self.0
+        self.all
             .extend(sample.into_iter().map(|(measure, value)| Figure {
                 round,
                 work,
@@ -89,11 +92,23 @@ impl Figures {
             }));
     }
 
+    /// Keeps why a path cannot be measured, and says it.
+    pub(super) fn unavailable(&mut self, kind: Kind, why: String) {
+        println!("bench: {kind}: not available: {why}");
+        self.unavailable.push((kind, why));
+    }
+
+    /// Why a path was not measured, if it could not be.
+    pub(super) fn why_not(&self, kind: Kind) -> Option<&str> {
+        let found = self.unavailable.iter().find(|(one, _)| *one == kind);
+        found.map(|(_, why)| why.as_str())
+    }
+
     /// The values of all rounds, in order.
     pub(super) fn rounds(&self, work: Work, kind: Kind, measure: Measure) -> Vec<f64> {
         let of =
             |figure: &&Figure| (figure.work, figure.kind, figure.measure) == (work, kind, measure);
-        self.0
+        self.all
             .iter()
             .filter(of)
             .map(|figure| figure.value)

@@ -19,6 +19,10 @@ pub(crate) enum Kind {
     TcpCopy,
     /// This project's agent on the node.
     Agent,
+    /// The same, the Services in direct mode.
+    AgentDirect,
+    /// The same with `--acceleration on`.
+    AgentAccelerated,
     /// Another build of the agent (`--before`).
     AgentBefore,
     /// Envoy in the client's pod, behind an nftables redirect.
@@ -32,17 +36,24 @@ pub(crate) enum Kind {
 impl Kind {
     /// Whether the agent stands between.
     pub(super) const fn is_agent(self) -> bool {
-        matches!(self, Self::Agent | Self::AgentBefore)
+        matches!(
+            self,
+            Self::Agent | Self::AgentDirect | Self::AgentAccelerated | Self::AgentBefore
+        )
     }
 
     /// Whether this work is measured on this path.
     pub(super) const fn does(self, work: Work) -> bool {
+        let whole_agent = matches!(self, Self::Agent | Self::AgentBefore);
         match work {
+            Work::DirectKeepAlive | Work::DirectNewConnections => {
+                matches!(self, Self::NoMesh | Self::Dnat | Self::AgentDirect)
+            }
             Work::KeepAlive => true,
             Work::NewConnections => !matches!(self, Self::TcpCopy),
             Work::LargeBodies => !matches!(self, Self::TcpCopy | Self::EnvoyTwice | Self::NoMesh),
             Work::Http2 | Work::Grpc => {
-                self.is_agent() || matches!(self, Self::Dnat | Self::Envoy | Self::Haproxy)
+                whole_agent || matches!(self, Self::Dnat | Self::Envoy | Self::Haproxy)
             }
             Work::ConstantRate => {
                 matches!(
@@ -51,9 +62,9 @@ impl Kind {
                 )
             }
             Work::Idle | Work::IdleConnections => {
-                self.is_agent() || matches!(self, Self::Envoy | Self::Haproxy)
+                whole_agent || matches!(self, Self::Envoy | Self::Haproxy)
             }
-            Work::Hook => self.is_agent(),
+            Work::Hook => whole_agent || matches!(self, Self::AgentDirect),
             Work::Restart | Work::Scale => matches!(self, Self::Agent),
         }
     }
@@ -66,6 +77,8 @@ impl fmt::Display for Kind {
             Self::Dnat => "kube-proxy's DNAT",
             Self::TcpCopy => "bare TCP copy",
             Self::Agent => "agent",
+            Self::AgentDirect => "agent, direct mode",
+            Self::AgentAccelerated => "agent, accelerated",
             Self::AgentBefore => "agent, before",
             Self::Envoy => "Envoy sidecar",
             Self::EnvoyTwice => "two Envoy sidecars",

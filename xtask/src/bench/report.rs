@@ -8,8 +8,8 @@ use std::process::Command;
 use clap::ValueEnum as _;
 use serde::Serialize;
 
-use super::aims::{self, Row};
-use super::figures::{Figures, Measure};
+use super::aims::{self, Outcome, Row};
+use super::figures::{Figures, Measure, Spread};
 use super::kind::Kind;
 use super::scenario::LARGE_BYTES;
 use super::work::Work;
@@ -116,16 +116,19 @@ impl Report {
             "| scenario | aim | medians | measured | least to most | |\n|---|---|---|---|---|---|\n",
         );
         for row in &self.aims {
-            let places = if row.unit == "×" { 2 } else { 1 };
-            let (median, unit) = (row.spread.median, row.unit);
-            let (min, max) = (row.spread.min, row.spread.max);
-            let verdict = if row.met { "met" } else { "not met" };
-            let _infallible = writeln!(
-                table,
-                "| {} | {} | {} | {median:.places$} {unit} | {min:.places$} to {max:.places$} \
-                 | {verdict} |",
-                row.what, row.aim, row.medians,
-            );
+            let measured = match &row.outcome {
+                Outcome::NotAvailable(why) => format!("– | – | not available: {why}"),
+                Outcome::Measured { spread, met } => {
+                    let places = if row.unit == "×" { 2 } else { 1 };
+                    let (Spread { median, min, max }, unit) = (spread, row.unit);
+                    let verdict = if *met { "met" } else { "not met" };
+                    format!(
+                        "{median:.places$} {unit} | {min:.places$} to {max:.places$} | {verdict}"
+                    )
+                }
+            };
+            let (what, aim, medians) = (row.what, &row.aim, &row.medians);
+            let _infallible = writeln!(table, "| {what} | {aim} | {medians} | {measured} |");
         }
         let restarts = self
             .figures

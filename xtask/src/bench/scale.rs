@@ -10,6 +10,7 @@ use proxy_e2e::{Agent, AgentOptions, Node, Pod, Process, Service, now_us};
 use serde_json::{Value, json};
 
 use super::figures::{Measure, Sample};
+use super::kind::Kind;
 use super::scenario::Programs;
 use super::sidecar::THREADS;
 use crate::process::{Threads, bpf_maps_kib, cpu_us, resident_kib};
@@ -25,8 +26,9 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// For the agent to have read all objects.
 const READ_LIMIT: Duration = Duration::from_secs(120);
 
-/// Memory with `services` Services, then one sample for each change of an endpoint.
-pub(super) fn run(programs: &Programs, services: u32) -> Result<(Sample, Vec<Sample>)> {
+/// Memory with `services` direct Services, then one sample for each change of an endpoint: of a
+/// proxied Service and of a direct one, which take turns.
+pub(super) fn run(programs: &Programs, services: u32) -> Result<(Sample, Vec<(Kind, Sample)>)> {
     let node = Node::new()?;
     let mut number = 0;
     while number < services {
@@ -38,7 +40,9 @@ pub(super) fn run(programs: &Programs, services: u32) -> Result<(Sample, Vec<Sam
         number += PER_FILE;
     }
     let servers = [node.echo_pod("server-0")?, node.echo_pod("server-1")?];
-    let service = node.service("web").to(&servers[..1])?;
+    let proxied = node.service("web").to(&servers[..1])?;
+    let direct = node.service("direct").annotated("mode", "direct");
+    let direct = direct.to(&servers[..1])?;
     let client = node.pod("client").captured().start()?;
     let mut agent = AgentOptions::new(&node)
         .workers(THREADS)
@@ -49,14 +53,19 @@ pub(super) fn run(programs: &Programs, services: u32) -> Result<(Sample, Vec<Sam
         Ok(agent.wait_ready().is_ok().then_some(()))
     })?;
     agent.wait_captured([&client])?;
-    agent.wait_endpoints(&service, 1)?;
+    for service in [&proxied, &direct] {
+        agent.wait_endpoints(service, 1)?;
+    }
     // What reading took is given back.
     sleep(4 * SETTLE);
     let held = held(&agent)?;
     let mut changes = Vec::new();
     for change in 1..=CHANGES {
         let server = &servers[change % servers.len()];
-        changes.push(self::change(&agent, &client, &service, server, programs)?);
+        for (kind, service) in [(Kind::Agent, &proxied), (Kind::AgentDirect, &direct)] {
+            let sample = self::change(&agent, &client, service, server, kind, programs)?;
+            changes.push((kind, sample));
+        }
     }
     Ok((held, changes))
 }
@@ -79,9 +88,10 @@ fn change(
     client: &Pod,
     service: &Service,
     server: &Pod,
+    kind: Kind,
     programs: &Programs,
 ) -> Result<Sample> {
-    let mut watch = watch(client, service, server, programs)?;
+    let mut watch = watch(client, service, server, kind, programs)?;
     let begun_us = now_us();
     service.set_endpoints([server])?;
     let status = watch.wait()?;
@@ -107,20 +117,30 @@ fn change(
 }
 
 /// Requests from the client until one is answered by `server`.
-fn watch(client: &Pod, service: &Service, server: &Pod, programs: &Programs) -> Result<Process> {
+fn watch(
+    client: &Pod,
+    service: &Service,
+    server: &Pod,
+    kind: Kind,
+    programs: &Programs,
+) -> Result<Process> {
     let mut command = Command::new(&programs.bench);
     command.args(["watch", "--url", &service.url()]);
+    // What is direct is decided for each connection.
+    if kind == Kind::AgentDirect {
+        command.arg("--fresh");
+    }
     command.args(["--text", &format!("\"endpoint\":\"{}\"", server.name())]);
     let mut process = client.spawn("watch", command)?;
     process.wait_for_output("ready")?;
     Ok(process)
 }
 
-/// One Service with its EndpointSlice.
+/// One Service with its EndpointSlice. It is direct: the kernel has all of its endpoints too.
 fn objects(number: u32) -> [Value; 2] {
     let name = format!("many-{number}");
     let [_, _, high, low] = number.to_be_bytes();
-    let port = json!({ "name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP" });
+    let port = json!({ "name": "tcp", "port": 80, "targetPort": 8080, "protocol": "TCP" });
     let endpoint = |index: u32| {
         let [_, second, third, fourth] = (number * ENDPOINTS + index).to_be_bytes();
         json!({
@@ -152,7 +172,7 @@ fn objects(number: u32) -> [Value; 2] {
             },
             "addressType": "IPv4",
             "endpoints": (0..ENDPOINTS).map(endpoint).collect::<Vec<_>>(),
-            "ports": [{ "name": "http", "protocol": "TCP", "port": 8080 }],
+            "ports": [{ "name": "tcp", "protocol": "TCP", "port": 8080 }],
         }),
     ]
 }

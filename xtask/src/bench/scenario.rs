@@ -34,6 +34,22 @@ pub(super) struct Programs {
     pub(super) envoy: Option<PathBuf>,
 }
 
+impl Programs {
+    /// Why this build cannot accelerate, if it says that it cannot: by its command line, before
+    /// anything else is looked at.
+    pub(super) fn without_acceleration(&self) -> Result<Option<String>> {
+        let mut command = Command::new(&self.agent);
+        command.args(["run", "--acceleration", "on", "--help"]);
+        let said = command.output().context("start the agent")?;
+        if said.status.success() {
+            return Ok(None);
+        }
+        let said = String::from_utf8_lossy(&said.stderr);
+        let why = said.lines().next().unwrap_or_default();
+        Ok(Some(why.trim_start_matches("error: ").to_owned()))
+    }
+}
+
 /// The same endpoints by three protocols.
 #[derive(Debug)]
 struct Services {
@@ -64,7 +80,7 @@ impl Scenario {
             server(&node, "server-0", programs)?,
             server(&node, "server-1", programs)?,
         ];
-        let services = Services::of(&node, &servers)?;
+        let services = Services::of(&node, &servers, kind)?;
         let client = node.pod("client");
         let client = if kind.is_agent() {
             client.captured()
@@ -90,7 +106,9 @@ impl Scenario {
         match self.kind {
             Kind::NoMesh | Kind::Dnat => {}
             Kind::TcpCopy => self.others.push(self.tcp_copy(programs)?),
-            Kind::Agent => self.agent = Some(self.agent(&programs.agent)?),
+            Kind::Agent | Kind::AgentDirect | Kind::AgentAccelerated => {
+                self.agent = Some(self.agent(&programs.agent)?);
+            }
             Kind::AgentBefore => {
                 let before = programs.before.as_deref().context("--before PATH")?;
                 self.agent = Some(self.agent(before)?);
@@ -101,7 +119,10 @@ impl Scenario {
     }
 
     fn agent(&self, binary: &Path) -> Result<Agent> {
-        let options = AgentOptions::new(&self.node).workers(THREADS);
+        let mut options = AgentOptions::new(&self.node).workers(THREADS);
+        if self.kind == Kind::AgentAccelerated {
+            options = options.arguments(&["--acceleration", "on"]);
+        }
         let agent = options.binary(binary).log("warn").start()?;
         agent.wait_captured([&self.client])?;
         for service in self.services.all() {
@@ -203,6 +224,16 @@ impl Scenario {
             "{}: packets by the ordinary path: {through_dnat}",
             self.kind
         );
+        if let Some(agent) = &self.agent {
+            let [direct, proxied] = ["direct", "proxied"].map(|name| agent.counter(name));
+            let direct = (direct? > 0, proxied? > 0);
+            let expected = self.kind == Kind::AgentDirect;
+            anyhow::ensure!(
+                direct == (expected, !expected),
+                "{}: connections that were direct, proxied: {direct:?}",
+                self.kind
+            );
+        }
         Ok(())
     }
 
@@ -213,9 +244,12 @@ impl Scenario {
 }
 
 impl Services {
-    fn of(node: &Node, servers: &[Pod]) -> Result<Self> {
+    fn of(node: &Node, servers: &[Pod], kind: Kind) -> Result<Self> {
         let service = |name: &str, port_name, target| {
-            let options = node.service(name).round_robin();
+            let mut options = node.service(name).round_robin();
+            if kind == Kind::AgentDirect {
+                options = options.annotated("mode", "direct");
+            }
             options.port(port_name, 80, target)
         };
         Ok(Self {

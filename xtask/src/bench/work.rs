@@ -19,6 +19,11 @@ pub(crate) enum Work {
     LargeBodies,
     /// A connection for each request.
     NewConnections,
+    /// Small answers on kept connections, by the paths that no proxy stands in: twice a round,
+    /// forwards and backwards, since they differ by less than the machine's mood.
+    DirectKeepAlive,
+    /// The same with a connection for each request.
+    DirectNewConnections,
     /// Small answers over HTTP/2.
     Http2,
     /// Unary gRPC calls.
@@ -41,10 +46,22 @@ impl Work {
         Self::KeepAlive,
         Self::LargeBodies,
         Self::NewConnections,
+        Self::DirectKeepAlive,
+        Self::DirectNewConnections,
         Self::Http2,
         Self::Grpc,
         Self::ConstantRate,
     ];
+
+    /// Whether its paths take a second turn in each round, in the opposite order.
+    pub(super) const fn turns_back(self) -> bool {
+        matches!(self, Self::DirectKeepAlive | Self::DirectNewConnections)
+    }
+
+    /// Whether each request has a connection of its own.
+    pub(super) const fn is_of_new_connections(self) -> bool {
+        matches!(self, Self::NewConnections | Self::DirectNewConnections)
+    }
 
     /// Whether it has a node of its own.
     pub(super) const fn is_apart(self) -> bool {
@@ -60,6 +77,8 @@ impl fmt::Display for Work {
             Self::KeepAlive => "keep-alive",
             Self::LargeBodies => "1 MiB bodies",
             Self::NewConnections => "new connections",
+            Self::DirectKeepAlive => "keep-alive, no proxy",
+            Self::DirectNewConnections => "new connections, no proxy",
             Self::Http2 => "HTTP/2",
             Self::Grpc => "gRPC",
             Self::ConstantRate => "2,000 requests/s",

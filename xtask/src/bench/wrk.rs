@@ -27,7 +27,7 @@ pub(super) fn run(scenario: &Scenario, work: Work, seconds: u32) -> Result<Sampl
     let urls = scenario.urls(work);
     let url = urls.first().context("an address")?;
     let mut arguments = vec!["-t", "2", "-c", CONNECTIONS, "-d", &duration, "--latency"];
-    if work == Work::NewConnections {
+    if work.is_of_new_connections() {
         arguments.extend(["-H", "Connection: close"]);
     }
     let script = scenario.node.scratch().join("addresses.lua");

@@ -74,24 +74,6 @@ pub(super) const SUITES: &[Suite] = &[
     far_apart("http1+5ms", "http1", 5),
 ];
 
-/// Which of [`SUITES`].
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Selection<'a> {
-    /// All of them.
-    All,
-    /// Those whose name contains this.
-    Containing(&'a str),
-}
-
-impl Selection<'_> {
-    fn holds(self, suite: &Suite) -> bool {
-        match self {
-            Self::All => true,
-            Self::Containing(text) => suite.name.contains(text),
-        }
-    }
-}
-
 /// A built suite.
 pub(super) struct Built {
     pub(super) suite: &'static Suite,
@@ -122,12 +104,13 @@ impl Built {
     }
 }
 
-/// Builds the agent and the selected suites.
-pub(super) fn build(selection: Selection<'_>) -> Result<Vec<Built>> {
-    let chosen: Vec<&Suite> = SUITES
-        .iter()
-        .filter(|suite| selection.holds(suite))
-        .collect();
+/// Builds the agent and the suites whose name contains one of the texts; without any, all.
+pub(super) fn build(only: &[String]) -> Result<Vec<Built>> {
+    let is_asked = |suite: &&Suite| {
+        let mut only = only.iter();
+        only.len() == 0 || only.any(|text| suite.name.contains(text.as_str()))
+    };
+    let chosen: Vec<&Suite> = SUITES.iter().filter(is_asked).collect();
     if chosen.is_empty() {
         let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
         bail!("no such tests; there are {}", names.join(", "));

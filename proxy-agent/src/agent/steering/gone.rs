@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::made::Parts;
 use crate::agent::adapters::PodNetns;
 use crate::bpf::{Kernel, read_steered};
 use crate::model::{Cluster, Listener, Snapshot, StaleConnections, WhyLeftOut};
@@ -41,19 +42,23 @@ impl Gone {
         (Self(tell), told)
     }
 
-    /// Tells of the endpoints that `present` has no more.
+    /// Tells of the endpoints that are gone from the clusters of `former`. One that only gets no
+    /// share of the connections any more is not gone.
     pub(super) fn compare(
         &self,
         listener: &Listener,
-        former: Option<&Arc<Cluster>>,
-        present: &Cluster,
+        former: &Parts,
+        present: &Parts,
+        snapshot: &Snapshot,
     ) {
-        let Some(former) = former.filter(|_| present.direct.stale == StaleConnections::Close)
-        else {
+        if present.policy().stale != StaleConnections::Close {
             return;
-        };
-        let present: HashSet<SocketAddr> = known(present).collect();
-        for endpoint in known(former).filter(|one| !present.contains(one)) {
+        }
+        let same = former.clusters().filter_map(|one| snapshot.cluster(one.id));
+        let all = present.clusters().chain(same);
+        let present: HashSet<SocketAddr> = all.flat_map(|one| known(one)).collect();
+        let former = former.clusters().flat_map(|one| known(one));
+        for endpoint in former.filter(|one| !present.contains(one)) {
             for frontend in &listener.addresses {
                 // Nobody hears it once the agent stops, and nobody has to.
                 let _ = self.0.send((*frontend, endpoint));
@@ -104,8 +109,9 @@ pub(in crate::agent) async fn close_stale(
 
 fn is_back(snapshot: &Snapshot, (frontend, endpoint): &Pair) -> bool {
     let listener = snapshot.by_address.get(frontend);
-    let cluster = listener.and_then(|listener| snapshot.cluster(listener.cluster));
-    cluster.is_some_and(|cluster| known(cluster).any(|one| one == *endpoint))
+    let parts = listener.and_then(|listener| Parts::of(listener, snapshot));
+    let mut clusters = parts.iter().flat_map(Parts::clusters);
+    clusters.any(|cluster| known(cluster).any(|one| one == *endpoint))
 }
 
 fn end(kernel: &Kernel, pods: &PodNetns, mut gone: HashSet<Pair>) {

@@ -71,6 +71,35 @@ fn routes_of_a_service_whose_connections_go_direct_are_named() {
 }
 
 #[test]
+fn of_routes_of_connections_to_a_direct_service_the_weights_count_and_conditions_are_named() {
+    let route = |kind: &str, rest: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\n\
+             metadata: {{name: r, namespace: ns}}\n\
+             spec: {{parentRefs: [{{group: '', kind: Service, name: db}}], {rest}\
+             rules: [{{backendRefs: [{{name: db, port: 80}}]}}]}}\n"
+        )
+    };
+    for (kind, rest, expected) in [
+        ("TCPRoute", "", None),
+        (
+            "TLSRoute",
+            "hostnames: [a.org], ",
+            Some("its connections go direct (annotation mode)"),
+        ),
+    ] {
+        let text = service("proxy-agent.io/mode: direct", "ports: [{port: 80}]");
+        let snapshot = compile(&(text + &route(kind, rest)));
+        let found = problems(&snapshot);
+        let ends = |end: &str| found.len() == 1 && found[0].ends_with(end);
+        assert!(expected.map_or(found.is_empty(), ends), "{found:?}");
+        let db = listener(&snapshot, "db", 80);
+        assert_eq!(db.verdict, ListenerVerdict::Direct);
+        assert_eq!(db.direct_destinations().is_some(), expected.is_none());
+    }
+}
+
+#[test]
 fn values_that_are_none_are_named_and_the_default_stays() {
     for (annotations, spec, expected) in [
         (

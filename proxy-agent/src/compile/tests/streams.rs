@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use super::{Client, Greeting, ask, compile, listener, only_problem, problems, service};
 use crate::model::{Destination, ListenerProtocol, ListenerVerdict, Snapshot, StreamScope};
 
-const WEB: &str = "{group: '', kind: Service, name: web}";
+pub(super) const WEB: &str = "{group: '', kind: Service, name: web}";
 const TO_B: &str = "backendRefs: [{name: b, port: 80}]";
 const TO_A: &str = "backendRefs: [{name: a, port: 80}]";
 
-fn gateway(kind: &str, name: &str, spec: &str) -> String {
+pub(super) fn gateway(kind: &str, name: &str, spec: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\n\
          metadata: {{name: {name}, namespace: ns}}\nspec: {{{spec}}}\n---\n"
     )
 }
 
-fn virtual_service(name: &str, spec: &str) -> String {
+pub(super) fn virtual_service(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\n\
          metadata: {{name: {name}, namespace: ns}}\nspec: {{hosts: [web], {spec}}}\n---\n"
@@ -24,7 +24,7 @@ fn virtual_service(name: &str, spec: &str) -> String {
 }
 
 /// Service `web` with ports of each sort, Services `a` and `b`, and what else is given.
-fn with(rest: &str) -> Snapshot {
+pub(super) fn with(rest: &str) -> Snapshot {
     let ports = "{name: https, port: 443}, {name: tcp-db, port: 5432}, {name: http, port: 80}, \
                  {name: x, port: 7}";
     let web = service("web", 1).replace("{port: 1}", ports);
@@ -158,7 +158,10 @@ fn a_tcp_route_that_names_an_http_port_takes_it_whole() {
     assert_eq!(problems(&snapshot), Vec::<String>::new());
     assert_eq!(to(&snapshot, 80, ""), "ns/b:80*1");
     assert_eq!(to(&snapshot, 7, ""), "own");
-    assert_eq!(protocol(&snapshot, 80), ListenerProtocol::Tcp);
+    assert_eq!(
+        listener(&snapshot, "web", 80).verdict,
+        ListenerVerdict::Direct
+    );
     let streams = listener(&snapshot, "web", 80).streams_for("ns");
     assert_eq!(streams.map(|table| table.scope), Some(StreamScope::Every));
 }

@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// What the awaited answer holds.
     #[arg(long)]
     text: String,
+    /// A connection for each request.
+    #[arg(long)]
+    fresh: bool,
     /// How long to wait for it.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -40,6 +43,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             return Ok(());
         }
         thread::sleep(PAUSE);
+        if options.fresh {
+            connection = Connection::open(&options.url)?;
+        }
     }
     bail!("no answer held {:?} in {} s", options.text, options.seconds)
 }
