@@ -3,6 +3,7 @@
 //! Mechanism without policy: nothing here knows what a Service is or when a pod is ready.
 //! Minimum kernel: 5.15.
 
+mod acceleration;
 mod btf;
 mod fdinfo;
 mod frontends;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketDst, Stat};
 
+pub use self::acceleration::{Acceleration, Channel, JoinError, Outgoing, SelfTestItem};
 pub use self::frontends::{ReconcileReport, Wanted};
 pub use self::inherit::{InheritError, LoadError, SharedMaps};
 pub use self::log::KernelLog;
@@ -115,6 +117,7 @@ pub struct Kernel {
     frontends: Mutex<Frontends>,
     log: Mutex<Option<KernelLog>>,
     flows_swept: AtomicU64,
+    acceleration: Result<Arc<Acceleration>, Error>,
     cpus: usize,
 }
 
@@ -130,8 +133,11 @@ impl Kernel {
 
     fn finish(mut object: aya::Ebpf) -> Result<Self, Error> {
         let programs = object::load_programs(&mut object)?;
+        // Before any map is taken out of the object: programs name maps by descriptors until then.
+        let accelerator = object::load_accelerator(&mut object);
         let maps = Maps::take(&mut object)?;
         let log = KernelLog::take(&mut object)?;
+        let acceleration = accelerator.and_then(|of| Acceleration::take(&mut object, &of));
         let cpus = aya::util::nr_cpus().map_err(|(_path, source)| Error::Map {
             operation: "count the CPUs of",
             name: proxy_ebpf::map::STATS,
@@ -144,6 +150,7 @@ impl Kernel {
             maps,
             log: Mutex::new(Some(log)),
             flows_swept: AtomicU64::new(0),
+            acceleration: acceleration.map(Arc::new),
             cpus,
         })
     }
@@ -328,6 +335,29 @@ impl Kernel {
         Ok(swept)
     }
 
+    /// What connections are accelerated by.
+    ///
+    /// # Errors
+    ///
+    /// What this kernel refused: no connection can be accelerated, all else works.
+    pub fn acceleration(&self) -> Result<&Arc<Acceleration>, &Error> {
+        self.acceleration.as_ref()
+    }
+
+    /// Tries on this kernel what acceleration relies on, before the programs are attached; the
+    /// counters begin anew after it. Takes some 100 ms.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::acceleration`].
+    pub fn self_test(&self) -> Result<Vec<SelfTestItem>, &Error> {
+        let items = self.acceleration()?.self_test();
+        if let Err(error) = self.maps.stats.clear(self.cpus) {
+            tracing::warn!(%error, "the self-test of acceleration counts too");
+        }
+        Ok(items)
+    }
+
     /// One counter, summed over CPUs.
     ///
     /// # Errors
@@ -364,6 +394,7 @@ impl Kernel {
             maps: self.map_statuses()?,
             counters: counters.collect::<Result<_, Error>>()?,
             flows_swept_total: self.flows_swept.load(Ordering::Relaxed),
+            ..BpfStatus::default()
         })
     }
 

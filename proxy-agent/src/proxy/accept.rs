@@ -81,7 +81,7 @@ fn start(
         tracing::debug!(%error, "connection died before it was served");
         return;
     }
-    let open = worker.open_connection(pod);
+    let open = worker.open_connection(pod, destination.accelerates());
     let destination = destination.socket_addr();
     tokio::task::spawn_local(downstream::serve(open, stream, destination));
 }
