@@ -5,6 +5,7 @@
 
 mod acceleration;
 mod btf;
+mod error;
 mod fdinfo;
 mod frontends;
 mod inherit;
@@ -20,7 +21,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use std::time::Duration;
 use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketDst, Stat};
 
 pub use self::acceleration::{Acceleration, Channel, JoinError, Outgoing, SelfTestItem};
+pub use self::error::Error;
 pub use self::frontends::{ReconcileReport, Wanted};
 pub use self::inherit::{InheritError, LoadError, SharedMaps};
 pub use self::log::KernelLog;
@@ -40,70 +41,6 @@ use self::frontends::Frontends;
 use self::links::{Links, Program};
 use self::maps::Maps;
 use crate::status::{BpfStatus, CounterStatus, MapStatus, ProgramStatus};
-
-/// What the kernel, or the object file, refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The agent was built without an object: build one or name one.
-    #[error(
-        "no eBPF object is embedded: run `cargo xtask build-ebpf` and build again, or pass --bpf-object PATH"
-    )]
-    NoObject,
-    /// The object file cannot be read.
-    #[error("read the eBPF object {}", path.display())]
-    Read {
-        /// As given by `--bpf-object`.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The object was refused as a whole: `proxy-agent check` says what the kernel lacks.
-    #[error("load the eBPF object")]
-    Load {
-        /// Why.
-        source: Box<aya::EbpfError>,
-    },
-    /// One program was refused: `proxy-agent check` says what the kernel lacks.
-    #[error("load eBPF program {name}")]
-    Program {
-        /// Name in the object.
-        name: &'static str,
-        /// Why, with the verifier's log.
-        source: Box<aya::programs::ProgramError>,
-    },
-    /// The object is another version's: use the embedded one.
-    #[error("{name} is missing in the eBPF object or has another layout than this agent's")]
-    OtherObject {
-        /// Program or map.
-        name: &'static str,
-    },
-    /// A program could not be attached; none is.
-    #[error("attach eBPF program {name} to the cgroup")]
-    Attach {
-        /// Program.
-        name: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A map is full: what did not fit is not there, the rest is.
-    #[error("map {name} is full: it has room for {max_entries} entries")]
-    MapFull {
-        /// Map.
-        name: &'static str,
-        /// Its room.
-        max_entries: u32,
-    },
-    /// A map operation failed.
-    #[error("{operation} map {name}")]
-    Map {
-        /// What was tried.
-        operation: &'static str,
-        /// Map.
-        name: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// The loaded programs and their maps. Dropping it detaches and unloads everything.
 ///

@@ -45,8 +45,9 @@ const LINGER_BYTES: usize = 4 * 1024;
 #[derive(Debug)]
 pub(super) struct DownstreamIo {
     prefix: Bytes,
-    stream: TokioIo<TcpStream>,
+    /// Before the socket, whose place others may have as soon as it is closed.
     accelerated: Option<Box<Accelerated>>,
+    stream: TokioIo<TcpStream>,
     clock: Arc<Clock>,
     /// On HTTP/2: what is known of the client's heads.
     heads: Option<HeadWatch>,

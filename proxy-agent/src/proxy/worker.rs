@@ -3,6 +3,8 @@
 //! Nothing of a worker is shared with another one on the request path. Commands, snapshots and
 //! counters cross the border; locks do not.
 
+mod open;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -24,6 +26,8 @@ use crate::bpf::{Acceleration, Heartbeat, OrigDstMap};
 use crate::metrics::traffic::{Traffic, WorkerRecorder};
 use crate::model::{ClusterId, Snapshot};
 use crate::net::Netns;
+
+pub(super) use self::open::OpenConnection;
 
 use super::accept;
 use super::load::{ClusterState, PodIndex};
@@ -372,38 +376,6 @@ impl Worker {
             pod: Rc::clone(pod),
             accelerates,
         }
-    }
-}
-
-/// A downstream connection that the drain waits for.
-pub(super) struct OpenConnection {
-    id: u64,
-    pub(super) worker: Rc<Worker>,
-    pub(super) pod: Rc<PodState>,
-    /// The pod asks for acceleration.
-    pub(super) accelerates: bool,
-}
-
-impl OpenConnection {
-    /// Counts why it is not accelerated, if the pod asks for that.
-    pub(super) fn goes_by_tcp(&self, reason: &'static str) {
-        if self.accelerates {
-            self.worker.recorder.unaccelerated(reason);
-        }
-    }
-
-    /// Has `waker` woken when the drain begins.
-    pub(super) fn wake_on_drain(&self, waker: &Waker) {
-        let mut connections = self.worker.connections.borrow_mut();
-        connections.insert(self.id, Some(waker.clone()));
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.worker.connections.borrow_mut().remove(&self.id);
-        self.worker.recorder.closed();
-        self.pod.recorder.closed();
     }
 }
 
