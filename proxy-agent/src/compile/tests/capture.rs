@@ -1,7 +1,7 @@
 //! Which pods are captured.
 
 use super::{compile, only_problem, problems, set};
-use crate::compile::{Compiler, Options};
+use crate::compile::{Acceleration, Compiler, Options};
 use crate::model::{CaptureDecision, NotCaptured, Snapshot};
 use crate::objects::Origin;
 

@@ -48,7 +48,7 @@ fn acceleration(of: &AccelerationStatus, page: &mut Page<'_>) -> fmt::Result {
         "accelerated_connections_open",
         "Connections whose bytes go from socket to socket",
     );
-    page.gauges(&open, [(vec![], of.connections_open as f64)])?;
+    page.gauge(&open, of.connections_open as f64)?;
     let ever = Metric::new(
         "accelerated_connections",
         "Connections whose bytes went from socket to socket",
