@@ -1,5 +1,6 @@
 //! `run`: starts everything in order, keeps it going, and stops in the reverse order.
 
+mod acceleration;
 mod adapters;
 mod arrival;
 mod assemble;
@@ -36,6 +37,7 @@ use crate::net;
 use crate::proxy::{self, Proxy};
 use crate::report::LeaseView;
 
+use acceleration::Verdict;
 use adapters::{EnrolKernel, ServeProxy};
 use arrival::{Arrival, Giving};
 use assemble::Parts;
@@ -170,11 +172,13 @@ impl Agent {
         let surroundings = build::look_around(&root)?;
         let phase = entrance.phase();
         let kernel = build::load_kernel(&args, &surroundings, &entrance.claim)?;
+        let acceleration = Verdict::of(&args, &kernel);
         let traffic = Arc::new(Traffic::new());
         let (gone, told) = Gone::channel();
-        let mut sources = Sources::start(&args, gone).await?;
+        let mut sources = Sources::start(&args, acceleration.asked(), gone).await?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
-        let proxy = build::start_proxy(&args, &kernel, &traffic, &snapshots)?;
+        let proxy =
+            build::start_proxy(&args, &kernel, &traffic, &snapshots, acceleration.usable())?;
         let capture_status = CaptureStatus::default();
         let parts = Arc::new(Parts {
             started: Instant::now(),
@@ -187,6 +191,7 @@ impl Agent {
             sources: sources.statuses(),
             ejections: sources.ejections(),
             phase: phase.clone(),
+            acceleration,
             lease: LeaseView::default(),
         });
         let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;

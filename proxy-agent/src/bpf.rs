@@ -3,7 +3,9 @@
 //! Mechanism without policy: nothing here knows what a Service is or when a pod is ready.
 //! Minimum kernel: 5.15.
 
+mod acceleration;
 mod btf;
+mod error;
 mod fdinfo;
 mod frontends;
 mod inherit;
@@ -20,13 +22,14 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketDst, Stat};
 
+pub use self::acceleration::{Acceleration, Channel, JoinError, Outgoing, SelfTestItem};
+pub use self::error::Error;
 pub use self::frontends::{ReconcileReport, Wanted};
 pub use self::inherit::{InheritError, LoadError, SharedMaps};
 pub use self::log::KernelLog;
@@ -41,70 +44,6 @@ use self::links::{Links, Program};
 use self::maps::Maps;
 use crate::status::{BpfStatus, CounterStatus, MapStatus, ProgramStatus};
 
-/// What the kernel, or the object file, refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The agent was built without an object: build one or name one.
-    #[error(
-        "no eBPF object is embedded: run `cargo xtask build-ebpf` and build again, or pass --bpf-object PATH"
-    )]
-    NoObject,
-    /// The object file cannot be read.
-    #[error("read the eBPF object {}", path.display())]
-    Read {
-        /// As given by `--bpf-object`.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The object was refused as a whole: `proxy-agent check` says what the kernel lacks.
-    #[error("load the eBPF object")]
-    Load {
-        /// Why.
-        source: Box<aya::EbpfError>,
-    },
-    /// One program was refused: `proxy-agent check` says what the kernel lacks.
-    #[error("load eBPF program {name}")]
-    Program {
-        /// Name in the object.
-        name: &'static str,
-        /// Why, with the verifier's log.
-        source: Box<aya::programs::ProgramError>,
-    },
-    /// The object is another version's: use the embedded one.
-    #[error("{name} is missing in the eBPF object or has another layout than this agent's")]
-    OtherObject {
-        /// Program or map.
-        name: &'static str,
-    },
-    /// A program could not be attached; none is.
-    #[error("attach eBPF program {name} to the cgroup")]
-    Attach {
-        /// Program.
-        name: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A map is full: what did not fit is not there, the rest is.
-    #[error("map {name} is full: it has room for {max_entries} entries")]
-    MapFull {
-        /// Map.
-        name: &'static str,
-        /// Its room.
-        max_entries: u32,
-    },
-    /// A map operation failed.
-    #[error("{operation} map {name}")]
-    Map {
-        /// What was tried.
-        operation: &'static str,
-        /// Map.
-        name: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// The loaded programs and their maps. Dropping it detaches and unloads everything.
 ///
 /// Shared as an `Arc`; locks are only for attachment and the frontends, never on a data path.
@@ -117,6 +56,7 @@ pub struct Kernel {
     frontends: Mutex<Frontends>,
     log: Mutex<Option<KernelLog>>,
     flows_swept: AtomicU64,
+    acceleration: Result<Arc<Acceleration>, Error>,
     cpus: usize,
 }
 
@@ -132,8 +72,11 @@ impl Kernel {
 
     fn finish(mut object: aya::Ebpf) -> Result<Self, Error> {
         let programs = object::load_programs(&mut object)?;
+        // Before any map is taken out of the object: programs name maps by descriptors until then.
+        let accelerator = object::load_accelerator(&mut object);
         let maps = Maps::take(&mut object)?;
         let log = KernelLog::take(&mut object)?;
+        let acceleration = accelerator.and_then(|of| Acceleration::take(&mut object, &of));
         let cpus = aya::util::nr_cpus().map_err(|(_path, source)| Error::Map {
             operation: "count the CPUs of",
             name: proxy_ebpf::map::STATS,
@@ -146,6 +89,7 @@ impl Kernel {
             maps,
             log: Mutex::new(Some(log)),
             flows_swept: AtomicU64::new(0),
+            acceleration: acceleration.map(Arc::new),
             cpus,
         })
     }
@@ -330,6 +274,29 @@ impl Kernel {
         Ok(swept)
     }
 
+    /// What connections are accelerated by.
+    ///
+    /// # Errors
+    ///
+    /// What this kernel refused: no connection can be accelerated, all else works.
+    pub fn acceleration(&self) -> Result<&Arc<Acceleration>, &Error> {
+        self.acceleration.as_ref()
+    }
+
+    /// Tries on this kernel what acceleration relies on, before the programs are attached; the
+    /// counters begin anew after it. Takes some 100 ms.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::acceleration`].
+    pub fn self_test(&self) -> Result<Vec<SelfTestItem>, &Error> {
+        let items = self.acceleration()?.self_test();
+        if let Err(error) = self.maps.stats.clear(self.cpus) {
+            tracing::warn!(%error, "the self-test of acceleration counts too");
+        }
+        Ok(items)
+    }
+
     /// One counter, summed over CPUs.
     ///
     /// # Errors
@@ -366,6 +333,7 @@ impl Kernel {
             maps: self.map_statuses()?,
             counters: counters.collect::<Result<_, Error>>()?,
             flows_swept_total: self.flows_swept.load(Ordering::Relaxed),
+            ..BpfStatus::default()
         })
     }
 

@@ -61,10 +61,24 @@ pub struct Options {
     pub service_cidr: ServiceCidr,
     /// Captures every pod that does not say otherwise.
     pub capture_all: bool,
+    /// Which pods' connections are accelerated.
+    pub acceleration: Acceleration,
     /// The agent's own namespace, which `capture_all` leaves out.
     pub agent_namespace: Option<String>,
     /// Pods of other nodes are not captured here, and some endpoints are for some nodes alone.
     pub node_name: Option<String>,
+}
+
+/// Which pods' connections are accelerated.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Acceleration {
+    /// No pod's, whatever it asks for.
+    #[default]
+    Off,
+    /// Those of pods that ask for it.
+    OptIn,
+    /// Those of every pod that does not ask to be left out.
+    On,
 }
 
 /// Compiles snapshots, and keeps what must, or may, stay the same from one to the next.

@@ -3,6 +3,7 @@
 //! One worker is one thread with one current-thread runtime. Each has its own listener in every
 //! captured pod (`SO_REUSEPORT`), unless they were bound by another agent, its own connection pools and its own balancer state.
 
+mod accelerate;
 mod accept;
 mod body;
 mod budgets;
@@ -47,7 +48,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::bpf::{Heartbeat, OrigDstMap};
+use crate::bpf::{Acceleration, Heartbeat, OrigDstMap};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
 use crate::net::Netns;
@@ -135,6 +136,8 @@ pub struct Options {
     pub heartbeats: Vec<Heartbeat>,
     /// Original destinations of accepted connections.
     pub flows: OrigDstMap,
+    /// What connections of pods that ask for it are accelerated by; `None`: by nothing.
+    pub acceleration: Option<Arc<Acceleration>>,
     /// Counters.
     pub traffic: Arc<Traffic>,
     /// Seed of the balancers' random words; each worker derives its own from it.
@@ -185,6 +188,7 @@ impl Proxy {
                 home: Netns::current().map_err(Error::Home)?,
                 heartbeat,
                 flows: options.flows.clone(),
+                acceleration: options.acceleration.clone(),
                 traffic: Arc::clone(&options.traffic),
                 snapshots: snapshots.clone(),
                 begin: proxy.begin.clone(),

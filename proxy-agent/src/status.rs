@@ -5,6 +5,8 @@
 
 mod explanation;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::Problem;
@@ -299,6 +301,33 @@ pub struct BpfStatus {
     pub counters: Vec<CounterStatus>,
     /// Entries of `ORIG_DST` that were never accepted and were swept after 60 s.
     pub flows_swept_total: u64,
+    /// Acceleration.
+    #[serde(default)]
+    pub acceleration: AccelerationStatus,
+}
+
+/// Acceleration on this node.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct AccelerationStatus {
+    /// Empty where it can be used; else why not.
+    pub unusable: String,
+    /// What was tried on this kernel when the agent started.
+    pub self_test: Vec<SelfTestStatus>,
+    /// Connections that are accelerated now.
+    pub connections_open: u64,
+    /// Connections that ever were.
+    pub connections_total: u64,
+    /// Connections of pods that ask for it that are not, or not in both directions, by reason.
+    pub not_accelerated: BTreeMap<String, u64>,
+}
+
+/// One thing that acceleration relies on.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct SelfTestStatus {
+    /// Stable name.
+    pub name: String,
+    /// Empty if all was well; else what was not.
+    pub failure: String,
 }
 
 /// One program.

@@ -49,6 +49,10 @@ fn every_field_of_the_status_is_documented() {
             maps: vec![MapStatus::default()],
             counters: vec![CounterStatus::default()],
             flows_swept_total: 0,
+            acceleration: AccelerationStatus {
+                self_test: vec![SelfTestStatus::default()],
+                ..AccelerationStatus::default()
+            },
         },
         problems: vec![Problem {
             severity: Severity::Error,

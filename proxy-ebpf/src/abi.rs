@@ -1,6 +1,7 @@
 //! Shared types, one file a subject, and the names under which kernel objects are found.
 
 pub mod bounds;
+pub(crate) mod channel;
 pub(crate) mod endpoint;
 pub(crate) mod flow;
 pub(crate) mod frontend;
@@ -38,6 +39,14 @@ pub mod map {
     pub const ENDPOINTS: &str = "ENDPOINTS";
     /// `HashMap<AffinityKey, Affinity>`: pods that are to stay with an endpoint.
     pub const AFFINITY: &str = "AFFINITY";
+    /// `SockHash<EndKey>`: the sockets between which bytes are redirected.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// `SkStorage<Channel>`: what each of them keeps.
+    pub const CHANNELS: &str = "CHANNELS";
+    /// `HashMap<FlowKey, CreditId>`: connections that the agent has joined.
+    pub const JOINED: &str = "JOINED";
+    /// `Array<Credit>`, mapped by the agent.
+    pub const CREDITS: &str = "CREDITS";
 }
 
 /// Names of the constants that the loader sets.
@@ -47,6 +56,10 @@ pub mod global {
     pub const REFUSE_WITH_ERRNO: &str = "REFUSE_WITH_ERRNO";
     /// `u32`: offset of `sk_err` in this kernel's `struct sock`; 0 where it is not known.
     pub const SK_ERR_OFFSET: &str = "SK_ERR_OFFSET";
+    /// `u32`: offset of `write_seq` in this kernel's `struct tcp_sock`; 0 where it is not known.
+    pub const WRITE_SEQ_OFFSET: &str = "WRITE_SEQ_OFFSET";
+    /// `u32`: the same of `copied_seq`.
+    pub const COPIED_SEQ_OFFSET: &str = "COPIED_SEQ_OFFSET";
 }
 
 /// Names of the programs in the object file.
@@ -61,6 +74,8 @@ pub mod program {
     pub const GETPEERNAME6: &str = "getpeername6";
     /// sockops; not named like its section, for symbols of one name would collide.
     pub const SOCKOPS: &str = "sock_ops";
+    /// sk_msg, attached to `SOCKETS`.
+    pub const ACCELERATE: &str = "accelerate";
 }
 
 /// Writes an IPv4 address in its v4-mapped form (RFC 4291, section 2.5.5.2).

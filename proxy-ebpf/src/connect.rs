@@ -79,7 +79,7 @@ fn remember(ctx: &SockAddrContext, asked: &Asked, steer: &Steer) -> Result<(), S
     let slot = slot.ok_or(Skip::StorageFull)?;
     *slot = match steer.to {
         To::Endpoint(endpoint) => SocketDst::direct(wanted, *endpoint),
-        To::Listener(_) => SocketDst::proxied(wanted),
+        To::Listener(_) => SocketDst::proxied(wanted.of_pod(steer.pod)),
     };
     Ok(())
 }

@@ -9,6 +9,7 @@
 
 mod abi;
 
+pub use abi::channel::{Channel, Credit, CreditId, End, EndKey, WINDOW_BYTES};
 pub use abi::endpoint::{
     Affinity, AffinityKey, EndpointKey, EndpointState, MemberKey, Slot, SlotKey,
 };

@@ -7,6 +7,7 @@
 // Atomic operations. Programs are built by a toolchain that has it, as it has to build `core`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod accelerate;
 mod atomic;
 mod connect;
 mod getpeername;

@@ -1,13 +1,14 @@
 //! Every map, and nothing else. Sizes and their reasons: `abi/bounds.rs`.
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockHash};
 use proxy_ebpf::{
-    Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, Frontend, FrontendKey, MemberKey,
-    OrigDst, PodEntry, Settings, Share, Slot, SlotKey, SocketDst, Stat, bounds,
+    Affinity, AffinityKey, Channel, Credit, CreditId, EndKey, EndpointKey, EndpointState, FlowKey,
+    Frontend, FrontendKey, MemberKey, OrigDst, PodEntry, Settings, Share, Slot, SlotKey, SocketDst,
+    Stat, bounds,
 };
 
 use crate::log::Window;
@@ -78,6 +79,24 @@ pub(crate) static ENDPOINTS: HashMap<EndpointKey, EndpointState> =
 pub(crate) static AFFINITY: HashMap<AffinityKey, Affinity> =
     HashMap::with_max_entries(bounds::AFFINITY, BPF_F_NO_PREALLOC);
 
+/// The sockets between which bytes are redirected. Dies with the agent, and with it what lies
+/// unread at an application: nobody else may hold it.
+#[map]
+pub(crate) static SOCKETS: SockHash<EndKey> = SockHash::with_max_entries(bounds::SOCKETS, 0);
+
+/// What each of them keeps.
+#[btf_map]
+pub(crate) static CHANNELS: SkStorage<Channel> = SkStorage::new();
+
+/// Connections that the agent has joined.
+#[map]
+pub(crate) static JOINED: HashMap<FlowKey, CreditId> =
+    HashMap::with_max_entries(bounds::CREDITS, BPF_F_NO_PREALLOC);
+
+/// What the two ends of a connection tell each other.
+#[map]
+pub(crate) static CREDITS: Array<Credit> = Array::with_max_entries(bounds::CREDITS, BPF_F_MMAPABLE);
+
 /// See [`proxy_ebpf::global::REFUSE_WITH_ERRNO`].
 #[unsafe(no_mangle)]
 pub(crate) static REFUSE_WITH_ERRNO: Global<u8> = Global::new(0);
@@ -85,3 +104,11 @@ pub(crate) static REFUSE_WITH_ERRNO: Global<u8> = Global::new(0);
 /// See [`proxy_ebpf::global::SK_ERR_OFFSET`].
 #[unsafe(no_mangle)]
 pub(crate) static SK_ERR_OFFSET: Global<u32> = Global::new(0);
+
+/// See [`proxy_ebpf::global::WRITE_SEQ_OFFSET`].
+#[unsafe(no_mangle)]
+pub(crate) static WRITE_SEQ_OFFSET: Global<u32> = Global::new(0);
+
+/// See [`proxy_ebpf::global::COPIED_SEQ_OFFSET`].
+#[unsafe(no_mangle)]
+pub(crate) static COPIED_SEQ_OFFSET: Global<u32> = Global::new(0);

@@ -8,7 +8,7 @@
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::bpf_sock;
-use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
+use aya_ebpf::programs::{SkMsgContext, SockAddrContext, SockOpsContext};
 use proxy_ebpf::v4_mapped;
 
 /// `AF_INET`, include/linux/socket.h.
@@ -151,6 +151,30 @@ pub(crate) fn remote_port(ctx: &SockOpsContext) -> u16 {
 #[inline(always)]
 pub(crate) fn segments_in(ctx: &SockOpsContext) -> u32 {
     read!((*ctx.ops).segs_in)
+}
+
+/// Bytes of the application that were sent before the connection was established, or at it: the SYN
+/// itself counts as one (`tcp_snd_una_update` in net/ipv4/tcp_input.c).
+#[inline(always)]
+pub(crate) fn bytes_sent(ctx: &SockOpsContext) -> u32 {
+    // Sequence numbers are the lower 32 bits of a count.
+    let acknowledged = (read!((*ctx.ops).bytes_acked) & u64::from(u32::MAX)) as u32;
+    let first = read!((*ctx.ops).snd_una).wrapping_sub(acknowledged);
+    read!((*ctx.ops).snd_nxt)
+        .wrapping_sub(first)
+        .wrapping_sub(1)
+}
+
+/// The socket that sends a message. Minimum kernel version: 5.8.
+#[inline(always)]
+pub(crate) fn msg_socket(ctx: &SkMsgContext) -> *mut bpf_sock {
+    read!((*ctx.msg).__bindgen_anon_3.sk)
+}
+
+/// Bytes of a message.
+#[inline(always)]
+pub(crate) fn msg_size(ctx: &SkMsgContext) -> u32 {
+    read!((*ctx.msg).size)
 }
 
 /// Splits an address into words of network order, as `bpf_sock_addr` and `bpf_sock_tuple` have it.

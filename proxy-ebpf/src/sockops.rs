@@ -3,12 +3,13 @@
 //! Minimum kernel version: 5.15 (netns cookie). Sockets that were not steered, among them all of
 //! the agent's, have no `SOCKET_DST` and are left alone.
 
+mod accelerate;
 mod direct;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE,
-    BPF_TCP_SYN_SENT,
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+    BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT,
 };
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_storage_get};
 use aya_ebpf::macros::sock_ops;
@@ -27,6 +28,7 @@ const DONE: u32 = 1;
 pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connects(&ctx),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(&ctx),
         BPF_SOCK_OPS_STATE_CB => state_changed(&ctx),
         _ => {}
     }
@@ -41,6 +43,16 @@ fn connects(ctx: &SockOpsContext) {
     match socket.endpoint() {
         Some(endpoint) => direct::begins(ctx, socket, &endpoint),
         None => publish(ctx, socket.asked()),
+    }
+}
+
+#[inline(always)]
+fn established(ctx: &SockOpsContext) {
+    if let Some(socket) = steered(ctx)
+        && socket.endpoint().is_none()
+        && socket.asked().accelerates()
+    {
+        accelerate::enter(ctx, flow(ctx));
     }
 }
 

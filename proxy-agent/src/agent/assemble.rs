@@ -27,6 +27,7 @@ use crate::status::{
 };
 
 use super::STALE_AFTER;
+use super::acceleration::Verdict;
 use super::lapse::{in_effect, lapse};
 use super::phase::{Phase, State};
 use super::steering::Ejections;
@@ -48,6 +49,7 @@ pub(super) struct Parts {
     pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
     pub(super) ejections: Ejections,
     pub(super) phase: Phase,
+    pub(super) acceleration: Verdict,
     pub(super) lease: LeaseView,
 }
 
@@ -140,10 +142,12 @@ impl Parts {
     }
 
     fn bpf(&self) -> BpfStatus {
-        self.kernel.status().unwrap_or_else(|error| {
+        let mut bpf = self.kernel.status().unwrap_or_else(|error| {
             tracing::error!(%error, "the kernel side cannot be read");
             BpfStatus::default()
-        })
+        });
+        bpf.acceleration = self.acceleration.status(&self.traffic);
+        bpf
     }
 
     fn heartbeat_age(&self) -> Duration {

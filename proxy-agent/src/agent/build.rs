@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
-use crate::bpf::{Kernel, LoadOptions};
+use crate::bpf::{Acceleration, Kernel, LoadOptions};
 use crate::capture::cgroup::own_id;
 use crate::capture::{FirstLook, Surroundings};
 use crate::cli::{RunArgs, UnknownPods};
@@ -126,11 +126,13 @@ pub(super) fn start_proxy(
     kernel: &Kernel,
     traffic: &Arc<Traffic>,
     snapshots: &watch::Receiver<Arc<Snapshot>>,
+    acceleration: Option<&Arc<Acceleration>>,
 ) -> Result<Arc<Proxy>, Error> {
     let heartbeats = (0..args.workers).map(|worker| kernel.heartbeat(worker));
     let options = proxy::Options {
         heartbeats: heartbeats.collect::<Result<_, _>>()?,
         flows: kernel.orig_dst(),
+        acceleration: acceleration.cloned(),
         traffic: Arc::clone(traffic),
         seed: args.balance_seed.map_or_else(random_seed, Ok)?,
     };

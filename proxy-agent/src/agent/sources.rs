@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bpf::{Kernel, ReconcileReport};
 use crate::cli::{Capture, RunArgs, SourceArg};
-use crate::compile::{Compiler, Options};
+use crate::compile::{Acceleration, Compiler, Options};
 use crate::model::Snapshot;
 use crate::objects::ObjectSet;
 use crate::report::Cluster;
@@ -65,7 +65,11 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Starts every source on the current runtime. Endpoints that go are told to `gone`.
-    pub(super) async fn start(args: &RunArgs, gone: Gone) -> Result<Self, Error> {
+    pub(super) async fn start(
+        args: &RunArgs,
+        acceleration: Acceleration,
+        gone: Gone,
+    ) -> Result<Self, Error> {
         let (mut sets, mut cluster) = (Vec::new(), None);
         for source in &args.sources {
             match source {
@@ -98,6 +102,7 @@ impl Sources {
             options: Options {
                 service_cidr: args.service_cidr,
                 capture_all: args.capture == Capture::All,
+                acceleration,
                 agent_namespace: std::env::var("POD_NAMESPACE").ok(),
                 node_name: Some(args.node_name.clone()),
             },

@@ -20,13 +20,28 @@ const DATASEC: u32 = 15;
 const DECL_TAG: u32 = 17;
 const ENUM64: u32 = 19;
 
-/// Offset of `sk_err` in `struct sock`, in bytes; `None` where the kernel does not tell.
-pub(super) fn sk_err_offset() -> Option<u32> {
+/// Where members stand that the programs read, in bytes; 0 where the kernel does not tell.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Offsets {
+    /// `sk_err` in `struct sock`.
+    pub(super) sk_err: u32,
+    /// `write_seq` in `struct tcp_sock`.
+    pub(super) write_seq: u32,
+    /// `copied_seq` in `struct tcp_sock`.
+    pub(super) copied_seq: u32,
+}
+
+/// Asks the running kernel.
+pub(super) fn offsets() -> Offsets {
     match std::fs::read(PATH) {
-        Ok(bytes) => member_offset(&bytes, "sock", "sk_err"),
+        Ok(bytes) => Offsets {
+            sk_err: member_offset(&bytes, "sock", "sk_err").unwrap_or(0),
+            write_seq: member_offset(&bytes, "tcp_sock", "write_seq").unwrap_or(0),
+            copied_seq: member_offset(&bytes, "tcp_sock", "copied_seq").unwrap_or(0),
+        },
         Err(error) => {
             tracing::debug!(%error, path = PATH, "the kernel's types cannot be read");
-            None
+            Offsets::default()
         }
     }
 }
@@ -171,9 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn this_kernel_tells_where_sockets_keep_their_error() {
+    fn this_kernel_tells_where_sockets_keep_what_the_programs_read() {
         if std::path::Path::new(PATH).exists() {
-            assert!(sk_err_offset().is_some_and(|offset| offset > 0));
+            let found = offsets();
+            assert!(found.sk_err > 0 && found.write_seq > 0 && found.copied_seq > 0);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! From the bytes of the object file to loaded programs and maps.
 
 use std::borrow::Cow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::Map;
-use aya::programs::{CgroupSockAddr, ProgramType, SockOps};
+use aya::programs::{CgroupSockAddr, ProgramType, SkMsg, SockOps};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use proxy_ebpf::{global, program};
@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::inherit::SharedMaps;
 use super::links::{HOOKS, Program};
+use super::sys::MapInfo;
 use super::{Error, InheritError, btf, sys};
 
 static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxy-ebpf"));
@@ -31,11 +32,13 @@ pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
     let bytes = read(options.object.as_deref())?;
     let log_level = log_level(options.log_level);
     let refuse_with_errno = refuse_with_errno();
-    let sk_err_offset = btf::sk_err_offset().unwrap_or(0);
+    let offsets = btf::offsets();
     EbpfLoader::new()
         .override_global(aya_log::LEVEL, &log_level, true)
         .override_global(global::REFUSE_WITH_ERRNO, &refuse_with_errno, true)
-        .override_global(global::SK_ERR_OFFSET, &sk_err_offset, true)
+        .override_global(global::SK_ERR_OFFSET, &offsets.sk_err, true)
+        .override_global(global::WRITE_SEQ_OFFSET, &offsets.write_seq, true)
+        .override_global(global::COPIED_SEQ_OFFSET, &offsets.copied_seq, true)
         .load(&bytes)
         .map_err(|source| Error::Load {
             source: Box::new(source),
@@ -91,6 +94,45 @@ fn load_program(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Resu
         id: loaded.id(),
         maps,
     })
+}
+
+/// Loads the program that accelerates; it is for the socket map alone.
+pub(super) fn load_accelerator(object: &mut Ebpf) -> Result<OwnedFd, Error> {
+    let name = program::ACCELERATE;
+    let fail = |source| Error::Program {
+        name,
+        source: Box::new(source),
+    };
+    let found = object
+        .program_mut(name)
+        .ok_or(Error::OtherObject { name })?;
+    let hook: &mut SkMsg = found.try_into().map_err(fail)?;
+    hook.load().map_err(fail)?;
+    let keep = hook.fd().map_err(fail)?.as_fd().try_clone_to_owned();
+    keep.map_err(|source| Error::Attach { name, source })
+}
+
+/// Takes a map whose elements are sockets' own; its sizes are compared with what they should be.
+pub(super) fn take_sockets(
+    object: &mut Ebpf,
+    name: &'static str,
+    (key_bytes, value_bytes): (usize, usize),
+) -> Result<OwnedFd, Error> {
+    let missing = || Error::OtherObject { name };
+    let failed = |source| Error::Map {
+        operation: "keep",
+        name,
+        source,
+    };
+    let map = object.take_map(name).ok_or_else(missing)?;
+    let (Map::SockHash(map) | Map::SkStorage(map)) = map else {
+        return Err(missing());
+    };
+    let shape: MapInfo = sys::info(map.fd().as_fd()).map_err(failed)?;
+    if (shape.key_bytes as usize, shape.value_bytes as usize) != (key_bytes, value_bytes) {
+        return Err(missing());
+    }
+    map.fd().as_fd().try_clone_to_owned().map_err(failed)
 }
 
 fn read(object: Option<&Path>) -> Result<Cow<'static, [u8]>, Error> {

@@ -2,6 +2,7 @@
 //! descriptors, and what must be read from sockets and clocks beside it. With one call in
 //! `net/memory.rs` the only unsafe code of the agent; no policy.
 
+mod memory;
 mod object;
 
 use std::io;
@@ -12,7 +13,8 @@ use aya::Pod;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub(super) use self::object::{LinkInfo, MapInfo, info, link_update, replace};
+pub(super) use self::memory::{Credits, SharedCredit};
+pub(super) use self::object::{LinkInfo, MapInfo, attach_to_map, info, link_update, replace};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -217,6 +219,19 @@ pub(super) fn map_lookup_per_cpu(
     };
     bpf(BPF_MAP_LOOKUP_ELEM, &mut attr)?;
     Ok(values)
+}
+
+/// Sets one element of a per-CPU array of `u64` to 0 on each of `cpus` possible CPUs.
+pub(super) fn map_clear_per_cpu(map: BorrowedFd<'_>, index: u32, cpus: usize) -> io::Result<()> {
+    let values = vec![0u64; cpus];
+    let mut attr = MapElem {
+        map_fd: map.as_raw_fd(),
+        reserved: 0,
+        key: address(&index),
+        value: values.as_ptr() as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
 /// Reads up to `N` elements of a hash map from where `cursor` stands (`None` = the beginning) and

@@ -116,6 +116,7 @@ mod tests {
             capture: CaptureDecision::Capture {
                 fail_closed: false,
                 avoid_sidecar_ports: false,
+                accelerates: false,
             },
         })
     }

@@ -11,7 +11,7 @@ use clap::builder::{RangedI64ValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use proxy_ebpf::Settings;
 
-use super::values::{SourceArg, parse_acceleration};
+use super::values::SourceArg;
 use crate::compile::ServiceCidr;
 
 const EXAMPLES: &str = "\
@@ -45,8 +45,8 @@ pub struct RunArgs {
     /// The cgroup directory that holds the pods; else the node's kubepods cgroup is looked for.
     #[arg(long, value_name = "PATH")]
     pub cgroup_root: Option<PathBuf>,
-    /// Socket-to-socket acceleration. This version has none: `off` and `opt-in` do the same.
-    #[arg(long, value_name = "off|opt-in|on", default_value = "opt-in", value_parser = parse_acceleration)]
+    /// Socket-to-socket acceleration of connections between pods and the agent.
+    #[arg(long, value_enum, default_value_t = Acceleration::OptIn)]
     pub acceleration: Acceleration,
     /// Worker threads, 1 to 64; else one for each CPU that the agent may use.
     #[arg(long, value_name = "N", default_value_t = usable_cpus(), value_parser = workers(), hide_default_value = true)]
@@ -87,12 +87,14 @@ pub enum Capture {
 }
 
 /// Socket-to-socket acceleration.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Acceleration {
     /// For no pod.
     Off,
     /// For the pods that ask for it.
     OptIn,
+    /// For every pod that does not say `disabled`.
+    On,
 }
 
 /// What happens to connections of pods whose enrolment is undecided.
@@ -184,11 +186,19 @@ mod tests {
             error.contains("not in this version") && error.contains("file:DIR"),
             "{error}"
         );
-        let error = run("--source file:a --acceleration on").unwrap_err();
-        assert!(
-            error.contains("opt-in") && error.contains("no acceleration"),
-            "{error}"
-        );
+    }
+
+    #[test]
+    fn acceleration_has_three_words() {
+        for (word, expected) in [
+            ("off", Acceleration::Off),
+            ("opt-in", Acceleration::OptIn),
+            ("on", Acceleration::On),
+        ] {
+            let args = run(&format!("--source file:a --acceleration {word}")).unwrap();
+            assert_eq!(args.acceleration, expected);
+        }
+        assert!(run("--source file:a --acceleration direct").is_err());
     }
 
     #[test]

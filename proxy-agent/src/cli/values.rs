@@ -6,8 +6,6 @@ use std::str::FromStr;
 
 use http::{HeaderName, HeaderValue};
 
-use super::Acceleration;
-
 /// Why a flag's value is not accepted: what was found and what is accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ValueError {
@@ -40,15 +38,6 @@ pub enum ValueError {
     /// No URL of a request that the agent would route.
     #[error("`{given}` is no http:// or https:// URL with a host, e.g. http://cart.shop/items")]
     Url {
-        /// The value.
-        given: String,
-    },
-    /// `--acceleration on`.
-    #[error("this version has no acceleration, so it cannot be forced on; give off or opt-in")]
-    NoAcceleration,
-    /// No word of `--acceleration`.
-    #[error("`{given}` is none of off, opt-in")]
-    Acceleration {
         /// The value.
         given: String,
     },
@@ -158,18 +147,6 @@ pub(super) fn parse_url(text: &str) -> Result<http::Uri, ValueError> {
         .ok_or_else(|| ValueError::Url {
             given: text.to_owned(),
         })
-}
-
-/// Reads `--acceleration`.
-pub(super) fn parse_acceleration(text: &str) -> Result<Acceleration, ValueError> {
-    match text {
-        "off" => Ok(Acceleration::Off),
-        "opt-in" => Ok(Acceleration::OptIn),
-        "on" => Err(ValueError::NoAcceleration),
-        other => Err(ValueError::Acceleration {
-            given: other.to_owned(),
-        }),
-    }
 }
 
 #[cfg(test)]

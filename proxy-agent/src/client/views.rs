@@ -2,7 +2,9 @@
 
 use super::table::Table;
 use super::units::{microseconds, percent};
-use crate::status::{BpfStatus, EndpointStatus, PodStatus, RouteStatus, ServiceStatus};
+use crate::status::{
+    AccelerationStatus, BpfStatus, EndpointStatus, PodStatus, RouteStatus, ServiceStatus,
+};
 
 /// `status pods`.
 pub(super) fn pods(pods: &[PodStatus]) -> String {
@@ -195,8 +197,39 @@ pub(super) fn bpf(bpf: &BpfStatus) -> String {
         programs.finish("no programs are loaded"),
         maps.finish("no maps are loaded"),
         counters.finish(""),
+        acceleration(&bpf.acceleration),
     ]
     .join("\n")
+}
+
+fn acceleration(of: &AccelerationStatus) -> String {
+    let mut table = Table::new(["ACCELERATION", "VALUE"]);
+    let usable = if of.unusable.is_empty() {
+        "yes".to_owned()
+    } else {
+        format!("NO: {}", of.unusable)
+    };
+    table.row(["usable".to_owned(), usable]);
+    for item in &of.self_test {
+        let result = if item.failure.is_empty() {
+            "ok".to_owned()
+        } else {
+            format!("FAILED: {}", item.failure)
+        };
+        table.row([format!("self-test {}", item.name), result]);
+    }
+    table.row([
+        "connections open".to_owned(),
+        of.connections_open.to_string(),
+    ]);
+    table.row([
+        "connections ever".to_owned(),
+        of.connections_total.to_string(),
+    ]);
+    for (why, count) in &of.not_accelerated {
+        table.row([format!("not accelerated: {why}"), count.to_string()]);
+    }
+    table.finish("")
 }
 
 fn or_dash(text: &str) -> String {

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, Pod as KubePod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Options;
 use super::index::At;
 use super::problems::Problems;
+use super::{Acceleration, Options};
 use crate::model::{CaptureDecision, NotCaptured, Pod};
 
 /// On pods (annotation) and namespaces (label): `enabled` or `disabled`.
 const CAPTURE: &str = "proxy-agent.io/capture";
 /// On pods and namespaces (annotation): `open` or `closed`.
 const ON_FAILURE: &str = "proxy-agent.io/on-failure";
+/// On pods and namespaces (annotation): `enabled` or `disabled`.
+const ACCELERATION: &str = "proxy-agent.io/acceleration";
 /// Annotations that sidecar injectors leave.
 const SIDECAR_ANNOTATIONS: [&str; 2] = ["sidecar.istio.io/status", "linkerd.io/proxy-version"];
 /// On the API's copy of a static pod: the UID that kubelet and its cgroup know the pod by, which is a
@@ -58,6 +60,7 @@ pub(super) fn judge_namespace(at: &At<'_, Namespace>, problems: &mut Problems) {
     let labels = &at.object.metadata.labels;
     let _value = switch(at, labels, Field::Label, problems);
     let _value = fail_closed(at, problems);
+    let _value = acceleration(at, problems);
 }
 
 /// What the pod's cgroup is named after.
@@ -147,6 +150,23 @@ fn decide(
             .or_else(|| namespace.and_then(|at| fail_closed(at, &mut judged_already)))
             .unwrap_or(false),
         avoid_sidecar_ports: sidecar,
+        accelerates: accelerates(at, namespace, options, problems),
+    }
+}
+
+fn accelerates(
+    at: &At<'_, KubePod>,
+    namespace: Option<&At<'_, Namespace>>,
+    options: &Options,
+    problems: &mut Problems,
+) -> bool {
+    let mut judged_already = Problems::default();
+    let asked = acceleration(at, problems)
+        .or_else(|| namespace.and_then(|at| acceleration(at, &mut judged_already)));
+    match options.acceleration {
+        Acceleration::Off => false,
+        Acceleration::OptIn => asked == Some(true),
+        Acceleration::On => asked != Some(false),
     }
 }
 
@@ -173,6 +193,22 @@ fn switch<T>(at: &At<'_, T>, texts: &Texts, field: Field, problems: &mut Problem
             None
         }
     }
+}
+
+fn acceleration<T>(at: &At<'_, T>, problems: &mut Problems) -> Option<bool> {
+    let metadata: Option<&ObjectMeta> = at.located.object.metadata();
+    let value = metadata?.annotations.as_ref()?.get(ACCELERATION)?.as_str();
+    let reason = match value {
+        "enabled" => return Some(true),
+        "disabled" => return Some(false),
+        "direct" => "`direct` is refused: a reader that nobody knows of would hold bytes without \
+                     bound; accepted: enabled, disabled"
+            .to_owned(),
+        other => format!("found `{other}`, accepted: enabled, disabled"),
+    };
+    let field = format!("metadata.annotations[{ACCELERATION}]");
+    problems.error(at.located, field, reason);
+    None
 }
 
 fn fail_closed<T>(at: &At<'_, T>, problems: &mut Problems) -> Option<bool> {

@@ -11,18 +11,17 @@ use crate::objects::Located;
 const PREFIX: &str = "proxy-agent.io/";
 
 /// Kind, field and name of each that is read.
-const IN_EFFECT: [(&str, &str, &str); 7] = [
+const IN_EFFECT: [(&str, &str, &str); 9] = [
     ("Namespace", "labels", "capture"),
     ("Namespace", "annotations", "on-failure"),
+    ("Namespace", "annotations", "acceleration"),
     ("Pod", "annotations", "capture"),
     ("Pod", "annotations", "on-failure"),
+    ("Pod", "annotations", "acceleration"),
     ("Service", "annotations", "balance"),
     ("Service", "annotations", "mode"),
     ("Service", "annotations", "stale-connections"),
 ];
-
-/// Kind and name of each annotation that is defined and that this version does not read.
-const NOT_READ: [(&str, &str); 2] = [("Namespace", "acceleration"), ("Pod", "acceleration")];
 
 /// Names every label and annotation of an object with our prefix that changes nothing.
 pub(super) fn name_what_is_without_effect(located: &Located, problems: &mut Problems) {
@@ -47,11 +46,7 @@ fn check(
         if IN_EFFECT.contains(&(kind, field, name)) {
             continue;
         }
-        let reason = if field == "annotations" && NOT_READ.contains(&(kind, name)) {
-            "is not read by this version, and has no effect".to_owned()
-        } else {
-            format!("has no effect on a {kind}; accepted: {}", accepted(kind))
-        };
+        let reason = format!("has no effect on a {kind}; accepted: {}", accepted(kind));
         problems.warning(located, format!("metadata.{field}[{PREFIX}{name}]"), reason);
     }
 }

@@ -43,6 +43,8 @@ pub enum CaptureDecision {
         fail_closed: bool,
         /// The pod has a sidecar, so the listener avoids the sidecar's ports.
         avoid_sidecar_ports: bool,
+        /// Its proxied connections are accelerated where they can be.
+        accelerates: bool,
     },
     /// They are left alone.
     LeaveAlone(NotCaptured),

@@ -21,6 +21,20 @@ pub(super) const DRAIN_IDLE_LIMIT: Duration = Duration::from_secs(1);
 /// No HTTP/2 head is unfinished.
 const NO_HEAD: u64 = u64::MAX;
 
+/// No answer begins with the next byte.
+const NO_ANSWER: u64 = u64::MAX;
+/// An answer begins, of which nobody knows how long it is.
+const UNSIZED: u64 = u64::MAX - 1;
+
+/// An answer that is about to be written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Answer {
+    /// With so many bytes of body.
+    Sized(u64),
+    /// With a body that ends when it ends, or what is no HTTP behind it.
+    Unsized,
+}
+
 /// One connection's clock. Written and read by one thread; atomic only because hyper asks I/O
 /// objects that can be upgraded to be `Send`.
 #[derive(Debug)]
@@ -38,6 +52,8 @@ pub(super) struct Clock {
     body: AtomicBool,
     /// The connection carries a tunnel, no longer HTTP.
     tunnel: AtomicBool,
+    /// The answer that begins with the next byte: its bytes of body, [`UNSIZED`] or [`NO_ANSWER`].
+    answer: AtomicU64,
     /// Nothing waits to be written.
     flushed: AtomicBool,
     /// A head has come that may have more fields than hyper looks for at little cost.
@@ -58,6 +74,7 @@ impl Clock {
             reset: AtomicBool::new(false),
             body: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
+            answer: AtomicU64::new(NO_ANSWER),
             flushed: AtomicBool::new(true),
             wide: AtomicBool::new(false),
             h2_head_ms: AtomicU64::new(NO_HEAD),
@@ -128,6 +145,36 @@ impl Clock {
     /// Notes whether the request that was just received has a body.
     pub(super) fn has_body(&self, body: bool) {
         self.body.store(body, Relaxed);
+    }
+
+    /// Whether the open request has one.
+    pub(super) fn expects_body(&self) -> bool {
+        self.body.load(Relaxed)
+    }
+
+    /// Notes that an answer begins.
+    pub(super) fn answers(&self, answer: Answer) {
+        let body = match answer {
+            Answer::Sized(body) => body.min(UNSIZED),
+            Answer::Unsized => UNSIZED,
+        };
+        self.answer.store(body, Relaxed);
+    }
+
+    /// The answer that begins with the next byte, once.
+    pub(super) fn take_answer(&self) -> Option<Answer> {
+        match self.answer.load(Relaxed) {
+            NO_ANSWER => None,
+            body => {
+                self.answer.store(NO_ANSWER, Relaxed);
+                let unsized_body = body == UNSIZED || self.tunnel.load(Relaxed);
+                Some(if unsized_body {
+                    Answer::Unsized
+                } else {
+                    Answer::Sized(body)
+                })
+            }
+        }
     }
 
     /// Whether bytes of the client may be unread when its HTTP/1 connection is closed: those of a

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::model::{ListenerProtocol, ListenerVerdict, StreamScope, StreamTable};
 
+use super::accelerate::{Accelerated, reason};
 use super::clock::{Clock, DRAIN_IDLE_LIMIT, HEAD_LIMIT, IDLE_LIMIT, PARK_LIMIT};
 use super::detect::{Detected, detect};
 use super::exec::LocalExec;
@@ -95,6 +96,7 @@ struct Otherwise {
 
 impl Otherwise {
     async fn relay(self, open: OpenConnection, stream: TcpStream, prefix: BytesMut) {
+        open.goes_by_tcp(reason::OPAQUE);
         match self.streams {
             Some(table) => stream::serve(open, stream, prefix, &table).await,
             None => tcp::relay(open, stream, prefix.freeze(), self.target).await,
@@ -202,6 +204,7 @@ async fn serve_http2(
     prefix: Bytes,
     destination: SocketAddr,
 ) {
+    open.goes_by_tcp(reason::HTTP2);
     let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(false));
     let service = {
         let downstream = Rc::clone(&downstream);
@@ -230,7 +233,21 @@ fn downstream(
     destination: SocketAddr,
     clock: Arc<Clock>,
 ) -> (Rc<Downstream>, DownstreamIo) {
-    let io = DownstreamIo::new(prefix, stream, Arc::clone(&clock));
+    let worker = &open.worker;
+    let accelerated = worker
+        .acceleration()
+        .filter(|_| open.accelerates && clock.is_http1());
+    let accelerated = accelerated.map(|acceleration| {
+        let cookie = open.pod.netns.cookie();
+        Accelerated::new(
+            acceleration,
+            worker.recorder(),
+            cookie,
+            &clock,
+            prefix.len(),
+        )
+    });
+    let io = DownstreamIo::new(prefix, stream, Arc::clone(&clock)).accelerated(accelerated);
     let downstream = Rc::new(Downstream {
         open,
         destination,

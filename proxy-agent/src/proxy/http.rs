@@ -18,7 +18,7 @@ use crate::route;
 use crate::route::cors::{self, Ruling};
 
 use super::body::{RequestBody, ResponseBody, UpstreamBody};
-use super::clock::OpenRequest;
+use super::clock::{Answer, OpenRequest};
 use super::downstream::Downstream;
 use super::failure::{Failure, told};
 use super::forward::{Forward, Tried};
@@ -38,6 +38,7 @@ pub(super) fn answer(
     // Now, not when the future is first polled: hyper reads once more in between, and would take
     // the end of a client that has closed its side for one that came before its request.
     let open = downstream.clock.request();
+    downstream.clock.has_body(!request.body().is_end_stream());
     // On the heap: what is handed from one future into the next is a pointer.
     let request = Box::new(request.map(RequestBody::Streamed));
     respond(downstream, request, open)
@@ -49,7 +50,6 @@ async fn respond(
     open: OpenRequest,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let started = Instant::now();
-    downstream.clock.has_body(!request.body().is_end_stream());
     let grpc = headers::is_grpc(request.headers());
     let served = serve(&downstream, request, started, open).await;
     // The client's next connection takes the ordinary path: no agent, or no Service to capture for.
@@ -60,6 +60,10 @@ async fn respond(
         let close = HeaderValue::from_static("close");
         response.headers_mut().entry(CONNECTION).or_insert(close);
     }
+    // The last bytes before a close go by TCP: what was redirected ends with this process.
+    let body = response.body().size_hint().exact().filter(|_| !leave);
+    let answer = body.map_or(Answer::Unsized, Answer::Sized);
+    downstream.clock.answers(answer);
     Ok(response)
 }
 

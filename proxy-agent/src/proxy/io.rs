@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::accelerate::Accelerated;
 use super::clock::Clock;
 use super::h2_heads::HeadWatch;
 use super::wire::Wire;
@@ -44,6 +45,8 @@ const LINGER_BYTES: usize = 4 * 1024;
 #[derive(Debug)]
 pub(super) struct DownstreamIo {
     prefix: Bytes,
+    /// Before the socket, whose place others may have as soon as it is closed.
+    accelerated: Option<Box<Accelerated>>,
     stream: Wire,
     clock: Arc<Clock>,
     /// On HTTP/2: what is known of the client's heads.
@@ -61,11 +64,47 @@ impl DownstreamIo {
         Self {
             prefix,
             stream: Wire::new(stream),
+            accelerated: None,
             heads: (!clock.is_http1()).then(HeadWatch::new),
             clock,
             lines: 0,
             gone: None,
             linger: None,
+        }
+    }
+
+    /// The same, of a pod that asks for acceleration.
+    pub(super) fn accelerated(mut self, accelerated: Option<Box<Accelerated>>) -> Self {
+        self.accelerated = accelerated;
+        self
+    }
+
+    /// Reads from the socket.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.accelerated {
+            Some(accelerated) => accelerated.poll_read(self.stream.inner(), cx, buf),
+            None => Pin::new(self.stream.inner_mut()).poll_read(cx, buf),
+        }
+    }
+
+    /// Reads what is no head from a socket of an accelerated connection.
+    fn poll_read_accelerated(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut read = [MaybeUninit::uninit(); LOOK_BYTES];
+        let length = buf.remaining().min(LOOK_BYTES);
+        let mut read = ReadBuf::uninit(&mut read[..length]);
+        ready!(self.poll_socket(cx, &mut read))?;
+        buf.put_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Bytes are about to be written.
+    fn writes(&mut self, bufs: &[io::IoSlice<'_>]) {
+        if let Some(accelerated) = &mut self.accelerated {
+            accelerated.writes(bufs.iter().map(|buf| buf.len()).sum());
         }
     }
 
@@ -131,7 +170,7 @@ impl DownstreamIo {
         let mut read = [MaybeUninit::uninit(); HEAD_BYTES];
         let length = buf.remaining().min(HEAD_BYTES);
         let mut read = ReadBuf::uninit(&mut read[..length]);
-        ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut read))?;
+        ready!(self.poll_socket(cx, &mut read))?;
         if self.widens(read.filled()) {
             self.prefix = Bytes::copy_from_slice(read.filled());
             // The driver sees what the clock says, and takes the connection apart.
@@ -181,7 +220,7 @@ impl DownstreamIo {
         loop {
             let mut dropped = [MaybeUninit::uninit(); LINGER_BYTES];
             let mut dropped = ReadBuf::uninit(&mut dropped);
-            let read = ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut dropped));
+            let read = ready!(self.poll_socket(cx, &mut dropped));
             if read.is_err() || dropped.filled().is_empty() {
                 return Poll::Ready(());
             }
@@ -190,6 +229,9 @@ impl DownstreamIo {
 
     /// Bytes went out: the client is still there.
     fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(accelerated) = &mut self.accelerated {
+            accelerated.has_written(&written);
+        }
         if let (Some(gone), Poll::Ready(Ok(_))) = (&mut self.gone, &written) {
             gone.as_mut().reset(Instant::now() + GONE_LIMIT);
         }
@@ -215,6 +257,9 @@ impl Read for DownstreamIo {
         if self.clock.awaits_head() {
             return self.poll_read_head(cx, buf);
         }
+        if self.accelerated.is_some() {
+            return self.poll_read_accelerated(cx, buf);
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -226,6 +271,7 @@ impl Write for DownstreamIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.clock.flushed(false);
+        self.writes(&[io::IoSlice::new(buf)]);
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.sent(written)
     }
@@ -265,6 +311,7 @@ impl Write for DownstreamIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.clock.flushed(false);
+        self.writes(bufs);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.sent(written)
     }

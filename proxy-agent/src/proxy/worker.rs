@@ -3,6 +3,8 @@
 //! Nothing of a worker is shared with another one on the request path. Commands, snapshots and
 //! counters cross the border; locks do not.
 
+mod open;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -20,10 +22,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::balance::Draw;
-use crate::bpf::{Heartbeat, OrigDstMap};
+use crate::bpf::{Acceleration, Heartbeat, OrigDstMap};
 use crate::metrics::traffic::{Traffic, WorkerRecorder};
 use crate::model::{ClusterId, Snapshot};
 use crate::net::Netns;
+
+pub(super) use self::open::OpenConnection;
 
 use super::accept;
 use super::load::{ClusterState, PodIndex};
@@ -52,6 +56,7 @@ pub(super) struct Parts {
     pub(super) home: Netns,
     pub(super) heartbeat: Heartbeat,
     pub(super) flows: OrigDstMap,
+    pub(super) acceleration: Option<Arc<Acceleration>>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Cancelled when connections may be accepted.
@@ -64,6 +69,7 @@ pub(super) struct Worker {
     home: Netns,
     draw: Draw,
     flows: OrigDstMap,
+    acceleration: Option<Arc<Acceleration>>,
     traffic: Arc<Traffic>,
     recorder: Arc<WorkerRecorder>,
     snapshot: RefCell<Rc<Current>>,
@@ -106,6 +112,7 @@ impl Worker {
             home: parts.home,
             draw: Draw::new(parts.seed),
             flows: parts.flows,
+            acceleration: parts.acceleration,
             recorder: parts.traffic.worker_recorder(),
             traffic: parts.traffic,
             snapshot: RefCell::new(snapshot),
@@ -334,8 +341,13 @@ impl Worker {
         &self.flows
     }
 
-    pub(super) fn recorder(&self) -> &WorkerRecorder {
+    pub(super) const fn recorder(&self) -> &Arc<WorkerRecorder> {
         &self.recorder
+    }
+
+    /// What connections are accelerated by, where they can be.
+    pub(super) const fn acceleration(&self) -> Option<&Arc<Acceleration>> {
+        self.acceleration.as_ref()
     }
 
     /// Returns when connections may be accepted.
@@ -348,7 +360,11 @@ impl Worker {
     }
 
     /// Counts a connection as open until the guard is dropped.
-    pub(super) fn open_connection(self: &Rc<Self>, pod: &Rc<PodState>) -> OpenConnection {
+    pub(super) fn open_connection(
+        self: &Rc<Self>,
+        pod: &Rc<PodState>,
+        accelerates: bool,
+    ) -> OpenConnection {
         let id = self.next_connection.get();
         self.next_connection.set(id + 1);
         self.connections.borrow_mut().insert(id, None);
@@ -358,30 +374,8 @@ impl Worker {
             id,
             worker: Rc::clone(self),
             pod: Rc::clone(pod),
+            accelerates,
         }
-    }
-}
-
-/// A downstream connection that the drain waits for.
-pub(super) struct OpenConnection {
-    id: u64,
-    pub(super) worker: Rc<Worker>,
-    pub(super) pod: Rc<PodState>,
-}
-
-impl OpenConnection {
-    /// Has `waker` woken when the drain begins.
-    pub(super) fn wake_on_drain(&self, waker: &Waker) {
-        let mut connections = self.worker.connections.borrow_mut();
-        connections.insert(self.id, Some(waker.clone()));
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.worker.connections.borrow_mut().remove(&self.id);
-        self.worker.recorder.closed();
-        self.pod.recorder.closed();
     }
 }
 

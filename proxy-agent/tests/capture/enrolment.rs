@@ -270,6 +270,7 @@ fn a_pod_with_a_sidecar_gets_a_port_that_the_sidecar_does_not_want() {
         let beside_sidecar = CaptureDecision::Capture {
             fail_closed: false,
             avoid_sidecar_ports: true,
+            accelerates: false,
         };
         fixture.decide(UID, Some(beside_sidecar));
         let _process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));

@@ -24,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const CAPTURE: CaptureDecision = CaptureDecision::Capture {
     fail_closed: false,
     avoid_sidecar_ports: false,
+    accelerates: false,
 };
 
 pub(crate) const FAIL_CLOSED: CaptureDecision = CaptureDecision::Capture {
     fail_closed: true,
     avoid_sidecar_ports: false,
+    accelerates: false,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);

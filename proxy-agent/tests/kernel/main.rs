@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, its fixture too"
 )]
 
+mod acceleration;
 mod attachment;
 mod direct;
 mod direct_shares;

@@ -26,6 +26,11 @@ pub const ENDPOINTS: u32 = 131_072;
 /// the timeout: 500 pods and 130 Services. Who does not fit is balanced without affinity, until
 /// the agent has swept what is over.
 pub const AFFINITY: u32 = 65_536;
+/// Connections between pods that ask for acceleration and the agent, two sockets each. What does not
+/// fit goes by TCP. The map's memory is bounded by use; its buckets are not.
+pub const SOCKETS: u32 = 65_536;
+/// Accelerated connections at a time: 1 MiB, there from the start. Others go by TCP.
+pub const CREDITS: u32 = 8_192;
 /// Cgroups of agents: this one's and, during a handover, its successor's.
 pub const AGENTS: u32 = 8;
 /// Log lines a second and CPU; the rest is counted in [`crate::Stat::LogDropped`].

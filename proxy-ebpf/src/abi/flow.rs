@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::pod::PodFlags;
 use super::v4_mapped;
 
 /// Number of the meaning of everything in the maps that one agent hands to the next: raised with
@@ -52,6 +53,42 @@ impl FlowKey {
         )
     }
 
+    /// The key as words, for places that the BTF of the programs describes.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 4] {
+        let s = &self.source;
+        [
+            self.netns_cookie,
+            u64::from_ne_bytes([s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]]),
+            u64::from_ne_bytes([s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]]),
+            u64::from_ne_bytes([
+                self.source_port[0],
+                self.source_port[1],
+                self.listener_port[0],
+                self.listener_port[1],
+                0,
+                0,
+                0,
+                0,
+            ]),
+        ]
+    }
+
+    /// The key that [`Self::words`] was called on.
+    #[inline(always)]
+    pub const fn from_words([netns_cookie, high, low, ports]: [u64; 4]) -> Self {
+        let [a, b, c, d, e, f, g, h] = high.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = low.to_ne_bytes();
+        let [s0, s1, l0, l1, ..] = ports.to_ne_bytes();
+        Self {
+            netns_cookie,
+            source: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
+            source_port: [s0, s1],
+            listener_port: [l0, l1],
+            reserved: [0; 4],
+        }
+    }
+
     /// Cookie of the network namespace that the connection was made in.
     pub const fn netns_cookie(&self) -> u64 {
         self.netns_cookie
@@ -66,7 +103,8 @@ impl FlowKey {
 pub struct OrigDst {
     addr: [u8; 16],
     port: [u8; 2],
-    reserved: [u8; 6],
+    accelerates: u8,
+    reserved: [u8; 5],
     since_ns: u64,
 }
 
@@ -79,9 +117,26 @@ impl OrigDst {
         Self {
             addr,
             port: port.to_be_bytes(),
-            reserved: [0; 6],
+            accelerates: 0,
+            reserved: [0; 5],
             since_ns,
         }
+    }
+
+    /// The same, of a pod that asks for acceleration, or does not.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_pod(self, flags: PodFlags) -> Self {
+        Self {
+            accelerates: flags.contains(PodFlags::ACCELERATES) as u8,
+            ..self
+        }
+    }
+
+    /// Whether the pod asked for acceleration when the connection was made.
+    #[inline(always)]
+    pub const fn accelerates(&self) -> bool {
+        self.accelerates != 0
     }
 
     /// The address bytes, v4-mapped for IPv4.

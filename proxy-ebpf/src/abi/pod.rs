@@ -13,6 +13,8 @@ impl PodFlags {
     pub const LISTENS_V6: Self = Self(4);
     /// A stale heartbeat refuses the pod's Service connections instead of passing them.
     pub const FAIL_CLOSED: Self = Self(8);
+    /// The pod's proxied connections are accelerated where they can be.
+    pub const ACCELERATES: Self = Self(16);
 
     /// The union of two sets.
     #[must_use]

@@ -76,6 +76,24 @@ stats! {
     DirectUncounted = "direct_uncounted",
     /// A pod does not stay with its endpoint: the `AFFINITY` map was full.
     AffinityFull = "affinity_full",
+    /// A socket of an application was made ready for acceleration.
+    AccelerationEntered = "acceleration_entered",
+    /// An application's socket could not be: the map is full, or it is a kTLS or MPTCP socket.
+    AccelerationRefused = "acceleration_refused",
+    /// An application's socket has sent data with its SYN.
+    AccelerationFastOpen = "acceleration_fast_open",
+    /// Messages that went from socket to socket.
+    Redirected = "redirected",
+    /// Bytes of these.
+    RedirectedBytes = "redirected_bytes",
+    /// A message went by TCP: the agent has not joined, or not for this connection.
+    ByTcpNotJoined = "by_tcp_not_joined",
+    /// A message went by TCP: what went that way before is not known to be read.
+    ByTcpUnread = "by_tcp_unread",
+    /// A message went by TCP: it does not fit into the window.
+    ByTcpWindow = "by_tcp_window",
+    /// A message went by TCP: the other end's socket is gone.
+    ByTcpGone = "by_tcp_gone",
     /// A log line was left out by the rate bound.
     LogDropped = "log_dropped",
 }

@@ -38,6 +38,8 @@ pub(crate) struct Steer {
     pub(crate) to: To,
     /// The netns that it is made in.
     pub(crate) netns_cookie: u64,
+    /// What the agent decided about the pod.
+    pub(crate) pod: PodFlags,
 }
 
 /// See [`Steer`].
@@ -131,7 +133,11 @@ pub(crate) fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip>
     } else {
         To::Listener(listener(ctx, asked, pod)?)
     };
-    Ok(Steer { to, netns_cookie })
+    Ok(Steer {
+        to,
+        netns_cookie,
+        pod: pod.flags(),
+    })
 }
 
 /// The port of the agent's listener for the pod, if that listens.

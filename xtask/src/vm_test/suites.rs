@@ -69,9 +69,11 @@ pub(super) const SUITES: &[Suite] = &[
     end_to_end("tcp"),
     end_to_end("http1"),
     end_to_end("handover"),
+    end_to_end("acceleration"),
     far_apart("redirect+2ms", "redirect", 2),
     far_apart("tcp+1ms", "tcp", 1),
     far_apart("http1+5ms", "http1", 5),
+    far_apart("acceleration+1ms", "acceleration", 1),
 ];
 
 /// A built suite.

@@ -12,8 +12,9 @@ use crate::bpf::{Error, Kernel, LoadOptions};
 
 const LOAD: &str = "load";
 const ATTACH: &str = "attach";
+const ACCELERATION: &str = "acceleration";
 
-/// Both trials.
+/// All trials.
 pub(super) fn run(object: Option<&Path>, cgroup2: Option<&Path>) -> Vec<Check> {
     let options = LoadOptions {
         object: object.map(Path::to_owned),
@@ -26,7 +27,31 @@ pub(super) fn run(object: Option<&Path>, cgroup2: Option<&Path>) -> Vec<Check> {
     let loaded = Check::ok(LOAD, "every program passed the verifier");
     // Without a cgroup2 mount there is nothing to attach to, and a check of its own says so.
     let attached = cgroup2.map(|mount| attach(&kernel, mount));
-    [loaded].into_iter().chain(attached).collect()
+    let acceleration = acceleration(&kernel);
+    [loaded, acceleration].into_iter().chain(attached).collect()
+}
+
+/// No gap, however it comes out: connections then go by TCP.
+fn acceleration(kernel: &Kernel) -> Check {
+    let items = match kernel.self_test() {
+        Ok(items) => items,
+        Err(error) => {
+            return Check::ok(ACCELERATION, format!("not here: {}", chain(error)));
+        }
+    };
+    let failed = items.iter().filter_map(|item| {
+        let failure = item.failure.as_ref()?;
+        Some(format!("{}: {failure}", item.name))
+    });
+    let failed: Vec<_> = failed.collect();
+    Check::ok(
+        ACCELERATION,
+        if failed.is_empty() {
+            "its self-test passed".to_owned()
+        } else {
+            format!("not here: {}", failed.join("; "))
+        },
+    )
 }
 
 fn remedy(error: &Error) -> &'static str {

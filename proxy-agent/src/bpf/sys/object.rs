@@ -11,6 +11,7 @@ use super::{Attr, address_mut, bpf};
 // enum bpf_cmd, include/uapi/linux/bpf.h
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_PROG_ATTACH: libc::c_long = 8;
 
 /// `union bpf_attr` of BPF_OBJ_GET_INFO_BY_FD.
 #[repr(C)]
@@ -29,6 +30,16 @@ struct LinkUpdate {
     old_prog_fd: u32,
 }
 
+/// `union bpf_attr` of BPF_PROG_ATTACH.
+#[repr(C)]
+struct ProgAttach {
+    target_fd: RawFd,
+    attach_bpf_fd: RawFd,
+    attach_type: u32,
+    attach_flags: u32,
+}
+
+impl Attr for ProgAttach {}
 impl Attr for GetInfo {}
 impl Attr for LinkUpdate {}
 
@@ -93,6 +104,22 @@ pub(in crate::bpf) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>)
         old_prog_fd: 0,
     };
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Has the sockets of a map run a program with each message, until the map is gone.
+pub(in crate::bpf) fn attach_to_map(
+    program: BorrowedFd<'_>,
+    map: BorrowedFd<'_>,
+) -> io::Result<()> {
+    /// `enum bpf_attach_type`
+    const BPF_SK_MSG_VERDICT: u32 = 7;
+    let mut attr = ProgAttach {
+        target_fd: map.as_raw_fd(),
+        attach_bpf_fd: program.as_raw_fd(),
+        attach_type: BPF_SK_MSG_VERDICT,
+        attach_flags: 0,
+    };
+    bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
 }
 
 /// Makes the number of `place` stand for the open file of `with`; what it stood for is closed.

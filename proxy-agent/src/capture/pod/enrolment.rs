@@ -63,11 +63,16 @@ impl PodTask {
             Some(CaptureDecision::Capture {
                 fail_closed,
                 avoid_sidecar_ports,
+                accelerates,
             }) => {
                 // Istio's Envoy, too, listens on the first one.
                 let ports = &CANDIDATE_PORTS[usize::from(avoid_sidecar_ports)..];
                 self.start_serving(ports).await?;
-                self.enrol(fail_closed)?;
+                let wishes = [
+                    (fail_closed, PodFlags::FAIL_CLOSED),
+                    (accelerates, PodFlags::ACCELERATES),
+                ];
+                self.enrol(wishes)?;
                 self.publish("");
             }
         }
@@ -112,7 +117,7 @@ impl PodTask {
         Err(fault)
     }
 
-    fn enrol(&mut self, fail_closed: bool) -> Result<(), Fault> {
+    fn enrol(&mut self, wishes: [(bool, PodFlags); 2]) -> Result<(), Fault> {
         let Some(serving) = self.held.as_ref().and_then(|held| held.serving.as_ref()) else {
             return Ok(());
         };
@@ -123,8 +128,8 @@ impl PodTask {
                 SocketAddr::V6(_) => PodFlags::LISTENS_V6,
             });
         }
-        if fail_closed {
-            flags = flags.with(PodFlags::FAIL_CLOSED);
+        for (_, flag) in wishes.into_iter().filter(|(wished, _)| *wished) {
+            flags = flags.with(flag);
         }
         let entry = PodEntry::new(serving.port, flags);
         if self.is_captured() {

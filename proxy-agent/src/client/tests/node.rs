@@ -142,6 +142,22 @@ pub(super) fn bpf() -> BpfStatus {
             value: 40,
         }],
         flows_swept_total: 2,
+        acceleration: AccelerationStatus {
+            unusable: "self-test: half_close".into(),
+            self_test: vec![
+                SelfTestStatus {
+                    name: "exchange_in_order".into(),
+                    failure: String::new(),
+                },
+                SelfTestStatus {
+                    name: "half_close".into(),
+                    failure: "bytes from 0 on never came".into(),
+                },
+            ],
+            connections_open: 1,
+            connections_total: 2,
+            not_accelerated: [("http2".into(), 3)].into(),
+        },
     }
 }
 

@@ -1,13 +1,14 @@
 //! Which pods are captured.
 
 use super::{compile, only_problem, problems, set};
-use crate::compile::{Compiler, Options};
+use crate::compile::{Acceleration, Compiler, Options};
 use crate::model::{CaptureDecision, NotCaptured, Snapshot};
 use crate::objects::Origin;
 
 const CAPTURED: CaptureDecision = CaptureDecision::Capture {
     fail_closed: false,
     avoid_sidecar_ports: false,
+    accelerates: false,
 };
 
 fn text(namespace: &str, metadata: &str, spec: &str) -> String {
@@ -90,6 +91,7 @@ fn a_pod_with_a_sidecar_that_asks_for_it_is_captured_beside_it() {
     let expected = CaptureDecision::Capture {
         fail_closed: false,
         avoid_sidecar_ports: true,
+        accelerates: false,
     };
     assert_eq!(decision(&snapshot), expected);
 }
@@ -109,6 +111,41 @@ fn on_failure_is_the_pods_or_the_namespaces() {
         &open.replace("open", "closed"),
         ""
     ))));
+}
+
+#[test]
+fn acceleration_is_what_the_pod_or_its_namespace_asks_for_within_what_the_agent_allows() {
+    let asked = |of: Option<&str>| {
+        of.map_or(String::new(), |value| {
+            format!(", annotations: {{proxy-agent.io/acceleration: {value}}}")
+        })
+    };
+    let accelerates = |acceleration, namespace, pod| {
+        let options = Options {
+            acceleration,
+            ..Options::default()
+        };
+        let namespace = format!("{NS_ON}{}", asked(namespace));
+        let text = text(&namespace, &asked(pod), "");
+        let snapshot = Compiler::default().compile(&[set(&text, Origin::Files)], &options);
+        match decision(&snapshot) {
+            CaptureDecision::Capture { accelerates, .. } => accelerates,
+            CaptureDecision::LeaveAlone(_) => panic!("captured"),
+        }
+    };
+    let (on, off) = (Some("enabled"), Some("disabled"));
+    for (namespace, pod, opt_in, forced) in [
+        (None, None, false, true),
+        (None, on, true, true),
+        (on, None, true, true),
+        (on, off, false, false),
+        (off, None, false, false),
+        (off, on, true, true),
+    ] {
+        assert!(!accelerates(Acceleration::Off, namespace, pod));
+        assert_eq!(accelerates(Acceleration::OptIn, namespace, pod), opt_in);
+        assert_eq!(accelerates(Acceleration::On, namespace, pod), forced);
+    }
 }
 
 #[test]
@@ -168,18 +205,24 @@ fn a_switch_that_changes_nothing_where_it_stands_is_named() {
         (
             text(NS_ON, &NS_ON.replace("enabled", "disabled"), ""),
             "Pod ns/p: metadata.labels[proxy-agent.io/capture]: has no effect on a Pod; accepted: \
-             proxy-agent.io/capture in annotations, proxy-agent.io/on-failure in annotations",
+             proxy-agent.io/capture in annotations, proxy-agent.io/on-failure in annotations, \
+             proxy-agent.io/acceleration in annotations",
         ),
         (
             text(&ON.replace("capture", "captur"), "", ""),
             "Namespace ns: metadata.annotations[proxy-agent.io/captur]: has no effect on a \
              Namespace; accepted: proxy-agent.io/capture in labels, proxy-agent.io/on-failure in \
-             annotations",
+             annotations, proxy-agent.io/acceleration in annotations",
         ),
         (
-            text("", &ON.replace("capture", "acceleration"), ""),
-            "Pod ns/p: metadata.annotations[proxy-agent.io/acceleration]: is not read by this \
-             version, and has no effect",
+            text(
+                NS_ON,
+                ", annotations: {proxy-agent.io/acceleration: direct}",
+                "",
+            ),
+            "Pod ns/p: metadata.annotations[proxy-agent.io/acceleration]: `direct` is refused: a \
+             reader that nobody knows of would hold bytes without bound; accepted: enabled, \
+             disabled",
         ),
     ] {
         assert_eq!(only_problem(&compile(&text)), expected);

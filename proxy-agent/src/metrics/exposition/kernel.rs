@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Metric, Page, Picture};
-use crate::status::MapStatus;
+use crate::status::{AccelerationStatus, MapStatus};
 
 pub(super) fn write(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
     let bpf = &picture.status.bpf;
@@ -18,6 +18,7 @@ pub(super) fn write(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
         "Redirected connections that were never accepted and were forgotten after 60 s",
     );
     page.counter(&swept, bpf.flows_swept_total)?;
+    acceleration(&bpf.acceleration, page)?;
     let attached = Metric::new("bpf_program_attached", "1 if the kernel lists the program");
     let programs = bpf.programs.iter();
     page.gauges(
@@ -40,4 +41,23 @@ pub(super) fn write(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
         "Memory that the kernel counts for the map",
     );
     page.gauges(&memory, each(|map| map.memory_bytes))
+}
+
+fn acceleration(of: &AccelerationStatus, page: &mut Page<'_>) -> fmt::Result {
+    let open = Metric::new(
+        "accelerated_connections_open",
+        "Connections whose bytes go from socket to socket",
+    );
+    page.gauge(&open, of.connections_open as f64)?;
+    let ever = Metric::new(
+        "accelerated_connections",
+        "Connections whose bytes went from socket to socket",
+    );
+    page.counter(&ever, of.connections_total)?;
+    let not = Metric::new(
+        "not_accelerated",
+        "Connections of pods that ask for acceleration without it, or without it in one direction",
+    );
+    let reasons = of.not_accelerated.iter();
+    page.counters(&not, reasons.map(|(why, n)| (vec![("reason", &**why)], *n)))
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::status::{
-    BpfStatus, CounterStatus, EnrolmentStatus, MapStatus, Overview, ProgramStatus, SourceStatus,
+    AccelerationStatus, BpfStatus, CounterStatus, EnrolmentStatus, MapStatus, Overview,
+    ProgramStatus, SourceStatus,
 };
 
 fn status() -> Status {
@@ -53,6 +54,12 @@ fn status() -> Status {
                 value: 40,
             }],
             flows_swept_total: 3,
+            acceleration: AccelerationStatus {
+                connections_open: 1,
+                connections_total: 4,
+                not_accelerated: [("http2".into(), 2)].into(),
+                ..AccelerationStatus::default()
+            },
         },
         problems: vec![],
         unknown_kinds: vec!["Job.batch shop/x".into()],

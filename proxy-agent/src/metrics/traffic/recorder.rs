@@ -72,9 +72,15 @@ pub struct WorkerRecorder {
     orig_dst_missing: Counter,
     accept_errors: Counter,
     reasons: Reasons,
+    unaccelerated: Reasons,
 }
 
 impl WorkerRecorder {
+    /// A connection of a pod that asks for acceleration has none, or not in both directions.
+    pub fn unaccelerated(&self, reason: &'static str) {
+        self.unaccelerated.count(reason);
+    }
+
     /// A connection was accepted.
     pub fn accepted(&self) {
         self.accepted.add(1);
@@ -114,6 +120,8 @@ pub struct WorkerTotals {
     pub accept_errors_total: u64,
     /// Local replies, by reason.
     pub reasons: BTreeMap<&'static str, u64>,
+    /// Connections of pods that ask for acceleration that have none, by reason.
+    pub unaccelerated: BTreeMap<&'static str, u64>,
 }
 
 impl Recorder for WorkerRecorder {
@@ -125,5 +133,6 @@ impl Recorder for WorkerRecorder {
         totals.orig_dst_missing_total += self.orig_dst_missing.value();
         totals.accept_errors_total += self.accept_errors.value();
         self.reasons.add_to(&mut totals.reasons);
+        self.unaccelerated.add_to(&mut totals.unaccelerated);
     }
 }

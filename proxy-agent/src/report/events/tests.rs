@@ -11,6 +11,7 @@ use crate::objects::{Located, Origin, read_served};
 const CAPTURE: CaptureDecision = CaptureDecision::Capture {
     fail_closed: false,
     avoid_sidecar_ports: false,
+    accelerates: false,
 };
 
 fn pod(capture: CaptureDecision) -> Pod {

@@ -1,0 +1,248 @@
+//! The kernel side of acceleration as the agent uses it: joining a connection, and what the two
+//! sides then tell each other by memory alone. When to do so is not decided here.
+//!
+//! The map of sockets is never handed on: it ends with this process, and with it every redirection.
+
+mod outgoing;
+mod self_test;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proxy_ebpf::{Channel as Kept, Credit, CreditId, End, EndKey, FlowKey, bounds, map, program};
+
+pub use self::outgoing::Outgoing;
+pub use self::self_test::SelfTestItem;
+
+use super::maps::Table;
+use super::sys::{self, Credits, SharedCredit};
+use super::{Error, object};
+
+/// Why a connection was not joined; it goes by TCP.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// As many connections are accelerated as can be.
+    #[error("{} connections are accelerated already", bounds::CREDITS)]
+    NoCredit,
+    /// The kernel refused.
+    #[error("{operation} map {name}")]
+    Kernel {
+        /// What was tried.
+        operation: &'static str,
+        /// Map.
+        name: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+/// The maps of acceleration.
+#[derive(Debug)]
+pub struct Acceleration {
+    sockets: OwnedFd,
+    channels: OwnedFd,
+    joined: Table<FlowKey, CreditId>,
+    credits: Credits,
+    /// Credits that nobody has, the longest unused first. Taken once a connection, never by a
+    /// request.
+    free: Mutex<VecDeque<CreditId>>,
+    now: AtomicU64,
+    ever: AtomicU64,
+}
+
+impl Acceleration {
+    /// Takes the maps out of an object, and has them run `program`.
+    pub(super) fn take(object: &mut aya::Ebpf, program: &OwnedFd) -> Result<Self, Error> {
+        let sizes = (size_of::<EndKey>(), size_of::<u32>());
+        let sockets = object::take_sockets(object, map::SOCKETS, sizes)?;
+        let sizes = (size_of::<u32>(), size_of::<Kept>());
+        let channels = object::take_sockets(object, map::CHANNELS, sizes)?;
+        let joined = Table::take(object, map::JOINED)?;
+        let credits: Table<u32, Credit> = Table::take(object, map::CREDITS)?;
+        let count = credits.max_entries();
+        let mapped = Credits::map(credits.fd.as_fd(), count as usize);
+        let credits = mapped.map_err(|source| Error::Map {
+            operation: "mmap",
+            name: map::CREDITS,
+            source,
+        })?;
+        let attached = sys::attach_to_map(program.as_fd(), sockets.as_fd());
+        attached.map_err(|source| Error::Attach {
+            name: program::ACCELERATE,
+            source,
+        })?;
+        Ok(Self {
+            sockets,
+            channels,
+            joined,
+            credits,
+            free: Mutex::new((0..count).map(unused).collect()),
+            now: AtomicU64::new(0),
+            ever: AtomicU64::new(0),
+        })
+    }
+
+    /// Accelerates a connection from now on: `socket` is the agent's end of it, from which it has
+    /// read `read` bytes.
+    ///
+    /// # Errors
+    ///
+    /// See [`JoinError`]: the connection goes on by TCP.
+    pub fn join(
+        self: &Arc<Self>,
+        flow: FlowKey,
+        socket: BorrowedFd<'_>,
+        read: u64,
+    ) -> Result<Channel, JoinError> {
+        let channel = self.claim(flow, read).ok_or(JoinError::NoCredit)?;
+        self.keep(socket, Kept::new(flow, End::Agent, channel.id))?;
+        self.enter(EndKey::new(flow, End::Agent), socket)?;
+        // The last: from here on the application's messages come.
+        let joined = sys::map_update(self.joined.fd.as_fd(), &flow, &channel.id);
+        joined.map_err(kernel("write", map::JOINED))?;
+        Ok(channel)
+    }
+
+    /// Takes a credit; dropping the channel gives it back.
+    fn claim(self: &Arc<Self>, flow: FlowKey, read: u64) -> Option<Channel> {
+        let last = self.free().pop_front()?;
+        let index = last.index;
+        let credit = self.credits.get(index)?;
+        let generation = next(last.generation);
+        credit.read.store(read, Ordering::Relaxed);
+        credit.permit.store(0, Ordering::Relaxed);
+        credit.redirected.store(0, Ordering::Relaxed);
+        credit.application_read.store(0, Ordering::Relaxed);
+        credit
+            .generation
+            .store(generation.into(), Ordering::Release);
+        self.now.fetch_add(1, Ordering::Relaxed);
+        self.ever.fetch_add(1, Ordering::Relaxed);
+        Some(Channel {
+            acceleration: Arc::clone(self),
+            flow,
+            id: CreditId { index, generation },
+        })
+    }
+
+    fn keep(&self, socket: BorrowedFd<'_>, kept: Kept) -> Result<(), JoinError> {
+        let key = socket.as_raw_fd();
+        let written = sys::map_update(self.channels.as_fd(), &key, &kept);
+        written.map_err(kernel("write", map::CHANNELS))
+    }
+
+    fn enter(&self, key: EndKey, socket: BorrowedFd<'_>) -> Result<(), JoinError> {
+        let socket = socket.as_raw_fd().cast_unsigned();
+        let written = sys::map_update(self.sockets.as_fd(), &key, &socket);
+        written.map_err(kernel("write", map::SOCKETS))
+    }
+
+    /// Makes a socket of this process the application's end of `flow`, as the programs do with a
+    /// pod's: for trials of what this kernel makes of it.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Kernel`].
+    pub fn enter_application(
+        &self,
+        flow: FlowKey,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), JoinError> {
+        self.keep(
+            socket,
+            Kept::new(flow, End::Application, CreditId::default()),
+        )?;
+        self.enter(EndKey::new(flow, End::Application), socket)
+    }
+
+    /// Connections that are accelerated now, and that ever were.
+    pub fn connections(&self) -> (u64, u64) {
+        let now = self.now.load(Ordering::Relaxed);
+        (now, self.ever.load(Ordering::Relaxed))
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, VecDeque<CreditId>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The agent's end of an accelerated connection. Dropping it ends the acceleration.
+#[derive(Debug)]
+pub struct Channel {
+    acceleration: Arc<Acceleration>,
+    flow: FlowKey,
+    id: CreditId,
+}
+
+impl Channel {
+    /// Says how many bytes of the application's stream were read.
+    pub fn publish_read(&self, bytes: u64) {
+        if let Some(credit) = self.credit() {
+            credit.read.store(bytes, Ordering::Release);
+        }
+    }
+
+    /// Has the next messages of up to so many bytes in all be redirected, those behind them not.
+    pub fn permit(&self, bytes: u64) {
+        if let Some(credit) = self.credit() {
+            credit.permit.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that the agent has sent and that were redirected.
+    pub fn redirected(&self) -> u64 {
+        let credit = self.credit();
+        credit.map_or(0, |credit| credit.redirected.load(Ordering::Relaxed))
+    }
+
+    /// Whether the application has read `bytes` bytes that came by TCP, as it last sent.
+    pub fn has_read_by_tcp(&self, bytes: u64) -> bool {
+        let stamp = Credit::stamp(self.id.generation, bytes);
+        let read = |credit: &SharedCredit| credit.application_read.load(Ordering::Acquire);
+        self.credit().is_some_and(|credit| read(credit) == stamp)
+    }
+
+    fn credit(&self) -> Option<&SharedCredit> {
+        self.acceleration.credits.get(self.id.index)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let acceleration = &self.acceleration;
+        if let Some(credit) = self.credit() {
+            // Whoever still has the index finds that it is not its own any more.
+            credit.generation.store(0, Ordering::Release);
+            credit.permit.store(0, Ordering::Relaxed);
+        }
+        // What remains is refused by its generation; the next who has its ports overwrites it.
+        if let Err(error) = acceleration.joined.remove(&self.flow) {
+            tracing::debug!(%error, "the entry of an accelerated connection stays");
+        }
+        acceleration.free().push_back(self.id);
+        acceleration.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The next generation; never 0, and of 16 bits: see [`Credit::stamp`].
+fn next(generation: u32) -> u32 {
+    u16::try_from(generation + 1).unwrap_or(1).into()
+}
+
+const fn unused(index: u32) -> CreditId {
+    CreditId {
+        index,
+        generation: 0,
+    }
+}
+
+fn kernel(operation: &'static str, name: &'static str) -> impl Fn(io::Error) -> JoinError {
+    move |source| JoinError::Kernel {
+        operation,
+        name,
+        source,
+    }
+}

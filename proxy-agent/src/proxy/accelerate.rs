@@ -1,0 +1,188 @@
+//! One accelerated connection from a pod: when the agent joins it, and what it tells the kernel.
+//!
+//! Bytes then go from socket to socket, past TCP, in both directions. That is for HTTP/1 alone,
+//! whose answers say how long they are; `bpf::Outgoing` has the rule for what the agent sends.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use proxy_ebpf::FlowKey;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+use crate::bpf::{Acceleration, Channel, JoinError, Outgoing};
+use crate::metrics::traffic::WorkerRecorder;
+
+use super::clock::{Answer, Clock};
+
+/// Why a connection, or one direction of it, is not accelerated: values of the metric's label.
+pub(super) mod reason {
+    /// It is no HTTP: nothing says where a message ends.
+    pub(in crate::proxy) const OPAQUE: &str = "opaque";
+    /// It is HTTP/2.
+    pub(in crate::proxy) const HTTP2: &str = "http2";
+    /// The client sends requests before it has read the answers to former ones.
+    pub(super) const PIPELINED: &str = "pipelined";
+    /// As many connections are accelerated as can be.
+    pub(super) const NO_CREDIT: &str = "no_credit";
+    /// The kernel refused.
+    pub(super) const REFUSED: &str = "refused";
+}
+
+/// A connection of a pod that asks for acceleration.
+#[derive(Debug)]
+pub(super) struct Accelerated {
+    acceleration: Arc<Acceleration>,
+    recorder: Arc<WorkerRecorder>,
+    netns_cookie: u64,
+    clock: Arc<Clock>,
+    state: State,
+    outgoing: Outgoing,
+    /// Bytes that were read from the socket.
+    read: u64,
+    /// How many of them when the last answer began.
+    read_at_answer: u64,
+    /// Bytes that were written to it.
+    written: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// One request is not worth the calls: the second one is.
+    Waits,
+    Joined(Channel),
+    /// The client's bytes come by the channel, the answers go by TCP.
+    ReadsOnly(Channel),
+    Never,
+}
+
+impl Accelerated {
+    /// For a connection of which `read` bytes were read already.
+    pub(super) fn new(
+        acceleration: &Arc<Acceleration>,
+        recorder: &Arc<WorkerRecorder>,
+        netns_cookie: u64,
+        clock: &Arc<Clock>,
+        read: usize,
+    ) -> Box<Self> {
+        Box::new(Self {
+            acceleration: Arc::clone(acceleration),
+            recorder: Arc::clone(recorder),
+            netns_cookie,
+            clock: Arc::clone(clock),
+            state: State::Waits,
+            outgoing: Outgoing::default(),
+            read: read as u64,
+            read_at_answer: 0,
+            written: 0,
+        })
+    }
+
+    /// Reads what is there. Not as tokio does, which takes a short read for the last one: behind
+    /// redirected bytes there may be others that came by TCP, and nothing tells of them again.
+    pub(super) fn poll_read(
+        &mut self,
+        stream: &TcpStream,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            match stream.try_read_buf(buf) {
+                Ok(count) => {
+                    self.has_read(stream, count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn has_read(&mut self, stream: &TcpStream, count: usize) {
+        self.read += count as u64;
+        match &self.state {
+            State::Joined(channel) | State::ReadsOnly(channel) => channel.publish_read(self.read),
+            State::Waits if self.written > 0 && self.clock.awaits_head() => self.join(stream),
+            State::Waits | State::Never => {}
+        }
+        if count > 0 && self.clock.is_serving_http1() && !self.clock.expects_body() {
+            self.pipelines();
+        }
+    }
+
+    /// A message begins with the next write, of which `first` bytes are to be written at once.
+    pub(super) fn writes(&mut self, first: usize) {
+        let Some(answer) = self.clock.take_answer() else {
+            return;
+        };
+        // The request was in hyper's buffer already when the former answer was written.
+        if self.read == self.read_at_answer {
+            self.pipelines();
+        }
+        self.read_at_answer = self.read;
+        if let State::Joined(channel) = &self.state {
+            let size = match answer {
+                // What is written at once may hold some of the body: too much is no harm.
+                Answer::Sized(body) => body.checked_add(first as u64),
+                Answer::Unsized => None,
+            };
+            self.outgoing.begin(channel, self.written, size);
+        }
+    }
+
+    /// Bytes were written.
+    pub(super) const fn has_written(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written += *count as u64;
+        }
+    }
+
+    fn join(&mut self, stream: &TcpStream) {
+        self.state = match self.try_join(stream) {
+            Ok(channel) => State::Joined(channel),
+            Err(why) => {
+                self.recorder.unaccelerated(why);
+                State::Never
+            }
+        };
+    }
+
+    fn try_join(&self, stream: &TcpStream) -> Result<Channel, &'static str> {
+        let gone = |error: io::Error| {
+            tracing::trace!(%error, "a connection is gone before it was accelerated");
+            reason::REFUSED
+        };
+        let source = stream.peer_addr().map_err(gone)?;
+        let listener_port = stream.local_addr().map_err(gone)?.port();
+        let flow = FlowKey::from_accepted(self.netns_cookie, source, listener_port);
+        let joined = self.acceleration.join(flow, stream.as_fd(), self.read);
+        joined.map_err(|error| {
+            tracing::debug!(%error, "a connection is not accelerated");
+            match error {
+                JoinError::NoCredit => reason::NO_CREDIT,
+                JoinError::Kernel { .. } => reason::REFUSED,
+            }
+        })
+    }
+
+    /// Such a client may find redirected bytes and bytes by TCP behind them: answers go by TCP for
+    /// good.
+    fn pipelines(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Never) {
+            State::Joined(channel) => {
+                channel.permit(0);
+                self.recorder.unaccelerated(reason::PIPELINED);
+                State::ReadsOnly(channel)
+            }
+            State::Waits => {
+                self.recorder.unaccelerated(reason::PIPELINED);
+                State::Never
+            }
+            State::ReadsOnly(channel) => State::ReadsOnly(channel),
+            State::Never => State::Never,
+        };
+    }
+}
