@@ -173,6 +173,7 @@ pub(in crate::compile) fn endpoints(
         pod: None,
         node: None,
         zone: None,
+        weight: 1,
     };
     let resolved = |name: &str| {
         let addresses = index.resolved(name).iter();
@@ -242,6 +243,8 @@ fn written_endpoint(
         pod: None,
         node: None,
         zone: zone.map(Arc::from),
+        // None is as 1, and 0 as none: Istio's buildEnvoyLbEndpoint.
+        weight: from.weight.unwrap_or(1).max(1),
     };
     let addresses = addresses.into_iter();
     addresses
