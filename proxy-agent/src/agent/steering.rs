@@ -204,7 +204,8 @@ fn set(cluster: &Cluster, family: Family, usable: &[SocketAddr]) -> DirectSet {
             .map(|address| EndpointKey::from_socket_addr(*address))
             .collect(),
         choice: match cluster.balance {
-            BalancePolicy::LeastRequest => Choice::LeastConnections,
+            // Hosts of ServiceEntries are not direct.
+            BalancePolicy::LeastRequest | BalancePolicy::AsAsked => Choice::LeastConnections,
             BalancePolicy::RoundRobin => Choice::RoundRobin,
             BalancePolicy::Random => Choice::Random,
         },

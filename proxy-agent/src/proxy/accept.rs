@@ -81,8 +81,8 @@ fn start(
         tracing::debug!(%error, "connection died before it was served");
         return;
     }
-    let open = worker.open_connection(pod);
     let destination = destination.socket_addr();
+    let open = worker.open_connection(pod, destination.ip());
     tokio::task::spawn_local(downstream::serve(open, stream, destination));
 }
 

@@ -3,6 +3,8 @@
 //! Nothing of a worker is shared with another one on the request path. Commands, snapshots and
 //! counters cross the border; locks do not.
 
+mod open;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -30,6 +32,8 @@ use super::load::{ClusterState, PodIndex};
 use super::mirror::Mirrors;
 use super::pod::PodState;
 use super::{LentPod, WorkerPod};
+
+pub(super) use open::OpenConnection;
 
 /// Time between heartbeats: a dozen fit into the 3 s after which the hooks pass.
 const BEAT: Duration = Duration::from_millis(250);
@@ -345,43 +349,6 @@ impl Worker {
 
     pub(super) const fn is_draining(&self) -> bool {
         self.draining.get()
-    }
-
-    /// Counts a connection as open until the guard is dropped.
-    pub(super) fn open_connection(self: &Rc<Self>, pod: &Rc<PodState>) -> OpenConnection {
-        let id = self.next_connection.get();
-        self.next_connection.set(id + 1);
-        self.connections.borrow_mut().insert(id, None);
-        self.recorder.accepted();
-        pod.recorder.accepted();
-        OpenConnection {
-            id,
-            worker: Rc::clone(self),
-            pod: Rc::clone(pod),
-        }
-    }
-}
-
-/// A downstream connection that the drain waits for.
-pub(super) struct OpenConnection {
-    id: u64,
-    pub(super) worker: Rc<Worker>,
-    pub(super) pod: Rc<PodState>,
-}
-
-impl OpenConnection {
-    /// Has `waker` woken when the drain begins.
-    pub(super) fn wake_on_drain(&self, waker: &Waker) {
-        let mut connections = self.worker.connections.borrow_mut();
-        connections.insert(self.id, Some(waker.clone()));
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.worker.connections.borrow_mut().remove(&self.id);
-        self.worker.recorder.closed();
-        self.pod.recorder.closed();
     }
 }
 

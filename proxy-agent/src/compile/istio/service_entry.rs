@@ -141,7 +141,10 @@ pub(in crate::compile) fn ports(
             clients: clients(at).map(Into::into),
             pass: (number == 53).then_some(PassReason::Dns),
             declared,
-            balance: BalancePolicy::default(),
+            balance: match source(&at.object.spec) {
+                Ok(Source::Clients) => BalancePolicy::AsAsked,
+                Ok(Source::Names | Source::Written) | Err(_) => BalancePolicy::default(),
+            },
             policies: None,
             // Its endpoints are outside of the cluster, where no kernel table has them.
             mode: Some(Mode::Proxy),
