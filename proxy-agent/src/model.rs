@@ -36,8 +36,8 @@ pub use policy::{
 };
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
-    Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, PathMatch,
-    PathRewrite, QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts,
+    Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, MethodMatch,
+    PathMatch, PathRewrite, QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts,
     WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};

@@ -18,8 +18,11 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 use crate::model::{
-    Expression, Match, RouteTable, Rule, Snapshot, SourceMatch, StringMatch, WeightedDestination,
+    Expression, Match, MethodMatch, RouteTable, Rule, Snapshot, SourceMatch, StringMatch,
+    WeightedDestination,
 };
+
+use self::query::without_user;
 
 pub use edit::{edit_request, edit_response, location, rewrite_path};
 pub use query::strip_port;
@@ -103,7 +106,7 @@ impl Match {
         if self
             .method
             .as_ref()
-            .is_some_and(|method| method != request.method)
+            .is_some_and(|method| !method.holds(request.method))
         {
             return Some(Unmet::Method);
         }
@@ -162,6 +165,16 @@ impl SourceMatch {
     }
 }
 
+impl MethodMatch {
+    /// Whether the condition holds for a method.
+    pub fn holds(&self, method: &Method) -> bool {
+        match self {
+            Self::Exact(expected) => expected == method,
+            Self::Text(text) => text.holds(method.as_str()),
+        }
+    }
+}
+
 impl StringMatch {
     /// Whether the condition holds for a text.
     pub fn holds(&self, text: &str) -> bool {
@@ -173,16 +186,16 @@ impl StringMatch {
         }
     }
 
-    /// Whether it holds for a host, without regard to its port and letter case. Expressions are
-    /// tried against the host as it was sent, without the port.
+    /// Whether it holds for a host, without regard to its port and letter case. Expressions and
+    /// beginnings may speak of the port too; expressions see the host as it was sent.
     fn holds_for_host(&self, authority: &str) -> bool {
-        let host = strip_port(authority);
+        let (whole, host) = (without_user(authority), strip_port(authority));
         match self {
             Self::Exact(expected) => host.eq_ignore_ascii_case(strip_port(expected)),
-            Self::Prefix(prefix) => host
+            Self::Prefix(prefix) => whole
                 .get(..prefix.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(prefix)),
-            Self::Regex(regex) => regex.is_match(host),
+            Self::Regex(regex) => regex.is_match(host) || regex.is_match(whole),
             Self::Present => !host.is_empty(),
         }
     }

@@ -200,3 +200,56 @@ fn a_name_that_is_gone_keeps_its_last_addresses_and_is_named() -> Result<()> {
     assert!(answer.contains("x-marked: yes"), "{answer}");
     Ok(())
 }
+
+/// An entry for both servers by two addresses of its own, with more in its spec.
+fn of_both(scene: &Scene, more: Value) -> Value {
+    let mut spec = json!({ "ports": [{ "number": 8080, "name": "http", "protocol": "HTTP" }] });
+    if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+        spec.extend(more);
+        spec.entry("addresses")
+            .or_insert_with(|| json!(scene.servers.iter().map(Pod::ip).collect::<Vec<_>>()));
+    }
+    entry(spec)
+}
+
+#[test]
+fn without_a_resolution_the_client_chooses_the_address() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.put(&[of_both(&scene, json!({ "resolution": "NONE" })), marked()])?;
+
+    for _ in 0..4 {
+        for server in &scene.servers {
+            let answer = scene.answer(&server.ip().to_string(), 8080)?;
+            let own = format!("x-endpoint: {}", server.name());
+            assert!(answer.contains("x-marked: yes"), "{answer}");
+            assert!(answer.contains(&own), "{own}: {answer}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn endpoints_get_their_share_by_weight() -> Result<()> {
+    let scene = Scene::new()?;
+    let weights = [4, 1];
+    let endpoints: Vec<_> = (scene.servers.iter().zip(weights))
+        .map(|(pod, weight)| json!({ "address": pod.ip(), "weight": weight }))
+        .collect();
+    scene.put(&[of_both(
+        &scene,
+        json!({
+            "addresses": ["10.96.200.1"],
+            "resolution": "STATIC",
+            "endpoints": endpoints,
+        }),
+    )])?;
+
+    let mut first = 0;
+    for _ in 0..40 {
+        let answer = scene.answer("10.96.200.1", 8080)?;
+        first += u32::from(answer.contains("x-endpoint: api-0"));
+    }
+    // Each worker's turns come to four fifths; a round that is not over is at most one off.
+    assert!((28..=36).contains(&first), "{first} of 40");
+    Ok(())
+}

@@ -41,6 +41,13 @@ mod tests {
         fn last_pick(&self) -> u64 {
             self.last_pick
         }
+        fn weight(&self) -> u32 {
+            1
+        }
+        fn credit(&self) -> i64 {
+            0
+        }
+        fn set_credit(&self, _credit: i64) {}
     }
 
     /// Picks `rounds` times, each request ending before the next begins.

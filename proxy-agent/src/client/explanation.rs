@@ -77,6 +77,9 @@ fn endpoint_line(endpoint: &ExplainedEndpoint) -> String {
     ];
     let known = known.into_iter().filter(|(_, what)| !what.is_empty());
     let mut words: Vec<String> = known.map(|(name, what)| format!("{name} {what}")).collect();
+    if endpoint.weight > 1 {
+        words.push(format!("weight {}", endpoint.weight));
+    }
     if endpoint.in_flight > 0 {
         words.push(format!("{} in flight", endpoint.in_flight));
     }

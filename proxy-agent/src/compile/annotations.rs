@@ -239,7 +239,8 @@ pub(super) fn name_what_is_without_effect(located: &Located, problems: &mut Prob
         }
         let reason = match bearer {
             Bearer::Pod if name == OPAQUE_PORTS => {
-                "accepted, not enforced on a Pod; set it on its Service or on its Namespace"
+                "has no effect on a Pod, whose own address is left alone; for connections to a \
+                 Service, set it there or on its Namespace"
                     .to_owned()
             }
             Bearer::Pod | Bearer::Other => "has no effect here".to_owned(),

@@ -211,7 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{HeaderMatch, RouteTable, StringMatch, Timeouts};
+    use crate::model::{HeaderMatch, MethodMatch, RouteTable, StringMatch, Timeouts};
     use crate::route::RequestView;
 
     fn conditions() -> impl Strategy<Value = Match> {
@@ -231,7 +231,7 @@ mod tests {
         });
         (path, any::<bool>(), header).prop_map(|(path, method, headers)| Match {
             path,
-            method: method.then_some(Method::GET),
+            method: method.then_some(MethodMatch::Exact(Method::GET)),
             headers,
             ..Match::default()
         })

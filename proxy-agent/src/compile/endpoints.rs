@@ -207,6 +207,7 @@ fn of_pod(index: &Index, located: &Located, pod: &Pod, port: u16) -> Option<Endp
         zone: node
             .and_then(|node| nearby::zone(index, node))
             .map(Arc::from),
+        weight: 1,
     })
 }
 
@@ -239,6 +240,7 @@ fn of_slices<'a>(
                 pod: endpoint.pod.clone(),
                 node: endpoint.node.clone(),
                 zone: endpoint.zone.clone(),
+                weight: 1,
             };
             match endpoint.state {
                 SliceState::Leaving if !unready_too => gathered.leaving.push(model),

@@ -18,7 +18,7 @@ use super::service::Port;
 use super::text::{header_name, prefix_regex, regex_match};
 use super::{istio, switches};
 use crate::model::{
-    Action, Destination, Expression, HeaderMatch, Match, PathMatch, Rule, Timeouts,
+    Action, Destination, Expression, HeaderMatch, Match, MethodMatch, PathMatch, Rule, Timeouts,
     WeightedDestination,
 };
 use crate::objects::smi::{Backend, HttpMatch, HttpRouteGroup, TrafficSplit};
@@ -250,7 +250,7 @@ fn alternatives(of: &HttpMatch) -> Result<Vec<Match>, Fault> {
             )
         })?;
         Ok(Match {
-            method: Some(method),
+            method: Some(MethodMatch::Exact(method)),
             ..of_any_method.clone()
         })
     };
@@ -300,8 +300,12 @@ mod tests {
             ..HttpMatch::default()
         };
         let all = alternatives(&of).expect("alternatives");
-        let methods: Vec<_> = all.iter().map(|one| one.method.clone()).collect();
-        assert_eq!(methods, [Some(Method::GET), Some(Method::HEAD)]);
+        let holds = |method: Method| {
+            let of = |one: &Match| one.method.as_ref().map(|of| of.holds(&method));
+            all.iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(holds(Method::GET), [Some(true), Some(false)]);
+        assert_eq!(holds(Method::HEAD), [Some(false), Some(true)]);
         let any = HttpMatch {
             methods: vec!["*".to_owned(), "GET".to_owned()],
             ..of

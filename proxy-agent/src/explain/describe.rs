@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use super::effects;
 use crate::model::{
-    Action, Destination, Expression, HeaderMatch, Match, PathMatch, Rule, Snapshot, SourceMatch,
-    StringMatch, WeightedDestination,
+    Action, Destination, Expression, HeaderMatch, Match, MethodMatch, PathMatch, Rule, Snapshot,
+    SourceMatch, StringMatch, WeightedDestination,
 };
-use crate::route::{Client, RequestView, Unmet, strip_port};
+use crate::route::{Client, RequestView, Unmet};
 
 /// A rule as one line: its conditions → what it does; what it does beside.
 pub fn describe(rule: &Rule, snapshot: &Snapshot) -> String {
@@ -49,7 +49,7 @@ pub(super) fn shares(destinations: &[WeightedDestination], snapshot: &Snapshot) 
 
 fn conditions(of: &Match) -> String {
     let mut words = Vec::new();
-    words.extend(of.method.as_ref().map(ToString::to_string));
+    words.extend(of.method.as_ref().map(method));
     words.extend(of.path.as_ref().map(|one| format!("path {}", path(one))));
     words.extend(
         of.authority
@@ -104,6 +104,13 @@ pub(super) fn source(of: &SourceMatch) -> String {
     format!("client {}", words.join(", "))
 }
 
+fn method(of: &MethodMatch) -> String {
+    match of {
+        MethodMatch::Exact(method) => method.to_string(),
+        MethodMatch::Text(of) => text(of),
+    }
+}
+
 fn path(of: &PathMatch) -> String {
     match of {
         PathMatch::Exact(path) => format!("= {path}"),
@@ -129,7 +136,10 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
     let of = &rule.conditions;
     let expected = match unmet {
         Unmet::Path => of.path.as_ref().map(|one| format!("path {}", path(one))),
-        Unmet::Method => of.method.as_ref().map(|one| format!("method {one}")),
+        Unmet::Method => of
+            .method
+            .as_ref()
+            .map(|one| format!("method {}", method(one))),
         Unmet::Authority => of
             .authority
             .as_ref()
@@ -152,7 +162,7 @@ pub(super) fn miss(rule: &Rule, unmet: Unmet, request: &RequestView<'_>) -> Stri
     let found = match unmet {
         Unmet::Path => request.path.to_owned(),
         Unmet::Method => request.method.to_string(),
-        Unmet::Authority => strip_port(request.authority).to_owned(),
+        Unmet::Authority => request.authority.to_owned(),
         Unmet::Header(index) => sent(of.headers.get(index), request),
         Unmet::WithoutHeader(index) => sent(of.without_headers.get(index), request),
         Unmet::Source => client(of.source.as_deref(), request.client),

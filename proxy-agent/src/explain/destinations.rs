@@ -68,6 +68,7 @@ fn usable(endpoint: &Endpoint) -> ExplainedEndpoint {
         pod: or_empty(&endpoint.pod),
         node: or_empty(&endpoint.node),
         zone: or_empty(&endpoint.zone),
+        weight: endpoint.weight,
         usable: true,
         ..ExplainedEndpoint::default()
     }

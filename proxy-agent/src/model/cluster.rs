@@ -26,6 +26,9 @@ pub enum BalancePolicy {
     RoundRobin,
     /// At random.
     Random,
+    /// The one whose address the client chose (a ServiceEntry's resolution NONE); clients that
+    /// chose none of them, since a route led them here, are balanced by requests in flight.
+    AsAsked,
 }
 
 impl BalancePolicy {
@@ -35,6 +38,7 @@ impl BalancePolicy {
             Self::LeastRequest => "least-request",
             Self::RoundRobin => "round-robin",
             Self::Random => "random",
+            Self::AsAsked => "as-asked",
         }
     }
 }

@@ -14,6 +14,9 @@ pub struct Endpoint {
     pub node: Option<Arc<str>>,
     /// Zone of that node, where known.
     pub zone: Option<Arc<str>>,
+    /// Its share beside the cluster's other endpoints, at least 1: all are equal unless a
+    /// ServiceEntry says otherwise.
+    pub weight: u32,
 }
 
 /// Something that a cluster's Service names and that gets no requests now.

@@ -33,8 +33,8 @@ pub struct Rule {
 pub struct Match {
     /// Condition on the path, without the query.
     pub path: Option<PathMatch>,
-    /// Exact method.
-    pub method: Option<Method>,
+    /// Condition on the method.
+    pub method: Option<MethodMatch>,
     /// Conditions on headers; a header that occurs several times is joined with `,` first.
     pub headers: Vec<HeaderMatch>,
     /// Conditions on query parameters; the first occurrence counts.
@@ -69,6 +69,15 @@ pub struct SourceMatch {
     pub namespace: Option<Arc<str>>,
     /// Labels that it must carry.
     pub labels: BTreeMap<String, String>,
+}
+
+/// A condition on a method.
+#[derive(Clone, Debug)]
+pub enum MethodMatch {
+    /// The one.
+    Exact(Method),
+    /// By its text (Istio).
+    Text(Box<StringMatch>),
 }
 
 /// A condition on a path.

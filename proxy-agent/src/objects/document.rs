@@ -111,6 +111,32 @@ fn after_marker(line: &str) -> Option<&str> {
     ends.then_some(rest)
 }
 
+/// The key of maps whose entries stand for those that are missing beside it (YAML's merge key
+/// type), as Kubernetes' own tools read it.
+const MERGE: &str = "<<";
+
+fn merge(map: &mut Map<String, Value>, merged: Value) -> Result<(), String> {
+    match merged {
+        Value::Object(others) => {
+            for (key, value) in others {
+                map.entry(key).or_insert(value);
+            }
+            Ok(())
+        }
+        // The first of them counts.
+        Value::Array(all) if all.iter().all(Value::is_object) => {
+            all.into_iter().try_for_each(|one| merge(map, one))
+        }
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)) => Err(format!(
+            "`{MERGE}`: found {other}, accepted: a map, or a list of maps"
+        )),
+    }
+}
+
 /// Builds a [`Value`] of a bounded number of values, each key of a map once.
 #[derive(Clone, Copy)]
 struct Bounded<'a>(&'a Cell<usize>);
@@ -176,6 +202,9 @@ impl<'de> Visitor<'de> for Bounded<'_> {
             }
             let value = from.next_value_seed(self)?;
             map.insert(key, value);
+        }
+        if let Some(merged) = map.remove(MERGE) {
+            merge(&mut map, merged).map_err(de::Error::custom)?;
         }
         Ok(Value::Object(map))
     }

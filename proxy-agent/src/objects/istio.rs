@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use destination_rule::{DestinationRule, DestinationRuleSpec, Subset};
+pub use destination_rule::{ClientSelector, DestinationRule, DestinationRuleSpec, Subset};
 pub use policy::{
     Abort, Cors, Delay, DirectResponse, Fault, Mirror, Percent, RegexRewrite, ResponseBody, Retries,
 };

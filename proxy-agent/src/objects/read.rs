@@ -1,17 +1,18 @@
 //! Values to typed objects, one problem for each that cannot be read.
 
+mod further;
+mod kinds;
+
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::kinds::{SMI, versions_read};
 use super::accepted::{self, Step};
 use super::document::{Document, split};
 use super::{Located, Object, Slice};
 use crate::model::{ObjectId, Place, Problem, Severity};
-
-/// Versions of the Service Mesh Interface's kinds.
-const SMI: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
 
 /// Objects in one `List` and below at most; deeper nesting than this is no manifest.
 const MAX_LIST_DEPTH: usize = 4;
@@ -109,7 +110,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn value(&mut self, mut value: Value, prefix: &mut Vec<Step>) {
+    fn value(&mut self, value: Value, prefix: &mut Vec<Step>) {
         let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
         let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
         for (name, found) in [("apiVersion", &api_version), ("kind", &kind)] {
@@ -121,27 +122,33 @@ impl Reader<'_> {
                 return self.reject(None, field, reason);
             }
         }
-        if kind == "List" && api_version == "v1" && prefix.len() < 2 * MAX_LIST_DEPTH {
-            let mut items = value.get_mut("items").map(Value::take);
-            for (index, item) in items
-                .iter_mut()
-                .flat_map(Value::as_array_mut)
-                .flatten()
-                .enumerate()
-            {
-                prefix.extend([Step::Key("items".to_owned()), Step::Index(index)]);
-                self.value(item.take(), prefix);
-                prefix.truncate(prefix.len() - 2);
-            }
-            return;
-        }
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let listed = kinds::listed(group, version, &kind);
+        if let Some(items) = listed.filter(|_| prefix.len() < 2 * MAX_LIST_DEPTH) {
+            return self.list(value, &api_version, items, prefix);
+        }
         match identity(&value, group, &kind) {
             Ok(id) => self.object(id, version, value, prefix),
             Err((name, reason)) => {
                 let field = accepted::render(&[prefix.as_slice(), &[Step::Key(name)]].concat());
                 self.reject(None, field, reason);
             }
+        }
+    }
+
+    /// Each object of a list; those of a list of one kind need not say what they are.
+    fn list(&mut self, mut list: Value, version: &str, kind: &str, prefix: &mut Vec<Step>) {
+        let mut items = list.get_mut("items").map(Value::take);
+        let items = items.iter_mut().flat_map(Value::as_array_mut).flatten();
+        for (index, item) in items.enumerate() {
+            let mut item = item.take();
+            if let Some(map) = item.as_object_mut().filter(|_| !kind.is_empty()) {
+                map.entry("apiVersion").or_insert_with(|| version.into());
+                map.entry("kind").or_insert_with(|| kind.into());
+            }
+            prefix.extend([Step::Key("items".to_owned()), Step::Index(index)]);
+            self.value(item, prefix);
+            prefix.truncate(prefix.len() - 2);
         }
     }
 
@@ -211,6 +218,10 @@ impl Reader<'_> {
                 format!("found version `{version}`, which is not read; accepted: {versions}");
             let field = accepted::render(&[prefix, &[Step::Key("apiVersion".to_owned())]].concat());
             self.problem(Severity::Error, Some(&id), field, reason);
+        } else if let Some(meant) = kinds::meant(&id.group, &id.kind) {
+            let reason = format!("found `{}`, which is no kind; accepted: {meant}", id.kind);
+            let field = accepted::render(&[prefix, &[Step::Key("kind".to_owned())]].concat());
+            self.problem(Severity::Error, Some(&id), field, reason);
         }
         self.accept(id, Object::Unknown);
     }
@@ -224,10 +235,8 @@ impl Reader<'_> {
         wrap: impl FnOnce(Box<T>) -> Object,
     ) {
         let mut ignored = Vec::new();
-        let mut track = serde_path_to_error::Track::new();
-        let from = serde_path_to_error::Deserializer::new(value, &mut track);
         let read: Result<T, _> =
-            serde_ignored::deserialize(from, |path| ignored.push(steps(&path)));
+            serde_ignored::deserialize(&value, |path| ignored.push(steps(&path)));
         // Both are looked at before, and some types leave them out. A status is not the user's.
         let ignorable = |path: &[Step]| matches!(path, [Step::Key(key), ..] if ["apiVersion", "kind", "status"].contains(&key.as_str()));
         ignored.retain(|path| !ignorable(path));
@@ -245,14 +254,16 @@ impl Reader<'_> {
         }
         let object = match read {
             Ok(object) => object,
-            Err(error) => {
-                let inner = track.path().to_string();
+            Err(first) => {
                 let outer = accepted::render(prefix);
-                let field = [outer, inner]
-                    .into_iter()
-                    .filter(|part| !part.is_empty() && part != ".");
-                let field = field.collect::<Vec<_>>().join(".");
-                return self.reject(Some(id), field, in_words(&error.to_string()));
+                for (inner, reason) in further::faults::<T>(value, &first) {
+                    let parts = [outer.as_str(), &inner].into_iter();
+                    let parts = parts.filter(|part| !part.is_empty() && *part != ".");
+                    let field = parts.collect::<Vec<_>>().join(".");
+                    self.problem(Severity::Error, Some(&id), field, in_words(&reason));
+                }
+                self.parsed.rejected.push(Some(id));
+                return;
             }
         };
         if unknown == Unknown::Reject && !ignored.is_empty() {
@@ -325,40 +336,19 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
     })
 }
 
-/// The versions that are read of a kind; `None` for kinds that are not read at all.
-fn versions_read(group: &str, kind: &str) -> Option<&'static str> {
-    match (group, kind) {
-        ("", "Namespace" | "Node" | "Pod" | "Service") | ("discovery.k8s.io", "EndpointSlice") => {
-            Some("v1")
-        }
-        ("gateway.networking.k8s.io", "HTTPRoute" | "ReferenceGrant") => Some("v1, v1beta1"),
-        ("gateway.networking.k8s.io", "TLSRoute") => Some("v1, v1alpha3, v1alpha2"),
-        ("gateway.networking.k8s.io", "TCPRoute") => Some("v1, v1alpha2"),
-        ("networking.istio.io", "VirtualService" | "DestinationRule" | "ServiceEntry") => {
-            Some("v1, v1beta1, v1alpha3")
-        }
-        ("gateway.networking.k8s.io", "GRPCRoute") => Some("v1, v1beta1, v1alpha2"),
-        ("linkerd.io", "Service" | "Route") => Some("v1"),
-        ("linkerd.io", "ServiceProfile") => Some("v1alpha2, v1alpha1"),
-        ("policy.linkerd.io", "HTTPRoute") => Some("v1beta3, v1beta2, v1beta1"),
-        ("split.smi-spec.io", "TrafficSplit") | ("specs.smi-spec.io", "HTTPRouteGroup") => {
-            Some("v1alpha4, v1alpha3, v1alpha2, v1alpha1")
-        }
-        _ => None,
-    }
-}
-
 /// A reader's message without the names of Rust's types.
 fn in_words(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once("expected ") else {
+        return message.to_owned();
+    };
     let numbers = ["i32", "i64", "u8", "u16", "u32", "u64", "usize"];
-    let expected = numbers.map(|number| format!("expected {number}"));
-    let found = expected
-        .iter()
-        .find(|expected| message.ends_with(*expected));
-    found.map_or_else(
-        || message.to_owned(),
-        |expected| message.replace(expected, "expected a whole number"),
-    )
+    let expected = match expected {
+        number if numbers.contains(&number) => "a whole number",
+        map if map.starts_with("struct ") || map == "a map" => "a map",
+        "a sequence" => "a list",
+        other => other,
+    };
+    format!("{found}expected {expected}")
 }
 
 fn unknown_field<T: DeserializeOwned>(path: &[Step]) -> String {

@@ -188,3 +188,113 @@ fn json_is_one_document() {
         []
     );
 }
+
+#[test]
+fn every_value_that_cannot_be_read_is_named_at_once() {
+    let parsed = yaml(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n\
+         spec:\n  parentRefs: [{name: web, port: many}]\n  rules:\n  - backendRefs: \
+         [{name: web, port: eighty}]\n    matches: [{path: {type: Prefix}}]\n",
+    );
+    let mut fields: Vec<_> = parsed.problems.iter().map(|one| &*one.field).collect();
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "spec.parentRefs[0].port",
+            "spec.rules[0].backendRefs[0].port",
+            "spec.rules[0].matches[0].path.type",
+        ]
+    );
+    assert_eq!(parsed.rejected.len(), 1);
+}
+
+#[test]
+fn what_was_taken_out_to_read_on_is_not_said_to_be_missing() {
+    let parsed = yaml(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: 's'}\n\
+         spec: {hosts: [a.org], ports: [{number: x, name: web}], exportTo: 7}\n",
+    );
+    let mut fields: Vec<_> = parsed.problems.iter().map(|one| &*one.field).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["spec.exportTo", "spec.ports[0].number"]);
+    let parsed = yaml(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec: null\n",
+    );
+    assert_eq!(
+        lines(&parsed),
+        [
+            "a.yaml:1: VirtualService.networking.istio.io default/v: spec: invalid type: null, \
+          expected a map"
+        ]
+    );
+}
+
+#[test]
+fn lists_of_one_kind_are_unrolled_and_say_what_their_items_are() {
+    let parsed = yaml(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualServiceList\nitems:\n\
+         - {metadata: {name: a}, spec: {hosts: [x]}}\n\
+         - {apiVersion: networking.istio.io/v1beta1, kind: VirtualService, metadata: {name: b}, \
+         spec: {host: x}}\n",
+    );
+    assert_eq!(parsed.objects.len(), 1, "{:?}", lines(&parsed));
+    assert_eq!(parsed.problems[0].field, "items[1].spec.host");
+    let parsed =
+        yaml("apiVersion: apps/v1\nkind: DeploymentList\nitems: [{metadata: {name: a}}]\n");
+    assert_eq!(lines(&parsed), Vec::<String>::new());
+    assert_eq!(parsed.objects.len(), 1, "a kind that is not read");
+}
+
+#[test]
+fn a_kind_that_is_misspelt_is_an_error_and_another_is_none() {
+    for (kind, expected) in [
+        ("Virtualservice", Some("VirtualService")),
+        ("VirtualServices", Some("VirtualService")),
+        ("Gateway", None),
+        ("VirtualServicer", None),
+    ] {
+        let parsed = yaml(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\n"
+        ));
+        let said = lines(&parsed);
+        match expected {
+            None => assert_eq!(said, Vec::<String>::new(), "{kind}"),
+            Some(meant) => assert!(
+                said[0].ends_with(&format!(
+                    "kind: found `{kind}`, which is no kind; accepted: {meant}"
+                )),
+                "{said:?}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn merge_keys_stand_for_what_is_missing_beside_them() {
+    let parsed = yaml(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  ports:\n\
+         \x20 - &a {name: one, port: 80}\n  - {<<: *a, name: two}\n\
+         \x20 - {<<: [{port: 81}, *a], name: three}\n",
+    );
+    assert_eq!(lines(&parsed), Vec::<String>::new());
+    let Object::Service(service) = &parsed.objects[0].object else {
+        panic!("a Service");
+    };
+    let ports = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ports.iter().flatten());
+    let ports: Vec<_> = ports
+        .map(|port| (port.name.as_deref(), port.port))
+        .collect();
+    assert_eq!(
+        ports,
+        [(Some("one"), 80), (Some("two"), 80), (Some("three"), 81)]
+    );
+    let refused = lines(&yaml("a: {<<: 7}\n"));
+    assert!(
+        refused[0].contains("`<<`: found 7, accepted: a map"),
+        "{refused:?}"
+    );
+}

@@ -77,7 +77,7 @@ fn start(
         reset(&stream);
         return;
     };
-    let open = worker.open_connection(pod, destination.accelerates());
+    let open = worker.open_connection(pod, &destination);
     let destination = destination.socket_addr();
     tokio::task::spawn_local(downstream::serve(open, stream, destination));
 }

@@ -2,7 +2,7 @@
 //! cannot do harm.
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -27,6 +27,8 @@ pub(super) struct Forward<'a> {
     pub(super) pod: &'a Rc<PodState>,
     pub(super) cluster: &'a ClusterState,
     pub(super) protocol: Protocol,
+    /// The address that the client chose.
+    pub(super) asked: IpAddr,
     /// The endpoint to try first: that of the request's session.
     pub(super) preferred: Option<&'a Rc<EndpointState>>,
 }
@@ -76,8 +78,8 @@ impl Forward<'_> {
             return Some(Rc::clone(endpoint));
         }
         let draw = self.worker.draw();
-        let fresh = self.cluster.pick(draw, tried);
-        fresh.or_else(|| self.cluster.pick(draw, &tried[before..]))
+        let fresh = self.cluster.pick(draw, self.asked, tried);
+        fresh.or_else(|| self.cluster.pick(draw, self.asked, &tried[before..]))
     }
 
     async fn send_to(

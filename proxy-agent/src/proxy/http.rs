@@ -334,6 +334,7 @@ impl Exchange<'_> {
             pod: &self.downstream.open.pod,
             cluster,
             protocol,
+            asked: self.downstream.destination.ip(),
             preferred: plan.session.as_ref().map(|found| &found.endpoint),
         };
         let timeouts = plan.rule.timeouts;

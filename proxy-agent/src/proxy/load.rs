@@ -5,13 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::balance::{self, Draw, Load, RoundRobin};
 use crate::metrics::traffic::{ClusterRecorder, EndpointRecorder, Traffic};
-use crate::model::{BalancePolicy, Cluster, RetryBudget};
+use crate::model::{BalancePolicy, Cluster, Endpoint, RetryBudget};
 use crate::retry;
 
 use super::budgets::Budgets;
@@ -29,6 +29,8 @@ pub(super) struct EndpointState {
     pub(super) pools: RefCell<BTreeMap<PodIndex, Pool>>,
     in_flight: Cell<u32>,
     last_pick: Cell<u64>,
+    weight: Cell<u32>,
+    credit: Cell<i64>,
 }
 
 impl Load for Rc<EndpointState> {
@@ -39,6 +41,18 @@ impl Load for Rc<EndpointState> {
     fn last_pick(&self) -> u64 {
         self.last_pick.get()
     }
+
+    fn weight(&self) -> u32 {
+        self.weight.get()
+    }
+
+    fn credit(&self) -> i64 {
+        self.credit.get()
+    }
+
+    fn set_credit(&self, credit: i64) {
+        self.credit.set(credit);
+    }
 }
 
 /// One cluster.
@@ -47,6 +61,8 @@ pub(super) struct ClusterState {
     pub(super) cluster: Arc<Cluster>,
     pub(super) recorder: Arc<ClusterRecorder>,
     endpoints: Vec<Rc<EndpointState>>,
+    /// Whether the weights of the endpoints differ.
+    weighted: bool,
     round: RoundRobin,
     picks: Cell<u64>,
     /// Retries under way.
@@ -68,22 +84,24 @@ impl ClusterState {
             .flat_map(|state| &state.endpoints)
             .map(|endpoint| (endpoint.address, endpoint))
             .collect();
-        let endpoint = |address: SocketAddr| match kept.get(&address) {
+        let endpoint = |of: &Endpoint| match kept.get(&of.address) {
             Some(endpoint) => Rc::clone(endpoint),
             None => Rc::new(EndpointState {
-                address,
-                recorder: traffic.endpoint_recorder(&cluster.name, address),
+                address: of.address,
+                recorder: traffic.endpoint_recorder(&cluster.name, of.address),
                 pools: RefCell::default(),
                 in_flight: Cell::new(0),
                 last_pick: Cell::new(0),
+                weight: Cell::new(of.weight),
+                credit: Cell::new(0),
             }),
         };
+        let endpoints: Vec<_> = cluster.endpoints.iter().map(endpoint).collect();
+        weigh(&endpoints, cluster, former);
+        let mut neighbours = cluster.endpoints.windows(2);
         Self {
-            endpoints: cluster
-                .endpoints
-                .iter()
-                .map(|e| endpoint(e.address))
-                .collect(),
+            endpoints,
+            weighted: neighbours.any(|pair| pair[0].weight != pair[1].weight),
             recorder: match former {
                 Some(former) => Arc::clone(&former.recorder),
                 None => traffic.cluster_recorder(&cluster.name),
@@ -96,15 +114,23 @@ impl ClusterState {
         }
     }
 
-    /// Chooses the endpoint of the next try; those in `tried` are passed over.
-    pub(super) fn pick(&self, draw: &Draw, tried: &[SocketAddr]) -> Option<Rc<EndpointState>> {
-        let first = match self.cluster.balance {
-            BalancePolicy::LeastRequest => balance::least_request(&self.endpoints, draw),
-            BalancePolicy::RoundRobin => self.round.pick(self.endpoints.len()),
-            BalancePolicy::Random => {
-                (!self.endpoints.is_empty()).then(|| draw.below(self.endpoints.len()))
+    /// Chooses the endpoint of the next try, for a client that `asked` for an address; those in
+    /// `tried` are passed over.
+    pub(super) fn pick(
+        &self,
+        draw: &Draw,
+        asked: IpAddr,
+        tried: &[SocketAddr],
+    ) -> Option<Rc<EndpointState>> {
+        if self.cluster.balance == BalancePolicy::AsAsked {
+            let mut endpoints = self.endpoints.iter();
+            if let Some(endpoint) = endpoints.find(|one| one.address.ip() == asked) {
+                // No other one will do.
+                let tried = tried.contains(&endpoint.address);
+                return (!tried).then(|| Rc::clone(endpoint));
             }
-        }?;
+        }
+        let first = self.turn(draw)?;
         let (before, from) = self.endpoints.split_at(first);
         let endpoint = from
             .iter()
@@ -113,6 +139,21 @@ impl ClusterState {
         self.picks.set(self.picks.get() + 1);
         endpoint.last_pick.set(self.picks.get());
         Some(Rc::clone(endpoint))
+    }
+
+    /// Index of the endpoint whose turn it is.
+    fn turn(&self, draw: &Draw) -> Option<usize> {
+        let all = self.endpoints.as_slice();
+        match self.cluster.balance {
+            BalancePolicy::RoundRobin if self.weighted => balance::weighted(all, false),
+            BalancePolicy::RoundRobin => self.round.pick(all.len()),
+            BalancePolicy::Random if self.weighted => balance::weighted_random(all, draw.word()),
+            BalancePolicy::Random => (!all.is_empty()).then(|| draw.below(all.len())),
+            BalancePolicy::LeastRequest if self.weighted => balance::weighted(all, true),
+            BalancePolicy::LeastRequest | BalancePolicy::AsAsked => {
+                balance::least_request(all, draw)
+            }
+        }
     }
 
     /// A request came whose rule has this budget.
@@ -137,6 +178,22 @@ impl ClusterState {
     /// Every endpoint.
     pub(super) fn endpoints(&self) -> &[Rc<EndpointState>] {
         &self.endpoints
+    }
+}
+
+/// Gives the endpoints their weights. What one was owed beside others, or by other weights, is
+/// nothing to go by: a debt of a large weight would keep a small one waiting.
+fn weigh(endpoints: &[Rc<EndpointState>], cluster: &Cluster, former: Option<&ClusterState>) {
+    let shares = |of: &Cluster| -> Vec<_> {
+        let all = of.endpoints.iter();
+        all.map(|one| (one.address, one.weight)).collect()
+    };
+    if former.is_some_and(|former| shares(&former.cluster) == shares(cluster)) {
+        return;
+    }
+    for (state, endpoint) in endpoints.iter().zip(&cluster.endpoints) {
+        state.weight.set(endpoint.weight);
+        state.credit.set(0);
     }
 }
 
@@ -175,5 +232,95 @@ impl Drop for OpenOnEndpoint {
             .in_flight
             .set(self.0.in_flight.get().saturating_sub(1));
         self.0.recorder.ended();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ClusterId, DirectPolicy, UpstreamProtocol};
+
+    fn address(last: u8) -> SocketAddr {
+        ([10, 0, 0, last], 80).into()
+    }
+
+    /// A cluster of endpoints by the last part of their address, with their weights.
+    fn cluster(balance: BalancePolicy, endpoints: &[(u8, u32)]) -> Arc<Cluster> {
+        let endpoint = |(last, weight): &(u8, u32)| Endpoint {
+            address: address(*last),
+            pod: None,
+            node: None,
+            zone: None,
+            weight: *weight,
+        };
+        Arc::new(Cluster {
+            id: ClusterId(0),
+            name: "ns/web:80".into(),
+            namespace: "ns".into(),
+            service: "web".into(),
+            port: 80,
+            balance,
+            upstream: UpstreamProtocol::AsReceived,
+            direct: DirectPolicy::default(),
+            failure_accrual: None,
+            policies: None,
+            endpoints: endpoints.iter().map(endpoint).collect(),
+            left_out: Vec::new(),
+        })
+    }
+
+    /// How often each of `lasts` is picked in `rounds`.
+    fn counts(state: &ClusterState, rounds: usize, lasts: &[u8]) -> Vec<usize> {
+        let draw = Draw::new(1);
+        let picks = (0..rounds).filter_map(|_| state.pick(&draw, address(99).ip(), &[]));
+        let picks: Vec<_> = picks.map(|one| one.address).collect();
+        let count = |last: &u8| picks.iter().filter(|one| **one == address(*last)).count();
+        lasts.iter().map(count).collect()
+    }
+
+    #[test]
+    fn a_large_weight_that_is_gone_leaves_no_debts() {
+        let traffic = Traffic::new();
+        for balance in [BalancePolicy::RoundRobin, BalancePolicy::LeastRequest] {
+            let before = cluster(balance, &[(1, 1000), (2, 1), (3, 2)]);
+            let before = ClusterState::new(&before, None, &traffic, 0);
+            assert_eq!(counts(&before, 1003, &[1, 2, 3]), [1000, 1, 2]);
+            counts(&before, 600, &[]);
+            for weights in [[(2, 1), (3, 2)], [(2, 2), (3, 4)]] {
+                let after = cluster(balance, &weights);
+                let after = ClusterState::new(&after, Some(&before), &traffic, 0);
+                assert_eq!(counts(&after, 30, &[2, 3]), [10, 20], "{balance:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cluster_of_the_same_weights_goes_on_with_its_round() {
+        let traffic = Traffic::new();
+        let of = cluster(BalancePolicy::RoundRobin, &[(1, 2), (2, 1)]);
+        let mut state = ClusterState::new(&of, None, &traffic, 0);
+        let mut first = 0;
+        for _ in 0..30 {
+            state = ClusterState::new(&of, Some(&state), &traffic, 0);
+            first += counts(&state, 1, &[1])[0];
+        }
+        assert_eq!(first, 20);
+    }
+
+    #[test]
+    fn the_address_that_was_asked_for_is_the_only_one_unless_it_is_none_of_them() {
+        let traffic = Traffic::new();
+        let draw = Draw::new(1);
+        let of = cluster(BalancePolicy::AsAsked, &[(1, 1), (2, 1)]);
+        let state = ClusterState::new(&of, None, &traffic, 0);
+        let pick = |asked: u8, tried: &[SocketAddr]| {
+            let found = state.pick(&draw, address(asked).ip(), tried);
+            found.map(|one| one.address)
+        };
+        for asked in [1, 2, 2, 1, 1] {
+            assert_eq!(pick(asked, &[]), Some(address(asked)));
+            assert_eq!(pick(asked, &[address(asked)]), None, "no other one will do");
+        }
+        assert_eq!(pick(7, &[address(1)]), Some(address(2)), "led by a route");
     }
 }

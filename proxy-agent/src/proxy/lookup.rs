@@ -28,7 +28,7 @@ pub(super) fn find<'a>(
         uid: &downstream.open.pod.uid,
         labels: &snapshot.pod_labels,
     };
-    let authority = headers::authority(request).map_or("", route::strip_port);
+    let authority = headers::authority(request).unwrap_or_default();
     let view = view(request, authority, Some(client));
     table.find(&view).ok_or(Reason::NoRoute)
 }

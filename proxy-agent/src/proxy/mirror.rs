@@ -2,6 +2,7 @@
 //! for its copies.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -101,8 +102,9 @@ pub(super) fn copy<'m>(
             shadow_host(&mut copy);
         }
         let (worker, pod) = (Rc::clone(worker), Rc::clone(&downstream.open.pod));
+        let asked = downstream.destination.ip();
         tokio::task::spawn_local(async move {
-            run(&worker, &pod, &cluster, copy).await;
+            run(&worker, &pod, &cluster, asked, copy).await;
             drop(open);
         });
     }
@@ -113,6 +115,7 @@ async fn run(
     worker: &Worker,
     pod: &Rc<PodState>,
     cluster: &Rc<ClusterState>,
+    asked: IpAddr,
     mut request: Request<RequestBody>,
 ) {
     let as_received = cluster.cluster.upstream == UpstreamProtocol::AsReceived;
@@ -129,6 +132,7 @@ async fn run(
         pod,
         cluster,
         protocol,
+        asked,
         preferred: None,
     };
     cluster.recorder.mirrored();

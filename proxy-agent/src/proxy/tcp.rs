@@ -81,7 +81,7 @@ async fn connect(
 ) -> Result<(TcpStream, OpenOnEndpoint), Reason> {
     let mut tried = SmallVec::<[SocketAddr; MAX_TRIES]>::new();
     while tried.len() < MAX_TRIES {
-        let Some(endpoint) = cluster.pick(open.worker.draw(), &tried) else {
+        let Some(endpoint) = cluster.pick(open.worker.draw(), open.asked, &tried) else {
             break;
         };
         let on_endpoint = OpenOnEndpoint::new(Rc::clone(&endpoint));

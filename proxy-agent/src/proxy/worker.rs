@@ -27,13 +27,13 @@ use crate::metrics::traffic::{Traffic, WorkerRecorder};
 use crate::model::{ClusterId, Snapshot};
 use crate::net::Netns;
 
-pub(super) use self::open::OpenConnection;
-
 use super::accept;
 use super::load::{ClusterState, PodIndex};
 use super::mirror::Mirrors;
 use super::pod::PodState;
 use super::{LentPod, WorkerPod};
+
+pub(super) use self::open::OpenConnection;
 
 /// Time between heartbeats: a dozen fit into the 3 s after which the hooks pass.
 const BEAT: Duration = Duration::from_millis(250);
@@ -357,25 +357,6 @@ impl Worker {
 
     pub(super) const fn is_draining(&self) -> bool {
         self.draining.get()
-    }
-
-    /// Counts a connection as open until the guard is dropped.
-    pub(super) fn open_connection(
-        self: &Rc<Self>,
-        pod: &Rc<PodState>,
-        accelerates: bool,
-    ) -> OpenConnection {
-        let id = self.next_connection.get();
-        self.next_connection.set(id + 1);
-        self.connections.borrow_mut().insert(id, None);
-        self.recorder.accepted();
-        pod.recorder.accepted();
-        OpenConnection {
-            id,
-            worker: Rc::clone(self),
-            pod: Rc::clone(pod),
-            accelerates,
-        }
     }
 }
 

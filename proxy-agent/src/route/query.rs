@@ -47,12 +47,16 @@ fn hex(digits: &[u8]) -> Option<u8> {
     all.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
+/// An authority without user information.
+pub(super) fn without_user(authority: &str) -> &str {
+    let begin = authority.bytes().rposition(|byte| byte == b'@');
+    &authority[begin.map_or(0, |at| at + 1)..]
+}
+
 /// The host of an authority, without its port and without user information.
 pub fn strip_port(authority: &str) -> &str {
     // By bytes, for every request: a search for a character sets up more than it saves here.
-    let bytes = authority.as_bytes();
-    let begin = bytes.iter().rposition(|byte| *byte == b'@');
-    let host = &authority[begin.map_or(0, |at| at + 1)..];
+    let host = without_user(authority);
     let bytes = host.as_bytes();
     let digits = bytes.iter().rev().take_while(|byte| byte.is_ascii_digit());
     let Some(colon) = (bytes.len() - digits.count()).checked_sub(1) else {

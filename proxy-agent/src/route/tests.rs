@@ -8,8 +8,8 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::{RequestView, Unmet, choose, location, rewrite_path, virtual_host};
 use crate::model::{
-    Action, ClusterId, Destination, Match, PathMatch, PathRewrite, Redirect, RouteTable, Rule,
-    Snapshot, StringMatch, Timeouts, WeightedDestination,
+    Action, ClusterId, Destination, Match, MethodMatch, PathMatch, PathRewrite, Redirect,
+    RouteTable, Rule, Snapshot, StringMatch, Timeouts, WeightedDestination,
 };
 
 fn rule(conditions: Match) -> Rule {
@@ -49,7 +49,7 @@ fn the_first_rule_whose_conditions_all_hold_is_found() {
     let rules = vec![
         rule(Match {
             path: Some(PathMatch::Exact("/a".into())),
-            method: Some(Method::POST),
+            method: Some(MethodMatch::Exact(Method::POST)),
             ..Match::default()
         }),
         with_path(PathMatch::ElementPrefix("/a".into())),

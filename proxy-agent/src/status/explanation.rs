@@ -60,6 +60,9 @@ pub struct ExplainedEndpoint {
     pub node: String,
     /// Zone, where known.
     pub zone: String,
+    /// Its share beside the others that are usable; 1 where a ServiceEntry says nothing else.
+    #[serde(default)]
+    pub weight: u32,
     /// Whether requests go there.
     pub usable: bool,
     /// Why not; empty if they do.

@@ -95,7 +95,7 @@ impl<'s> Asked<'s> {
             method: self.request.method(),
             path: self.request.uri().path(),
             query: self.request.uri().query(),
-            authority: route::strip_port(authority),
+            authority,
             headers: self.request.headers(),
             client: Some(self.client()),
         }

@@ -79,6 +79,32 @@ fn the_client_and_the_authority_decide_where_a_match_asks_for_them() -> Result<(
 }
 
 #[test]
+fn methods_and_schemes_are_compared_as_the_match_says() -> Result<()> {
+    let scene = Scene::new()?;
+    let chosen = |conditions: Value| scene.virtual_service(chosen(conditions));
+    chosen(json!({ "method": { "regex": "PUT|P.ST" }, "scheme": { "prefix": "htt" } }))?;
+    assert!(is_chosen(&scene, "a", &["-X", "PUT"])?);
+    assert!(is_chosen(&scene, "a", &["-X", "POST"])?);
+    assert!(!is_chosen(&scene, "a", &[])?);
+
+    chosen(json!({ "method": { "prefix": "P" }, "authority": { "regex": "web:80[0-9]+" } }))?;
+    let host = ["-X", "PUT", "-H", "Host: web:8080"];
+    assert!(is_chosen(&scene, "a", &host)?);
+    assert!(!is_chosen(
+        &scene,
+        "a",
+        &["-X", "PUT", "-H", "Host: web:90"]
+    )?);
+
+    chosen(json!({ "method": { "regex": "PU" } }))?;
+    assert!(!is_chosen(&scene, "a", &["-X", "PUT"])?, "the whole method");
+
+    chosen(json!({ "method": { "prefix": "P" }, "scheme": { "regex": "https" } }))?;
+    assert!(!is_chosen(&scene, "a", &["-X", "PUT"])?, "another scheme");
+    Ok(())
+}
+
+#[test]
 fn paths_are_rewritten_by_prefix_and_by_expression() -> Result<()> {
     let scene = Scene::new()?;
     let path = |prefix: &str| json!([{ "uri": { "prefix": prefix } }]);
@@ -276,5 +302,69 @@ fn a_share_of_the_requests_is_mirrored_to_each() -> Result<()> {
         Ok(seen_by(&scene.shadow, "/some")?.len() as u64 == copies)
     })?;
     assert_eq!(seen_by(&scene.shadow, "/other")?.len(), 0, "the control");
+    Ok(())
+}
+
+#[test]
+fn a_cors_policy_answers_preflights_and_tells_the_browser() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.virtual_service(json!([{ "route": to("web"), "corsPolicy": {
+        "allowOrigins": [
+            { "exact": "https://shop.example" },
+            { "regex": "https://[a-z]+\\.blog\\.example" },
+        ],
+        "allowMethods": ["PUT"],
+        "maxAge": "60s",
+    }}]))?;
+    let preflight = ["-X", "OPTIONS", "-H", "Access-Control-Request-Method: PUT"];
+
+    for origin in ["https://shop.example", "https://a.blog.example"] {
+        let header = format!("Origin: {origin}");
+        let allowed = format!("access-control-allow-origin: {origin}");
+        let asked = scene.head("pre", &[&preflight[..], &["-H", &header]].concat())?;
+        assert!(asked.contains(&allowed), "{asked}");
+        assert!(
+            asked.contains("access-control-allow-methods: put"),
+            "{asked}"
+        );
+        assert!(asked.contains("access-control-max-age: 60"), "{asked}");
+        let actual = scene.head("real", &["-H", &header])?;
+        assert!(actual.contains(&allowed), "{actual}");
+        assert!(actual.contains("x-endpoint: web-"), "{actual}");
+    }
+    assert_eq!(scene.seen("/pre")?.len(), 0, "preflights are the agent's");
+    let foreign = scene.head("real", &["-H", "Origin: https://a.b.blog.example"])?;
+    assert!(!foreign.contains("access-control-"), "{foreign}");
+    Ok(())
+}
+
+#[test]
+fn a_rule_has_its_endpoints_picked_at_random() -> Result<()> {
+    let scene = Scene::with_workers(1)?;
+    let route = json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": { "namespace": "default", "name": "route" },
+        "spec": { "hosts": ["web"], "http": [{ "route": to("web") }] },
+    });
+    let rule = json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": { "namespace": "default", "name": "web" },
+        "spec": { "host": "web", "trafficPolicy": { "loadBalancer": { "simple": "RANDOM" } } },
+    });
+    let repeats = || -> Result<usize> {
+        let all = (0..60).map(|_| Ok(ask(&scene, "a", &[])?.endpoint));
+        let all = all.collect::<Result<Vec<_>>>()?;
+        for server in &scene.servers {
+            assert!(all.iter().any(|one| one == server.name()), "{all:?}");
+        }
+        Ok(all.windows(2).filter(|pair| pair[0] == pair[1]).count())
+    };
+
+    scene.put(&route)?;
+    assert_eq!(repeats()?, 0, "the control: in turn, as the Service says");
+    scene.put_all(&[route, rule])?;
+    assert_ne!(repeats()?, 0, "none of 59 has a chance of 4e-11");
     Ok(())
 }

@@ -149,7 +149,8 @@ impl Parts {
 
 const fn choice(cluster: &Cluster) -> Choice {
     match cluster.balance {
-        BalancePolicy::LeastRequest => Choice::LeastConnections,
+        // A client of a Service that a route leads to such a host chose none of its addresses.
+        BalancePolicy::LeastRequest | BalancePolicy::AsAsked => Choice::LeastConnections,
         BalancePolicy::RoundRobin => Choice::RoundRobin,
         BalancePolicy::Random => Choice::Random,
     }

@@ -16,7 +16,7 @@ use crate::compile::attach::Named;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::text::{exact_match, full_regex, header_name, normal_path, regex_match};
-use crate::model::{ConditionReason, HeaderMatch, Match, PathMatch, QueryMatch};
+use crate::model::{ConditionReason, HeaderMatch, Match, MethodMatch, PathMatch, QueryMatch};
 
 /// An alternative of a rule, or everything that is wrong with it.
 type Alternative = Result<(Match, Named), Vec<Fault>>;
@@ -83,7 +83,7 @@ fn conditions(from: &HttpRouteRulesMatches) -> Result<Match, Vec<Fault>> {
     let mut faults = Faults::default();
     let conditions = Match {
         path: faults.of(path),
-        method: from.method.as_ref().map(method),
+        method: from.method.as_ref().map(method).map(MethodMatch::Exact),
         headers: faults.of(headers(from)),
         query: faults.of(query(from)),
         ..Match::default()

@@ -10,8 +10,8 @@ use crate::compile::cluster_ids::ClusterIds;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::service::{Port, PortSubset};
-use crate::model::ClusterPolicies;
-use crate::objects::istio::{DestinationRule, Subset};
+use crate::model::{BalancePolicy, ClusterPolicies};
+use crate::objects::istio::{DestinationRule, DestinationRuleSpec, Subset};
 
 /// Why a part of a policy has no effect.
 const NOT_ENFORCED: &str = "accepted, not enforced by this version";
@@ -34,19 +34,32 @@ pub(in crate::compile) fn apply(
     ports: &mut [Port],
     ids: &mut ClusterIds,
 ) {
+    // What is for some clients must not be for all.
+    let all = rules.iter();
+    let rules: Vec<_> = all
+        .filter(|at| at.object.spec.workload_selector.is_none())
+        .collect();
     for port in ports.iter_mut().filter(|port| port.tcp) {
         let mut whole = Sections::default();
-        for at in rules {
+        for at in &rules {
             let own = Sections::of(at.object.spec.traffic_policy.as_ref(), port.number);
             whole = whole.or(own);
         }
-        port.balance = whole.balance().unwrap_or(port.balance);
+        port.balance = balance(&whole, port);
         port.policies = shared(whole.policies());
-        for at in rules {
+        for at in &rules {
             let subsets = subsets(at, port, ids);
             port.subsets.extend(subsets);
         }
     }
+}
+
+/// What the client chose stays so: Istio's resolution NONE knows no other balancer.
+fn balance(sections: &Sections<'_>, port: &Port) -> BalancePolicy {
+    if port.balance == BalancePolicy::AsAsked {
+        return BalancePolicy::AsAsked;
+    }
+    sections.balance().unwrap_or(port.balance)
 }
 
 fn shared(policies: ClusterPolicies) -> Option<Arc<ClusterPolicies>> {
@@ -56,12 +69,11 @@ fn shared(policies: ClusterPolicies) -> Option<Arc<ClusterPolicies>> {
 fn subsets(at: &At<'_, DestinationRule>, port: &Port, ids: &mut ClusterIds) -> Vec<PortSubset> {
     let spec = &at.object.spec;
     let of = &at.located.id.namespace;
-    let everybody = spec.export_to.is_empty() || spec.export_to.iter().any(|one| one == "*");
     let exported = spec.export_to.iter().map(|one| match one.as_str() {
         "." => Arc::clone(of),
         other => Arc::from(other),
     });
-    let clients: Option<Vec<Arc<str>>> = (!everybody).then(|| exported.collect());
+    let clients: Option<Vec<Arc<str>>> = (!is_for_everybody(spec)).then(|| exported.collect());
     let mut compiled: Vec<PortSubset> = Vec::new();
     for subset in &spec.subsets {
         let name: Arc<str> = subset.name.as_str().into();
@@ -87,13 +99,17 @@ fn subsets(at: &At<'_, DestinationRule>, port: &Port, ids: &mut ClusterIds) -> V
             namespace: Arc::clone(of),
             clients: clients.clone(),
             labels: subset.labels.clone(),
-            balance: all.balance().unwrap_or(port.balance),
+            balance: balance(&all, port),
             policies: shared(all.policies()),
             id: ids.id(&cluster),
             cluster,
         });
     }
     compiled
+}
+
+fn is_for_everybody(spec: &DestinationRuleSpec) -> bool {
+    spec.export_to.is_empty() || spec.export_to.iter().any(|one| one == "*")
 }
 
 /// The subset of a port that a route in `namespace` means by `name`: as Istio looks them up, of its
@@ -125,7 +141,12 @@ pub(in crate::compile) fn judge(
     }
     let spec = &at.object.spec;
     if spec.workload_selector.is_some() {
-        problems.warning(at.located, "spec.workloadSelector", NOT_ENFORCED);
+        let reason = "is not supported; the rule, which is for some clients, is not in effect";
+        problems.error(at.located, "spec.workloadSelector", reason);
+    }
+    if !is_for_everybody(spec) && spec.traffic_policy.is_some() {
+        let reason = "accepted, not enforced for trafficPolicy, which counts for all clients";
+        problems.warning(at.located, "spec.exportTo", reason);
     }
     let whole = spec.traffic_policy.as_ref();
     let whole = whole.map(|policy| ("spec.trafficPolicy".to_owned(), policy));

@@ -11,7 +11,9 @@ use crate::compile::problems::Problems;
 use crate::compile::text::{
     exact_match, full_regex, header_name, normal_path, normal_prefix, regex_match,
 };
-use crate::model::{HeaderMatch, Match, PathMatch, QueryMatch, SourceMatch, StringMatch};
+use crate::model::{
+    HeaderMatch, Match, MethodMatch, PathMatch, QueryMatch, SourceMatch, StringMatch,
+};
 use crate::objects::istio::{self, HttpMatch, HttpRoute, VirtualService};
 
 /// One alternative of a route.
@@ -83,7 +85,7 @@ fn conditions(one: &HttpMatch) -> Result<Option<Match>, Fault> {
     let authority = authority.map(|from| text(from, "authority"));
     Ok(Some(Match {
         path: path.transpose()?.flatten(),
-        method: one.method.as_ref().map(method).transpose()?,
+        method: one.method.as_ref().map(method).transpose()?.flatten(),
         headers: headers("headers", |name| !is_no_header(name), &one.headers)?,
         query: query(&one.query_params)?,
         authority: authority.transpose()?,
@@ -132,12 +134,21 @@ fn path(from: &istio::StringMatch, any_case: bool) -> Result<Option<PathMatch>, 
     })
 }
 
-fn method(from: &istio::StringMatch) -> Result<Method, Fault> {
-    let fault = |reason| ("method".to_owned(), reason);
-    let Kind::Exact(text) = only(from, "method")? else {
-        return Err(fault("accepted: exact".to_owned()));
-    };
-    Method::from_bytes(text.as_bytes()).map_err(|error| fault(error.to_string()))
+fn method(from: &istio::StringMatch) -> Result<Option<MethodMatch>, Fault> {
+    Ok(match only(from, "method")? {
+        Kind::Exact(exact) => {
+            let method = Method::from_bytes(exact.as_bytes()).map_err(|error| {
+                let reason = format!("found `{exact}`: {error}");
+                ("method.exact".to_owned(), reason)
+            })?;
+            Some(MethodMatch::Exact(method))
+        }
+        Kind::Prefix(_) | Kind::Regex(_) => {
+            Some(MethodMatch::Text(Box::new(text(from, "method")?)))
+        }
+        // Every request has one.
+        Kind::Present => None,
+    })
 }
 
 /// Whether a key of `headers` is ignored: HTTPMatchRequest of Istio's reference says so of these.

@@ -141,7 +141,10 @@ pub(in crate::compile) fn ports(
             clients: clients(at).map(Into::into),
             pass: (number == 53).then_some(PassReason::Dns),
             declared,
-            balance: BalancePolicy::default(),
+            balance: match source(&at.object.spec) {
+                Ok(Source::Clients) => BalancePolicy::AsAsked,
+                Ok(Source::Names | Source::Written) | Err(_) => BalancePolicy::default(),
+            },
             policies: None,
             // Its endpoints are outside of the cluster, where no kernel table has them.
             mode: Some(Mode::Proxy),
@@ -173,6 +176,7 @@ pub(in crate::compile) fn endpoints(
         pod: None,
         node: None,
         zone: None,
+        weight: 1,
     };
     let resolved = |name: &str| {
         let addresses = index.resolved(name).iter();
@@ -242,6 +246,8 @@ fn written_endpoint(
         pod: None,
         node: None,
         zone: zone.map(Arc::from),
+        // None is as 1, and 0 as none: Istio's buildEnvoyLbEndpoint.
+        weight: from.weight.unwrap_or(1).max(1),
     };
     let addresses = addresses.into_iter();
     addresses

@@ -53,9 +53,9 @@ impl<'a> Sections<'a> {
         }
     }
 
-    /// How endpoints are chosen, if that is said in a way that is enforced.
+    /// How endpoints are chosen, if that is said.
     pub(super) fn balance(&self) -> Option<BalancePolicy> {
-        algorithm(self.load_balancer?.simple.as_deref()?).ok()?
+        algorithm(self.load_balancer?.simple.as_deref()?).ok()
     }
 
     /// The rest. A section with a fault is left out; [`judge`] names it.
@@ -79,14 +79,15 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// An algorithm by its name; `None` for those that are not enforced.
-fn algorithm(name: &str) -> Result<Option<BalancePolicy>, String> {
+/// An algorithm by its name.
+fn algorithm(name: &str) -> Result<BalancePolicy, String> {
     match name {
-        "ROUND_ROBIN" => Ok(Some(BalancePolicy::RoundRobin)),
-        "LEAST_REQUEST" | "LEAST_CONN" | "UNSPECIFIED" => Ok(Some(BalancePolicy::LeastRequest)),
-        "RANDOM" | "PASSTHROUGH" => Ok(None),
+        "ROUND_ROBIN" => Ok(BalancePolicy::RoundRobin),
+        "LEAST_REQUEST" | "LEAST_CONN" | "UNSPECIFIED" => Ok(BalancePolicy::LeastRequest),
+        "RANDOM" => Ok(BalancePolicy::Random),
+        // Whose clients chose an address of the Service, and not of an endpoint.
         other => Err(format!(
-            "found `{other}`, accepted: ROUND_ROBIN, LEAST_REQUEST, RANDOM, PASSTHROUGH"
+            "found `{other}`, accepted: ROUND_ROBIN, LEAST_REQUEST, RANDOM"
         )),
     }
 }
@@ -142,10 +143,8 @@ impl Judgement {
     }
 
     fn balancer(&mut self, field: &str, of: &LoadBalancer) {
-        match of.simple.as_deref().map(algorithm) {
-            Some(Ok(None)) => self.not_enforced.push(format!("{field}.simple")),
-            Some(Err(reason)) => self.faults.push((format!("{field}.simple"), reason)),
-            Some(Ok(Some(_))) | None => {}
+        if let Some(Err(reason)) = of.simple.as_deref().map(algorithm) {
+            self.faults.push((format!("{field}.simple"), reason));
         }
         if of.simple.is_some() && of.consistent_hash.is_some() {
             let reason = "found simple too, accepted: one of them; simple counts".to_owned();
@@ -197,11 +196,14 @@ pub(super) fn judge(policy: &TrafficPolicy) -> Judgement {
     for (field, there) in [
         ("tunnel", policy.tunnel.is_some()),
         ("proxyProtocol", policy.proxy_protocol.is_some()),
-        ("retryBudget", policy.retry_budget.is_some()),
     ] {
         if there {
-            judgement.not_enforced.push(field.to_owned());
+            let reason = "is not supported: connections go without it".to_owned();
+            judgement.faults.push((field.to_owned(), reason));
         }
+    }
+    if policy.retry_budget.is_some() {
+        judgement.not_enforced.push("retryBudget".to_owned());
     }
     judgement
 }

@@ -4,7 +4,7 @@ use http::Method;
 
 use super::Fault;
 use crate::compile::text::full_regex;
-use crate::model::{Expression, Match, PathMatch};
+use crate::model::{Expression, Match, MethodMatch, PathMatch};
 use crate::objects::service_profile::RequestMatch;
 
 /// Conditions within conditions at most.
@@ -62,7 +62,7 @@ fn one(from: &RequestMatch, field: &str, depth: usize) -> Result<Match, Fault> {
     };
     Ok(Match {
         path: path.transpose()?.map(PathMatch::Regex),
-        method: method.transpose()?,
+        method: method.transpose()?.map(MethodMatch::Exact),
         expression: expression.map(Box::new),
         ..Match::default()
     })

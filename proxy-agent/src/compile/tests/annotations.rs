@@ -241,7 +241,7 @@ fn annotations_without_effect_are_named() {
         ),
         (
             pod.to_owned(),
-            "accepted, not enforced on a Pod; set it on its Service or on its Namespace",
+            "has no effect on a Pod, whose own address is left alone; for connections to a Service, set it there or on its Namespace",
         ),
     ] {
         let problem = only_problem(&compile(&text));

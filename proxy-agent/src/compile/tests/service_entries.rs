@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ask, compile, endpoints, listener, pod, problems, service, set};
 use crate::compile::{Compiler, Options};
-use crate::model::{ListenerProtocol, ListenerVerdict, Place, Snapshot};
+use crate::model::{BalancePolicy, ListenerProtocol, ListenerVerdict, Place, Snapshot};
 use crate::objects::{ObjectSet, Origin, Resolution};
 
 fn entry(name: &str, spec: &str) -> String {
@@ -308,12 +308,6 @@ fn each_wrong_part_is_named_by_its_path() {
             "spec.endpoints: is missing",
         ),
         (
-            format!(
-                "hosts: [a.org], {HTTP}, resolution: STATIC, endpoints: [{{address: 10.0.0.1, weight: 5}}]"
-            ),
-            "spec.endpoints[0].weight: accepted, not enforced",
-        ),
-        (
             format!("{base}, {HTTP}, subjectAltNames: [x]"),
             "spec.subjectAltNames: accepted, not enforced",
         ),
@@ -328,6 +322,42 @@ fn each_wrong_part_is_named_by_its_path() {
             said.iter().any(|one| one.contains(expected)),
             "{spec}: {said:?}"
         );
+    }
+}
+
+#[test]
+fn endpoints_have_the_weights_that_are_written() {
+    let spec = format!(
+        "hosts: [a.org], addresses: [10.8.0.1], {HTTP}, resolution: STATIC, endpoints: \
+         [{{address: 10.9.0.1, weight: 9}}, {{address: 10.9.0.2}}, {{address: 10.9.0.3, weight: 0}}]"
+    );
+    let snapshot = compile(&entry("e", &spec));
+    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    let cluster = snapshot.cluster(listener(&snapshot, "a.org", 80).cluster);
+    let endpoints = &cluster.expect("a cluster").endpoints;
+    let weights: Vec<_> = endpoints.iter().map(|one| one.weight).collect();
+    assert_eq!(weights, [9, 1, 1]);
+}
+
+#[test]
+fn the_clients_choice_is_kept_without_a_resolution_whatever_a_rule_says() {
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                metadata: {name: d, namespace: ns}\n\
+                spec: {host: a.org, trafficPolicy: {loadBalancer: {simple: RANDOM}}}\n---\n";
+    for (resolution, expected) in [
+        ("NONE", BalancePolicy::AsAsked),
+        (
+            "STATIC, endpoints: [{address: 10.9.0.1}]",
+            BalancePolicy::Random,
+        ),
+    ] {
+        let spec = format!(
+            "hosts: [a.org], addresses: [10.8.0.1, 10.8.0.2], {HTTP}, resolution: {resolution}"
+        );
+        let snapshot = compile(&(entry("e", &spec) + rule));
+        assert_eq!(problems(&snapshot), Vec::<String>::new());
+        let cluster = snapshot.cluster(listener(&snapshot, "a.org", 80).cluster);
+        assert_eq!(cluster.map(|one| one.balance), Some(expected));
     }
 }
 

@@ -175,6 +175,18 @@ fn each_wrong_value_is_an_error_by_its_path_and_only_its_section_is_left_out() {
             "connectionPool.http.maxRetry: unknown field; accepted: http1MaxPendingRequests",
         ),
         (
+            "tunnel: {protocol: CONNECT, targetHost: x, targetPort: 1}",
+            "tunnel: is not supported",
+        ),
+        (
+            "proxyProtocol: {version: V1}",
+            "proxyProtocol: is not supported",
+        ),
+        (
+            "loadBalancer: {simple: PASSTHROUGH}",
+            "loadBalancer.simple: found `PASSTHROUGH`, accepted: ROUND_ROBIN",
+        ),
+        (
             "loadBalancer: {simple: FASTEST}",
             "loadBalancer.simple: found `FASTEST`",
         ),
@@ -249,18 +261,12 @@ fn each_wrong_value_is_an_error_by_its_path_and_only_its_section_is_left_out() {
 #[test]
 fn what_is_not_enforced_is_named_with_its_section() {
     for (policy, expected) in [
-        ("loadBalancer: {simple: RANDOM}", "loadBalancer.simple"),
         (
             "loadBalancer: {warmupDurationSecs: 10s}",
             "loadBalancer.warmupDurationSecs",
         ),
         ("tls: {mode: ISTIO_MUTUAL}", "tls"),
-        ("proxyProtocol: {version: V1}", "proxyProtocol"),
         ("retryBudget: {percent: 25}", "retryBudget"),
-        (
-            "tunnel: {protocol: CONNECT, targetHost: x, targetPort: 1}",
-            "tunnel",
-        ),
     ] {
         let snapshot = with(&format!("trafficPolicy: {{{policy}}}"));
         let said = problems(&snapshot);
@@ -270,4 +276,46 @@ fn what_is_not_enforced_is_named_with_its_section() {
     }
     let snapshot = with("trafficPolicy: {tls: {mode: DISABLE}}");
     assert_eq!(problems(&snapshot), Vec::<String>::new());
+}
+
+#[test]
+fn a_policy_that_is_exported_to_some_is_said_to_count_for_all() {
+    let policy = "trafficPolicy: {loadBalancer: {simple: RANDOM}}";
+    for (spec, expected) in [
+        (format!("exportTo: ['.'], {policy}"), 1),
+        (format!("exportTo: ['*'], {policy}"), 0),
+        (
+            format!("exportTo: ['.'], subsets: [{{name: v1, labels: {{a: b}}, {policy}}}]"),
+            0,
+        ),
+    ] {
+        let said = problems(&with(&spec));
+        let named = said.iter().filter(|one| {
+            one.ends_with(
+                "spec.exportTo: accepted, not enforced for trafficPolicy, which counts for all clients",
+            )
+        });
+        assert_eq!(
+            (named.count(), said.len()),
+            (expected, expected),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_for_some_clients_is_an_error_and_not_in_effect() {
+    let policy = "trafficPolicy: {loadBalancer: {simple: RANDOM}}";
+    let snapshot = with(&format!(
+        "workloadSelector: {{matchLabels: {{a: b}}}}, {policy}"
+    ));
+    let said = problems(&snapshot);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("spec.workloadSelector: is not supported"),
+        "{said:?}"
+    );
+    let balance = |of| cluster(of, "ns/web:80").balance;
+    assert_eq!(balance(&snapshot), BalancePolicy::default());
+    assert_eq!(balance(&with(policy)), BalancePolicy::Random);
 }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{TrafficPolicy, WorkloadSelector};
+use super::TrafficPolicy;
 
 /// `networking.istio.io DestinationRule`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -38,8 +38,17 @@ pub struct DestinationRuleSpec {
     /// Namespaces whose clients see it; none stands for `*`.
     #[serde(default)]
     pub export_to: Vec<String>,
-    /// Pods whose connections alone it is for; not enforced.
-    pub workload_selector: Option<WorkloadSelector>,
+    /// Pods whose connections alone it is for; such a rule is not in effect.
+    pub workload_selector: Option<ClientSelector>,
+}
+
+/// `spec.workloadSelector`: unlike a ServiceEntry's, Istio's `type/v1beta1` one.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientSelector {
+    /// Labels that a pod must carry.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
 }
 
 /// `spec.subsets[]`.

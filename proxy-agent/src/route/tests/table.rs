@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use regex::Regex;
 
 use super::{get, rule, with_path};
-use crate::model::{HeaderMatch, Match, PathMatch, RouteTable, Rule, StringMatch};
+use crate::model::{HeaderMatch, Match, MethodMatch, PathMatch, RouteTable, Rule, StringMatch};
 use crate::route::RequestView;
 
 /// The rule that a look through all of them finds.
@@ -104,7 +104,7 @@ fn rules_that_nothing_tells_apart_are_tried_in_order() {
             Method::PUT
         };
         rule(Match {
-            method: Some(method),
+            method: Some(MethodMatch::Exact(method)),
             ..Match::default()
         })
     };
@@ -151,7 +151,7 @@ fn conditions() -> impl Strategy<Value = Match> {
     let headers = prop::collection::vec(("h[12]", values()), 0..3);
     (paths(), headers, any::<bool>()).prop_map(|(path, headers, method)| Match {
         path,
-        method: method.then_some(Method::GET),
+        method: method.then_some(MethodMatch::Exact(Method::GET)),
         headers: headers
             .into_iter()
             .map(|(name, value)| header(&name, value))

@@ -138,11 +138,6 @@ fn endpoints(spec: &ServiceEntrySpec, source: Source, error: &mut impl FnMut(Str
 fn warn(at: &At<'_, ServiceEntry>, source: Source, problems: &mut Problems) {
     let spec = &at.object.spec;
     let mut warning = |field: String, reason: &str| problems.warning(at.located, field, reason);
-    if source == Source::Clients {
-        let reason = "NONE: connections are balanced over the addresses of the host; which of them \
-                      the client chose is not kept";
-        warning("spec.resolution".to_owned(), reason);
-    }
     let nobody = spec.endpoints.is_empty() && spec.workload_selector.is_none();
     if source == Source::Written && nobody {
         let reason = "is missing: with resolution STATIC the service has no endpoint without it";
@@ -152,9 +147,7 @@ fn warn(at: &At<'_, ServiceEntry>, source: Source, problems: &mut Problems) {
         warning("spec.subjectAltNames".to_owned(), NOT_ENFORCED);
     }
     for (index, one) in spec.endpoints.iter().enumerate() {
-        let weighed = one.weight.is_some_and(|weight| weight != 1);
         for (field, there) in [
-            ("weight", weighed),
             ("network", one.network.is_some()),
             ("serviceAccount", one.service_account.is_some()),
         ] {

@@ -1,5 +1,7 @@
 //! HTTPRoutes by traffic: matches, weights, filters, failure answers.
 
+mod references;
+
 use anyhow::Result;
 use proxy_e2e::manifest::http_route;
 use proxy_e2e::{Agent, Load, Node, Pod, Service, until};
@@ -10,7 +12,7 @@ struct Scene {
     agent: Agent,
     client: Pod,
     web: Service,
-    _pods: Vec<Pod>,
+    pods: Vec<Pod>,
     node: Node,
 }
 
@@ -38,7 +40,7 @@ impl Scene {
             agent,
             client,
             web,
-            _pods: kept,
+            pods: kept,
             node,
         })
     }
