@@ -37,16 +37,19 @@ fn another_namespaces_service_is_reached_by_its_grant_alone() -> Result<()> {
         })
     };
     let config = scene.node.config();
-    config.put("far.json", &[far.clone(), slice.clone()])?;
+    config.put("far.yaml", &[far.clone(), slice.clone()])?;
     scene.route(&json!([
         { "backendRefs": [{ "name": "far", "namespace": "shop", "port": 80 }] },
     ]))?;
     let status = || scene.client.status(&[&scene.web.url()]);
 
+    until("the Service is there", || {
+        Ok(scene.client.status(&["http://10.96.99.9/"])? == 200)
+    })?;
     until("the reference is refused", || Ok(status()? == 500))?;
     let version = scene.agent.snapshot_version()?;
     config.put(
-        "far.json",
+        "far.yaml",
         &[far.clone(), slice.clone(), grant("GRPCRoute")],
     )?;
     until("the grant for other routes is in force", || {
@@ -54,12 +57,12 @@ fn another_namespaces_service_is_reached_by_its_grant_alone() -> Result<()> {
     })?;
     assert_eq!(status()?, 500, "a grant for routes of another kind");
     config.put(
-        "far.json",
+        "far.yaml",
         &[far.clone(), slice.clone(), grant("HTTPRoute")],
     )?;
     until("the grant is in force", || Ok(status()? == 200))?;
     assert_eq!(scene.endpoint("", &[])?, "blue-0");
-    config.put("far.json", &[far, slice])?;
+    config.put("far.yaml", &[far, slice])?;
     until("the grant is gone", || Ok(status()? == 500))
 }
 
@@ -81,7 +84,7 @@ fn a_parents_port_and_section_limit_the_route_to_them() -> Result<()> {
     });
     let slice = endpoint_slice(&two, "IPv4", &[("web-0".to_owned(), pod.ip())]);
     let config = scene.node.config();
-    config.put("two.json", &[two, slice])?;
+    config.put("two.yaml", &[two, slice])?;
     let rules = json!([{ "backendRefs": to("blue") }]);
     let asked = |port: u16| -> Result<String> {
         let url = format!("http://10.96.99.8:{port}/");

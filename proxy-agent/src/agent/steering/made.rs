@@ -1,5 +1,6 @@
 //! What a direct frontend's set of endpoints is made of: the clusters that share its connections.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,8 @@ use proxy_ebpf::{Choice, EndpointKey};
 use super::health::Health;
 use crate::bpf::{DirectGroup, DirectSet};
 use crate::model::{
-    BalancePolicy, Cluster, Destination, DirectPolicy, Listener, Snapshot, WeightedDestination,
+    BalancePolicy, Cluster, Destination, DirectPolicy, Endpoint, Listener, Snapshot,
+    WeightedDestination,
 };
 
 /// A connection keeps to the address family that the application asked for.
@@ -42,6 +44,9 @@ pub(super) struct Parts {
     own: Arc<Cluster>,
     split: Option<Vec<Part>>,
 }
+
+/// What a weight of a route is in groups' weights: endpoints may have fractions of it.
+const UNIT: u64 = 1 << 32;
 
 /// A share of a listener's connections.
 #[derive(Clone, Debug)]
@@ -136,15 +141,47 @@ impl Parts {
         };
         for part in split {
             let endpoints = part.cluster.as_deref().map(usable).unwrap_or_default();
-            set.groups.push(DirectGroup {
-                weight: part.weight.into(),
-                count: u32::try_from(endpoints.len()).unwrap_or(u32::MAX),
-                choice: part.cluster.as_deref().map(choice).unwrap_or_default(),
-            });
-            set.endpoints.extend(endpoints);
+            let all = part
+                .cluster
+                .as_deref()
+                .map(|cluster| &cluster.endpoints[..]);
+            for (weight, endpoints) in shares(part.weight, all.unwrap_or_default(), endpoints) {
+                set.groups.push(DirectGroup {
+                    weight,
+                    count: u32::try_from(endpoints.len()).unwrap_or(u32::MAX),
+                    choice: part.cluster.as_deref().map(choice).unwrap_or_default(),
+                });
+                set.endpoints.extend(endpoints);
+            }
         }
         set
     }
+}
+
+/// The usable endpoints of a part by their own weights, which share that of the part; most often all
+/// in one. `all` are its cluster's.
+fn shares(weight: u32, all: &[Endpoint], usable: Vec<EndpointKey>) -> Vec<(u64, Vec<EndpointKey>)> {
+    let whole = u64::from(weight) * UNIT;
+    if all.iter().all(|one| one.weight == all[0].weight) {
+        return vec![(whole, usable)];
+    }
+    let key = |one: &Endpoint| EndpointKey::from_socket_addr(one.address);
+    let weights: HashMap<_, _> = all.iter().map(|one| (key(one), one.weight)).collect();
+    let mut by_weight = BTreeMap::<u32, Vec<EndpointKey>>::new();
+    for endpoint in usable {
+        let weight = weights.get(&endpoint).copied().unwrap_or(1);
+        by_weight.entry(weight).or_default().push(endpoint);
+    }
+    let sum = |(weight, some): (&u32, &Vec<EndpointKey>)| u128::from(*weight) * some.len() as u128;
+    let total: u128 = by_weight.iter().map(sum).sum();
+    if total == 0 {
+        return vec![(whole, Vec::new())];
+    }
+    let shares = by_weight.iter().map(|group| {
+        let share = u128::from(whole) * sum(group) / total;
+        (u64::try_from(share).unwrap_or(u64::MAX), group.1.clone())
+    });
+    shares.collect()
 }
 
 const fn choice(cluster: &Cluster) -> Choice {
@@ -153,5 +190,50 @@ const fn choice(cluster: &Cluster) -> Choice {
         BalancePolicy::LeastRequest | BalancePolicy::AsAsked => Choice::LeastConnections,
         BalancePolicy::RoundRobin => Choice::RoundRobin,
         BalancePolicy::Random => Choice::Random,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(last: u8) -> EndpointKey {
+        EndpointKey::from_socket_addr(SocketAddr::from(([10, 0, 0, last], 80)))
+    }
+
+    /// Endpoints of these last bytes and weights.
+    fn endpoints(all: &[(u8, u32)]) -> Vec<Endpoint> {
+        let endpoint = |(last, weight): &(u8, u32)| Endpoint {
+            address: SocketAddr::from(([10, 0, 0, *last], 80)),
+            pod: None,
+            node: None,
+            zone: None,
+            weight: *weight,
+        };
+        all.iter().map(endpoint).collect()
+    }
+
+    #[test]
+    fn endpoints_of_one_weight_are_one_group() {
+        let all = endpoints(&[(1, 1), (2, 1)]);
+        let expected = [(3 * UNIT, vec![key(1), key(2)])];
+        assert_eq!(shares(3, &all, vec![key(1), key(2)]), expected);
+        assert_eq!(shares(3, &[], Vec::new()), [(3 * UNIT, Vec::new())]);
+    }
+
+    #[test]
+    fn endpoints_share_the_weight_of_their_part_by_their_own() {
+        let all = endpoints(&[(1, 1), (2, 5), (3, 1), (4, 2)]);
+        let expected = [
+            (3 * UNIT * 2 / 9, vec![key(1), key(3)]),
+            (3 * UNIT * 2 / 9, vec![key(4)]),
+            (3 * UNIT * 5 / 9, vec![key(2)]),
+        ];
+        let usable = vec![key(1), key(2), key(3), key(4)];
+        assert_eq!(shares(3, &all, usable), expected);
+        // One is not usable: the others have its share too.
+        let expected = [(UNIT, vec![key(1)]), (2 * UNIT, vec![key(4)])];
+        assert_eq!(shares(3, &all, vec![key(1), key(4)]), expected);
+        assert_eq!(shares(3, &all, Vec::new()), [(3 * UNIT, Vec::new())]);
     }
 }
