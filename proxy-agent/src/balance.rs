@@ -21,7 +21,7 @@ pub trait Load {
     /// Its share beside the others, at least 1.
     fn weight(&self) -> u32;
 
-    /// How much of its share it is owed: what [`weighted`] keeps from one pick to the next.
+    /// How much of its share it is owed: what [`weighted()`] keeps from one pick to the next.
     fn credit(&self) -> i64;
 
     /// Keeps it.

@@ -156,9 +156,12 @@ pub(crate) fn segments_in(ctx: &SockOpsContext) -> u32 {
 /// Bytes of the application that were sent before the connection was established, or at it: the SYN
 /// itself counts as one (`tcp_snd_una_update` in net/ipv4/tcp_input.c).
 #[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "sequence numbers are the lower 32 bits of a count"
+)]
 pub(crate) fn bytes_sent(ctx: &SockOpsContext) -> u32 {
-    // Sequence numbers are the lower 32 bits of a count.
-    let acknowledged = (read!((*ctx.ops).bytes_acked) & u64::from(u32::MAX)) as u32;
+    let acknowledged = read!((*ctx.ops).bytes_acked) as u32;
     let first = read!((*ctx.ops).snd_una).wrapping_sub(acknowledged);
     read!((*ctx.ops).snd_nxt)
         .wrapping_sub(first)
