@@ -278,7 +278,9 @@ fn without_effect(
         return Some(format!("its connections pass ({reason})"));
     }
     let mut blind = taken.iter().map(|port| {
-        let mut rules = one.rules.iter().filter(|rule| rule.is_for(port));
+        // All rules of a TLSRoute or TCPRoute are for each port that it takes.
+        let whole = one.dialect.is_gateway_api();
+        let mut rules = one.rules.iter().filter(|rule| whole || rule.is_for(port));
         let asks = |rule: &PortStream| rule.rule.names.is_some() || rule.rule.source.is_some();
         let asks = one.clients.is_some() || rules.next().is_some_and(asks);
         direct::without_routes(port).filter(|_| asks)
