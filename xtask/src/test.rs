@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// What needs neither root nor the BPF toolchain and takes seconds: before a commit.
     #[arg(long)]
     fast: bool,
+    /// Only steps whose name contains this, e.g. `bench`.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 type Step = (&'static str, fn() -> Result<Outcome>);
@@ -50,6 +53,8 @@ const ALL: &[Step] = &[
 /// Runs the verb: all steps, also after one that failed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let steps = if args.fast { FAST } else { ALL };
+    let asked = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
+    let steps = steps.iter().filter(|(name, _)| asked(name));
     let mut summary = Summary::default();
     for (name, step) in steps {
         println!("\n==> {name}");
@@ -101,6 +106,9 @@ impl Summary {
         };
         if !self.failed.is_empty() {
             bail!("failed: {}{skipped}", self.failed.join(", "));
+        }
+        if self.lines.is_empty() {
+            bail!("no step has such a name");
         }
         println!("ok: {} steps passed{skipped}", self.passed);
         Ok(())
