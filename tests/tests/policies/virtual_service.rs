@@ -232,11 +232,17 @@ fn a_delegates_routes_stand_in_place_of_its_roots() -> Result<()> {
             { "route": to("web") },
         ] },
     });
-    scene.node.config().put("delegate.json", &[delegate])?;
-    scene.virtual_service(json!([
-        { "match": [{ "uri": { "prefix": "/part" } }], "delegate": { "name": "part" } },
-        { "directResponse": { "status": 418 } },
-    ]))?;
+    let root = json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": { "namespace": "default", "name": "route" },
+        "spec": { "hosts": ["web"], "http": [
+            { "match": [{ "uri": { "prefix": "/part" } }], "delegate": { "name": "part" } },
+            { "directResponse": { "status": 418 } },
+        ] },
+    });
+    // In one write: a delegate without its root is a problem.
+    scene.put_all(&[delegate, root])?;
 
     assert_eq!(ask(&scene, "part/shadow/x", &[])?.endpoint, "shadow-0");
     assert!(ask(&scene, "part/x", &[])?.endpoint.starts_with("web-"));
