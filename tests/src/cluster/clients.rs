@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Cluster, home};
 use crate::netns::feed;
+use crate::until;
 
 impl Cluster {
     /// One of the kit's programs (`kubectl`, `helm`, `conformance.test`) in the first node's
@@ -69,16 +70,24 @@ impl Cluster {
         feed(kubectl, manifests)
     }
 
-    /// Applies the Gateway API's definitions of a channel: `standard` or `experimental`.
+    /// Applies the Gateway API's definitions of a channel, `standard` or `experimental`, and waits until
+    /// the API server answers for what they define.
     ///
     /// # Errors
-    /// The API server refused one.
+    /// The API server refused one, or does not come to serve it.
     pub fn apply_gateway_api(&self, channel: &str) -> Result<()> {
         let folder = self.kit.gateway_api(channel);
         // They are too large for the annotation that a client-side apply keeps.
         let mut kubectl = self.client("kubectl");
         kubectl.args(["apply", "--server-side", "-f"]).arg(folder);
-        output(&mut kubectl).map(drop)
+        output(&mut kubectl)?;
+        let columns = "jsonpath={range .items[*]}{.spec.names.plural}.{.spec.group} {end}";
+        let defined = self.kubectl(["get", "crd", "-o", columns])?;
+        until("the API server serves what was defined", || {
+            let served = self.kubectl(["api-resources", "--cached=false", "-o", "name"])?;
+            let serves = |one| served.lines().any(|line| line == one);
+            Ok(defined.split_whitespace().all(serves))
+        })
     }
 
     /// Gives a node's kubelet a pod past the API server; `name` is the file's.
