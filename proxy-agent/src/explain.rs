@@ -236,9 +236,10 @@ fn act(
     answer: &mut Explanation,
 ) {
     answer.action = effects::of_rule(rule, request, snapshot);
+    let client = request.client.map_or("", |client| client.namespace);
     let line = match &*rule.action {
         Action::Forward { destinations, .. } => {
-            answer.clusters = clusters(snapshot, destinations);
+            answer.clusters = clusters(snapshot, destinations, client);
             for (explained, one) in answer.clusters.iter_mut().zip(destinations) {
                 explained.action = effects::of_destination(one, rule, request, snapshot);
                 if let Destination::Redirect(redirect) = &one.destination {

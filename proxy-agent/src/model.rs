@@ -19,7 +19,7 @@ mod route_table;
 mod snapshot;
 mod stream;
 
-pub use cluster::{BalancePolicy, Cluster, ClusterId, UpstreamProtocol};
+pub use cluster::{BalancePolicy, ClientPolicy, Cluster, ClusterId, RetryShare, UpstreamProtocol};
 pub use cluster_policy::{
     ClusterPolicies, ConnectionLimits, ConsistentHash, Distribution, HashKey, HashTable, Keepalive,
     LocalityPolicy, OutlierDetection, RequestLimits, Warmup,
@@ -37,8 +37,8 @@ pub use policy::{
 pub use problem::{ObjectId, Place, Problem, Severity};
 pub use route::{
     Action, Destination, Expression, Filters, HeaderEdits, HeaderMatch, Match, MethodMatch,
-    PathMatch, PathRewrite, QueryMatch, Redirect, Rule, SourceMatch, StringMatch, Timeouts,
-    WeightedDestination,
+    PathMatch, PathRewrite, QueryMatch, Redirect, RedirectPort, Rule, SourceMatch, StringMatch,
+    Timeouts, WeightedDestination,
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
 pub use route_table::RouteTable;

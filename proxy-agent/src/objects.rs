@@ -5,6 +5,7 @@
 
 mod accepted;
 mod document;
+mod name;
 mod quantity;
 mod read;
 mod resolution;

@@ -5,15 +5,9 @@ mod budget;
 
 use std::time::Duration;
 
-use crate::model::{Backoff, RetryOn};
+use crate::model::{Backoff, RetryOn, RetryShare};
 
 pub use budget::Budget;
-
-/// Share of a cluster's requests under way that may be retries, in percent. Envoy's retry budget.
-const BUDGET_PERCENT: u32 = 20;
-
-/// Retries under way that a cluster always allows. Envoy's retry budget.
-const MIN_CONCURRENT: u32 = 3;
 
 /// How a try went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,9 +59,9 @@ impl Backoff {
 
 /// Whether a cluster with `requests` under way, `retries` of them, has room for one more retry.
 /// Retries of a cluster that fails as a whole would only add to its load.
-pub fn within_budget(requests: u64, retries: u32) -> bool {
-    let share = requests.saturating_mul(u64::from(BUDGET_PERCENT)) / 100;
-    u64::from(retries) < share.max(u64::from(MIN_CONCURRENT))
+pub fn within_budget(of: RetryShare, requests: u64, retries: u32) -> bool {
+    let share = requests.saturating_mul(u64::from(of.per_ten_thousand)) / 10_000;
+    u64::from(retries) < share.max(u64::from(of.min_concurrent))
 }
 
 #[cfg(test)]
@@ -161,10 +155,30 @@ mod tests {
             (100, 20, false),
         ] {
             assert_eq!(
-                within_budget(requests, retries),
+                within_budget(RetryShare::default(), requests, retries),
                 allowed,
                 "{retries} of {requests}"
             );
+        }
+    }
+
+    #[test]
+    fn a_cluster_may_allow_another_share() {
+        let of = |per_ten_thousand, min_concurrent| RetryShare {
+            per_ten_thousand,
+            min_concurrent,
+        };
+        for (share, requests, retries, allowed) in [
+            (of(0, 0), 1_000, 0, false),
+            (of(0, 1), 1_000, 0, true),
+            (of(0, 1), 1_000, 1, false),
+            (of(10_000, 0), 7, 6, true),
+            (of(10_000, 0), 7, 7, false),
+            (of(50, 0), 400, 1, true),
+            (of(50, 0), 400, 2, false),
+        ] {
+            let room = within_budget(share, requests, retries);
+            assert_eq!(room, allowed, "{share:?}: {retries} of {requests}");
         }
     }
 

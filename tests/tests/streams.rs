@@ -13,7 +13,7 @@ struct Scene {
     client: Pod,
     web: Service,
     _others: Vec<Service>,
-    _pods: Vec<Pod>,
+    pods: Vec<Pod>,
     node: Node,
 }
 
@@ -65,7 +65,7 @@ impl Scene {
             client,
             web: services.remove(0),
             _others: services,
-            _pods: pods,
+            pods,
             node,
         })
     }
@@ -230,6 +230,52 @@ fn connections_are_shared_out_by_weight() -> Result<()> {
     assert_eq!(greeted.get("green"), Some(&(60 - blue)), "{greeted:?}");
     assert_eq!(scene.web.packets()?, 0);
     assert_eq!(scene.agent.service("web")?["mode"], "direct");
+    let counters = [
+        scene.agent.counter("direct")?,
+        scene.agent.counter("proxied")?,
+    ];
+    assert_eq!(counters, [64, 0], "in the kernel, without the agent");
+    Ok(())
+}
+
+#[test]
+fn endpoints_outside_share_connections_by_their_own_weights() -> Result<()> {
+    let scene = Scene::tcp(("tcp", 9000))?;
+    let endpoint = |name: &str, weight: u32| -> Result<Value> {
+        let pod = scene.pods.iter().find(|pod| pod.name() == name);
+        let address = pod.context("a pod")?.ip();
+        Ok(json!({ "address": address, "weight": weight }))
+    };
+    let entry = |endpoints: Value| {
+        json!({
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "ServiceEntry",
+            "metadata": { "namespace": "default", "name": "outside" },
+            "spec": {
+                "hosts": ["db.example.org"],
+                "addresses": ["10.96.200.1"],
+                "ports": [{ "number": 9000, "name": "tcp", "protocol": "TCP" }],
+                "resolution": "STATIC",
+                "endpoints": endpoints,
+            },
+        })
+    };
+    let to = json!([{ "destination": { "host": "db.example.org" } }]);
+    let route = virtual_service(json!({ "tcp": [{ "route": to }] }));
+    let blue_alone = entry(json!([endpoint("blue", 1)?]));
+    scene.put(&[route.clone(), blue_alone])?;
+    assert_eq!(scene.greetings(4)?.get("blue"), Some(&4), "the control");
+
+    scene.put(&[
+        route,
+        entry(json!([endpoint("blue", 3)?, endpoint("green", 1)?])),
+    ])?;
+    let greeted = scene.greetings(60)?;
+
+    // Five standard deviations of a binomial share: 5 × sqrt(60 × 0.75 × 0.25) = 17.
+    let blue = greeted.get("blue").copied().unwrap_or(0);
+    assert!((28..=59).contains(&blue), "{greeted:?}");
+    assert_eq!(greeted.get("green"), Some(&(60 - blue)), "{greeted:?}");
     let counters = [
         scene.agent.counter("direct")?,
         scene.agent.counter("proxied")?,

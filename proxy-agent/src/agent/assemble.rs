@@ -310,7 +310,7 @@ fn services(snapshot: &Snapshot, traffic: &Traffic) -> Vec<ServiceStatus> {
             reason: reason.to_owned(),
             addresses: addresses(snapshot, listener),
             cluster: text(cluster, |c| c.name.to_string()),
-            balance: text(cluster, |c| c.balance.name().to_owned()),
+            balance: text(cluster, balance),
             endpoints: cluster.map_or(0, |c| c.endpoints.len()),
             traffic: cluster.map_or_else(TrafficStatus::default, |c| traffic.cluster(&c.name)),
         }
@@ -368,4 +368,14 @@ mod tests {
         let address = ["10.96.0.10:80".to_owned()];
         assert_eq!(shown, [("first", &address[..]), ("second", &[][..])]);
     }
+}
+
+/// How endpoints are chosen, and for clients of which namespaces otherwise.
+fn balance(of: &Cluster) -> String {
+    let own = of.own_policies.iter();
+    let own = own.map(|(namespace, own)| format!(", {namespace}: {}", own.balance.name()));
+    [of.balance.name().to_owned()]
+        .into_iter()
+        .chain(own)
+        .collect()
 }

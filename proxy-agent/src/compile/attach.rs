@@ -9,7 +9,8 @@ use super::defaults::Says;
 use super::problems::Problems;
 use super::service::{Declared, Port};
 use crate::model::{
-    Action, ClusterId, Destination, Filters, Match, ObjectId, PathMatch, Rule, WeightedDestination,
+    Action, ClusterId, Destination, Filters, Match, ObjectId, PathMatch, Rule, StringMatch,
+    WeightedDestination,
 };
 use crate::objects::Located;
 
@@ -129,12 +130,19 @@ pub(super) fn sort_calls(rules: &mut [PortRule]) {
 
 /// Sorts rules as Gateway API says: HTTPRouteMatch of its v1 reference. Ties keep their order, so
 /// routes come in by age and name, rules as they stand. Expressions, whose place the reference
-/// leaves open, come between exact paths and prefixes: behind `/` they would never be reached.
+/// leaves open, come between exact paths and prefixes: behind `/` they would never be reached. A host
+/// that is named comes before all of it, the more exactly the earlier.
 pub(super) fn sort_by_precedence(rules: &mut [PortRule]) {
     rules.sort_by_key(|one| Reverse(rank(&one.rule.conditions)));
 }
 
-fn rank(conditions: &Match) -> (u8, usize, bool, usize, usize) {
+fn rank(conditions: &Match) -> impl Ord + use<> {
+    let host = match &conditions.authority {
+        None => (0, 0),
+        // Of two that end alike the longer is the more exact.
+        Some(StringMatch::Regex(below)) => (1, below.as_str().len()),
+        Some(_) => (2, 0),
+    };
     let (kind, length) = match &conditions.path {
         Some(PathMatch::Exact(path) | PathMatch::ExactAnyCase(path)) => (3, path.len()),
         Some(PathMatch::Regex(_)) => (2, 0),
@@ -146,6 +154,7 @@ fn rank(conditions: &Match) -> (u8, usize, bool, usize, usize) {
         None => (1, 0),
     };
     (
+        host,
         kind,
         length,
         conditions.method.is_some(),

@@ -8,6 +8,7 @@ mod filter;
 mod findings;
 mod grant;
 mod grpc;
+mod hostnames;
 mod linkerd;
 mod matches;
 mod policy;
@@ -83,11 +84,6 @@ fn route(
     let parents = parents(at, scope);
     if parents.is_empty() {
         return compiled;
-    }
-    let hostnames = at.object.spec.hostnames.as_ref();
-    if hostnames.is_some_and(|names| !names.is_empty()) {
-        let reason = "ignored: a route of a Service applies whatever the host";
-        scope.problems.warning(at.located, "spec.hostnames", reason);
     }
     switches::name_what_is_without_effect(at.located, &mut scope.problems);
     let mut findings = Findings::default();
@@ -231,6 +227,7 @@ fn rules(
     findings: &mut Findings,
 ) -> Arc<[PortRule]> {
     let object = shared_id(at.located);
+    let hosts = hostnames::of_requests(at, dialect, scope, findings);
     let annotated = annotations::read(at.located, &mut scope.problems);
     let mut compiled = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
@@ -242,6 +239,7 @@ fn rules(
             Matches::Grpc(all) => matches::of_grpc(all.get(index).map(Vec::as_slice)),
         };
         let alternatives = matches::named(at, &field, alternatives, &mut scope.problems, findings);
+        let alternatives = hostnames::with_hosts(alternatives, hosts.as_deref());
         let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
         let unknown = (dialect == Dialect::PolicyHttpRoute).then(|| linkerd::unknown(rule));
         let outcome = match filter::incompatible(rule.filters.as_deref()) {

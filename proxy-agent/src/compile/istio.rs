@@ -9,6 +9,7 @@ mod policy;
 mod service_entry;
 mod stream;
 mod traffic_policy;
+mod visibility;
 
 use std::sync::Arc;
 

@@ -161,6 +161,8 @@ fn cluster(
         service: Arc::clone(&at.located.id.name),
         port: spec.port,
         balance: kubernetes.map_or_else(BalancePolicy::default, |port| port.balance),
+        retry_share: kubernetes.map(|port| port.retry_share).unwrap_or_default(),
+        own_policies: kubernetes.map_or_else(Vec::new, |port| port.own_policies.clone()),
         upstream: match kubernetes.map(|port| port.declared) {
             Some(Declared::Http(upstream)) => upstream,
             Some(Declared::Opaque | Declared::Tls | Declared::Nothing) | None => {

@@ -14,8 +14,8 @@ use super::direct::{self, Mode};
 use super::index::At;
 use super::problems::Problems;
 use crate::model::{
-    BalancePolicy, ClusterId, ClusterPolicies, DirectPolicy, FailureAccrual, PassReason,
-    UpstreamProtocol,
+    BalancePolicy, ClientPolicy, ClusterId, ClusterPolicies, DirectPolicy, FailureAccrual,
+    PassReason, RetryShare, UpstreamProtocol,
 };
 use crate::objects::Origin;
 
@@ -72,6 +72,10 @@ pub(super) struct Port {
     pub declared: Declared,
     /// How its endpoints are chosen from.
     pub balance: BalancePolicy,
+    /// How many retries there may be at once.
+    pub retry_share: RetryShare,
+    /// Namespaces for whose clients these two are others.
+    pub own_policies: Vec<(Arc<str>, ClientPolicy)>,
     /// What else is asked for.
     pub policies: Option<Arc<ClusterPolicies>>,
     /// Who carries its connections, if the Service says.
@@ -103,6 +107,8 @@ pub(super) struct PortSubset {
     pub labels: BTreeMap<String, String>,
     /// How its endpoints are chosen from.
     pub balance: BalancePolicy,
+    /// How many retries there may be at once.
+    pub retry_share: RetryShare,
     /// What else is asked for.
     pub policies: Option<Arc<ClusterPolicies>>,
     /// Name of its cluster.
@@ -243,6 +249,8 @@ pub(super) fn ports(
             pass: pass(at, spec, kube),
             declared: declared(kube),
             balance,
+            retry_share: RetryShare::default(),
+            own_policies: Vec::new(),
             policies: None,
             mode,
             direct,

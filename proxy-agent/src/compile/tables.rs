@@ -41,6 +41,7 @@ pub(super) fn listeners(
         ListenerProtocol::Tcp
     };
     let routed = !attached.is_empty() || streams.need_the_agent() || port.clients.is_some();
+    let routed = routed || !port.own_policies.is_empty();
     let verdict = direct::verdict(port, protocol, routed);
     let routes = table(&attached, None, port).unwrap_or_else(|| implicit(port));
     let clients: BTreeSet<&Arc<str>> = attached

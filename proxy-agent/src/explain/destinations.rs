@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::model::{Cluster, Destination, Endpoint, LeftOut, Snapshot, WeightedDestination};
 use crate::status::{ExplainedCluster, ExplainedEndpoint};
 
-/// The destinations of a rule with their shares and endpoints.
+/// The destinations of a rule with their shares and endpoints, for clients of a namespace.
 pub(super) fn clusters(
     snapshot: &Snapshot,
     destinations: &[WeightedDestination],
+    client: &str,
 ) -> Vec<ExplainedCluster> {
     let total: f64 = destinations.iter().map(|one| f64::from(one.weight)).sum();
     let explained = destinations.iter().map(|one| {
@@ -25,7 +26,11 @@ pub(super) fn clusters(
             Destination::Cluster(id) => {
                 if let Some(cluster) = snapshot.cluster(id) {
                     explained.name = cluster.name.to_string();
-                    cluster.balance.name().clone_into(&mut explained.balance);
+                    cluster
+                        .policy_for(client)
+                        .balance
+                        .name()
+                        .clone_into(&mut explained.balance);
                     explained.endpoints = endpoints(snapshot, cluster);
                 }
             }

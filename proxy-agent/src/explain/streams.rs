@@ -68,7 +68,7 @@ pub(super) fn explain(
     let Some(table) = listener.streams_for(client.namespace) else {
         "none: opaque TCP, TLS among it, is balanced by connection".clone_into(&mut answer.route);
         let whole = WeightedDestination::plain(1, Destination::Cluster(listener.cluster));
-        answer.clusters = clusters(snapshot, &[whole]);
+        answer.clusters = clusters(snapshot, &[whole], client.namespace);
         return;
     };
     let Some(found) = table.find(greeting, client) else {
@@ -89,7 +89,7 @@ pub(super) fn explain(
         None => format!("none of {} matches: the port's own endpoints", table.origin),
         Some(object) => format!("{object} {}", found.field),
     };
-    answer.clusters = clusters(snapshot, &found.destinations);
+    answer.clusters = clusters(snapshot, &found.destinations, client.namespace);
 }
 
 /// Why the first rules up to `count` do not match.

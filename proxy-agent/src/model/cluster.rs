@@ -43,6 +43,34 @@ impl BalancePolicy {
     }
 }
 
+/// How many of a cluster's requests under way may be retries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RetryShare {
+    /// Retries for each 10,000 requests.
+    pub per_ten_thousand: u32,
+    /// Retries that are always allowed.
+    pub min_concurrent: u32,
+}
+
+impl Default for RetryShare {
+    /// Envoy's: a fifth, and three.
+    fn default() -> Self {
+        Self {
+            per_ten_thousand: 2_000,
+            min_concurrent: 3,
+        }
+    }
+}
+
+/// How the clients of a namespace use a cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ClientPolicy {
+    /// How an endpoint is chosen.
+    pub balance: BalancePolicy,
+    /// How many retries there may be at once.
+    pub retry_share: RetryShare,
+}
+
 /// What the agent speaks to the endpoints of an HTTP cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UpstreamProtocol {
@@ -68,6 +96,10 @@ pub struct Cluster {
     pub port: u16,
     /// How an endpoint is chosen.
     pub balance: BalancePolicy,
+    /// How many retries there may be at once.
+    pub retry_share: RetryShare,
+    /// Namespaces for whose clients these two are others.
+    pub own_policies: Vec<(Arc<str>, ClientPolicy)>,
     /// What is spoken to endpoints.
     pub upstream: UpstreamProtocol,
     /// What is done with connections that go straight to the endpoints.
@@ -80,4 +112,17 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// What is named beside them and gets no requests, sorted; for those who ask why.
     pub left_out: Vec<LeftOut>,
+}
+
+impl Cluster {
+    /// How it is used by the clients of a namespace.
+    pub fn policy_for(&self, client: &str) -> ClientPolicy {
+        let mut own = self.own_policies.iter();
+        let own = own.find(|(namespace, _)| **namespace == *client);
+        let everybodys = ClientPolicy {
+            balance: self.balance,
+            retry_share: self.retry_share,
+        };
+        own.map_or(everybodys, |(_, own)| *own)
+    }
 }

@@ -241,6 +241,17 @@ pub enum PathRewrite {
     },
 }
 
+/// The port that a redirect leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RedirectPort {
+    /// The one that the client connected to; with a scheme, that scheme's.
+    Unsaid,
+    /// The one that the client connected to, whatever the scheme.
+    Asked,
+    /// This one.
+    Number(u16),
+}
+
 /// A redirect's parts; what is absent is taken from the request.
 #[derive(Clone, Debug)]
 pub struct Redirect {
@@ -249,7 +260,7 @@ pub struct Redirect {
     /// Host name.
     pub hostname: Option<Arc<str>>,
     /// Port; a scheme's well-known port is left out of `Location`.
-    pub port: Option<u16>,
+    pub port: RedirectPort,
     /// Path.
     pub path: Option<PathRewrite>,
     /// 301, 302, 303, 307 or 308.

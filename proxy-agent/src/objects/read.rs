@@ -322,11 +322,26 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
         let reason = format!("no name: every {kind} needs one");
         return Err(("metadata.name".to_owned(), reason));
     }
+    let refuse = |field: &str| {
+        let field = format!("metadata.{field}");
+        move |reason| (field, reason)
+    };
+    if let Some(name) = name.filter(|_| known) {
+        super::name::object(group, kind, name).map_err(refuse("name"))?;
+    }
     let namespace = match metadata("namespace")? {
         _ if matches!((group, kind), ("", "Namespace" | "Node")) => "",
         None if known => "default",
         None => "",
-        Some(namespace) => namespace,
+        Some(namespace) => {
+            let judged = if known {
+                super::name::namespace(namespace)
+            } else {
+                Ok(())
+            };
+            judged.map_err(refuse("namespace"))?;
+            namespace
+        }
     };
     Ok(ObjectId {
         group: group.into(),

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::body::RequestBody;
 use super::headers;
-use super::load::{ClusterState, EndpointState, OpenOnEndpoint};
+use super::load::{Client, ClusterState, EndpointState, OpenOnEndpoint};
 use super::pod::PodState;
 use super::reply::Reason;
 use super::traffic::Ticket;
@@ -78,8 +78,12 @@ impl Forward<'_> {
             return Some(Rc::clone(endpoint));
         }
         let draw = self.worker.draw();
-        let fresh = self.cluster.pick(draw, self.asked, tried);
-        fresh.or_else(|| self.cluster.pick(draw, self.asked, &tried[before..]))
+        let client = Client {
+            asked: self.asked,
+            namespace: &self.pod.namespace,
+        };
+        let fresh = self.cluster.pick(draw, client, tried);
+        fresh.or_else(|| self.cluster.pick(draw, client, &tried[before..]))
     }
 
     async fn send_to(

@@ -55,6 +55,15 @@ impl Load for Rc<EndpointState> {
     }
 }
 
+/// What the choice of an endpoint may depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client<'a> {
+    /// The address that it chose.
+    pub(super) asked: IpAddr,
+    /// Its pod's namespace.
+    pub(super) namespace: &'a str,
+}
+
 /// One cluster.
 #[derive(Debug)]
 pub(super) struct ClusterState {
@@ -114,23 +123,23 @@ impl ClusterState {
         }
     }
 
-    /// Chooses the endpoint of the next try, for a client that `asked` for an address; those in
-    /// `tried` are passed over.
+    /// Chooses the endpoint of the client's next try; those in `tried` are passed over.
     pub(super) fn pick(
         &self,
         draw: &Draw,
-        asked: IpAddr,
+        client: Client<'_>,
         tried: &[SocketAddr],
     ) -> Option<Rc<EndpointState>> {
-        if self.cluster.balance == BalancePolicy::AsAsked {
+        let balance = self.cluster.policy_for(client.namespace).balance;
+        if balance == BalancePolicy::AsAsked {
             let mut endpoints = self.endpoints.iter();
-            if let Some(endpoint) = endpoints.find(|one| one.address.ip() == asked) {
+            if let Some(endpoint) = endpoints.find(|one| one.address.ip() == client.asked) {
                 // No other one will do.
                 let tried = tried.contains(&endpoint.address);
                 return (!tried).then(|| Rc::clone(endpoint));
             }
         }
-        let first = self.turn(draw)?;
+        let first = self.turn(balance, draw)?;
         let (before, from) = self.endpoints.split_at(first);
         let endpoint = from
             .iter()
@@ -142,9 +151,9 @@ impl ClusterState {
     }
 
     /// Index of the endpoint whose turn it is.
-    fn turn(&self, draw: &Draw) -> Option<usize> {
+    fn turn(&self, balance: BalancePolicy, draw: &Draw) -> Option<usize> {
         let all = self.endpoints.as_slice();
-        match self.cluster.balance {
+        match balance {
             BalancePolicy::RoundRobin if self.weighted => balance::weighted(all, false),
             BalancePolicy::RoundRobin => self.round.pick(all.len()),
             BalancePolicy::Random if self.weighted => balance::weighted_random(all, draw.word()),
@@ -161,13 +170,16 @@ impl ClusterState {
         self.budgets.deposit(of);
     }
 
-    /// Room for one more retry, kept until the value is dropped; `None` if the cluster, or the
-    /// budget of the request's rule, has none.
-    pub(super) fn retry(&self, of: Option<&RetryBudget>) -> Option<OpenRetry> {
+    /// Room for one more retry of a client's, kept until the value is dropped; `None` if the cluster,
+    /// or the budget of the request's rule, has none.
+    pub(super) fn retry(&self, of: Option<&RetryBudget>, client: &str) -> Option<OpenRetry> {
         let under_way = self.retries.get();
         let room = match of {
             Some(of) => self.budgets.withdraw(of),
-            None => retry::within_budget(self.recorder.requests_in_flight(), under_way),
+            None => {
+                let share = self.cluster.policy_for(client).retry_share;
+                retry::within_budget(share, self.recorder.requests_in_flight(), under_way)
+            }
         };
         room.then(|| {
             self.retries.set(under_way + 1);
@@ -238,7 +250,7 @@ impl Drop for OpenOnEndpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClusterId, DirectPolicy, UpstreamProtocol};
+    use crate::model::{ClientPolicy, ClusterId, DirectPolicy, RetryShare, UpstreamProtocol};
 
     fn address(last: u8) -> SocketAddr {
         ([10, 0, 0, last], 80).into()
@@ -260,6 +272,8 @@ mod tests {
             service: "web".into(),
             port: 80,
             balance,
+            retry_share: RetryShare::default(),
+            own_policies: Vec::new(),
             upstream: UpstreamProtocol::AsReceived,
             direct: DirectPolicy::default(),
             failure_accrual: None,
@@ -269,10 +283,17 @@ mod tests {
         })
     }
 
+    fn asking(last: u8) -> Client<'static> {
+        Client {
+            asked: address(last).ip(),
+            namespace: "ns",
+        }
+    }
+
     /// How often each of `lasts` is picked in `rounds`.
     fn counts(state: &ClusterState, rounds: usize, lasts: &[u8]) -> Vec<usize> {
         let draw = Draw::new(1);
-        let picks = (0..rounds).filter_map(|_| state.pick(&draw, address(99).ip(), &[]));
+        let picks = (0..rounds).filter_map(|_| state.pick(&draw, asking(99), &[]));
         let picks: Vec<_> = picks.map(|one| one.address).collect();
         let count = |last: &u8| picks.iter().filter(|one| **one == address(*last)).count();
         lasts.iter().map(count).collect()
@@ -314,7 +335,7 @@ mod tests {
         let of = cluster(BalancePolicy::AsAsked, &[(1, 1), (2, 1)]);
         let state = ClusterState::new(&of, None, &traffic, 0);
         let pick = |asked: u8, tried: &[SocketAddr]| {
-            let found = state.pick(&draw, address(asked).ip(), tried);
+            let found = state.pick(&draw, asking(asked), tried);
             found.map(|one| one.address)
         };
         for asked in [1, 2, 2, 1, 1] {
@@ -322,5 +343,31 @@ mod tests {
             assert_eq!(pick(asked, &[address(asked)]), None, "no other one will do");
         }
         assert_eq!(pick(7, &[address(1)]), Some(address(2)), "led by a route");
+    }
+
+    #[test]
+    fn clients_of_a_namespace_with_a_balancer_of_its_own_are_balanced_by_it() {
+        let traffic = Traffic::new();
+        let draw = Draw::new(1);
+        let turns = ClientPolicy {
+            balance: BalancePolicy::RoundRobin,
+            retry_share: RetryShare::default(),
+        };
+        let of = Arc::unwrap_or_clone(cluster(BalancePolicy::AsAsked, &[(1, 1), (2, 1)]));
+        let of = Arc::new(Cluster {
+            own_policies: vec![("shop".into(), turns)],
+            ..of
+        });
+        let state = ClusterState::new(&of, None, &traffic, 0);
+        let picks = |namespace: &'static str| {
+            let client = Client {
+                namespace,
+                ..asking(1)
+            };
+            let picks = (0..4).filter_map(|_| state.pick(&draw, client, &[]));
+            let first = picks.filter(|one| one.address == address(1));
+            first.count()
+        };
+        assert_eq!((picks("shop"), picks("ns")), (2, 4));
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn send(
             return answer;
         }
         let recorder = &forward.cluster.recorder;
-        let Some(room) = forward.cluster.retry(budget) else {
+        let Some(room) = forward.cluster.retry(budget, &forward.pod.namespace) else {
             recorder.retry_withheld();
             return answer;
         };

@@ -14,7 +14,7 @@ use crate::model::ClusterId;
 use crate::net;
 
 use super::accept::reset;
-use super::load::{ClusterState, OpenOnEndpoint};
+use super::load::{Client, ClusterState, OpenOnEndpoint};
 use super::reply::Reason;
 use super::upstream::{CONNECT_LIMIT, MAX_TRIES};
 use super::worker::OpenConnection;
@@ -80,8 +80,12 @@ async fn connect(
     cluster: &ClusterState,
 ) -> Result<(TcpStream, OpenOnEndpoint), Reason> {
     let mut tried = SmallVec::<[SocketAddr; MAX_TRIES]>::new();
+    let client = Client {
+        asked: open.asked,
+        namespace: &open.pod.namespace,
+    };
     while tried.len() < MAX_TRIES {
-        let Some(endpoint) = cluster.pick(open.worker.draw(), open.asked, &tried) else {
+        let Some(endpoint) = cluster.pick(open.worker.draw(), client, &tried) else {
             break;
         };
         let on_endpoint = OpenOnEndpoint::new(Rc::clone(&endpoint));

@@ -5,7 +5,9 @@ use http::header::HOST;
 use http::{HeaderMap, Request, Uri};
 
 use super::{RequestView, strip_port};
-use crate::model::{Filters, PathMatch, PathRewrite, Redirect, Rule, WeightedDestination};
+use crate::model::{
+    Filters, PathMatch, PathRewrite, Redirect, RedirectPort, Rule, WeightedDestination,
+};
 
 /// Gives a request the headers that `rule` and the destination that was chosen say, and the path and
 /// the authority that the rule says, else the destination; `filters` are the rule's.
@@ -88,9 +90,9 @@ pub fn location(rule: &Rule, redirect: &Redirect, request: &RequestView<'_>, por
     let scheme = redirect.scheme.as_deref().unwrap_or("http");
     let well_known = if scheme == "https" { 443 } else { 80 };
     let port = match (redirect.port, &redirect.scheme) {
-        (Some(port), _) => port,
-        (None, Some(_)) => well_known,
-        (None, None) => port,
+        (RedirectPort::Number(port), _) => port,
+        (RedirectPort::Unsaid, Some(_)) => well_known,
+        (RedirectPort::Unsaid, None) | (RedirectPort::Asked, _) => port,
     };
     let host = redirect.hostname.as_deref();
     let host = host.unwrap_or_else(|| strip_port(request.authority));

@@ -147,7 +147,7 @@ fn a_location_takes_from_the_request_what_the_redirect_leaves_open() {
     let redirect = Redirect {
         scheme: None,
         hostname: None,
-        port: None,
+        port: RedirectPort::Unsaid,
         path: None,
         status: StatusCode::FOUND,
     };
@@ -165,7 +165,16 @@ fn a_location_takes_from_the_request_what_the_redirect_leaves_open() {
         ),
         (
             Redirect {
-                port: Some(443),
+                port: RedirectPort::Asked,
+                scheme: https.clone(),
+                ..redirect.clone()
+            },
+            8080,
+            "https://Web:8080/a?q=1",
+        ),
+        (
+            Redirect {
+                port: RedirectPort::Number(443),
                 scheme: https,
                 ..redirect.clone()
             },
@@ -174,7 +183,7 @@ fn a_location_takes_from_the_request_what_the_redirect_leaves_open() {
         ),
         (
             Redirect {
-                port: Some(81),
+                port: RedirectPort::Number(81),
                 hostname: host,
                 ..redirect.clone()
             },

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use proxy_e2e::Load;
+use proxy_e2e::manifest::http_route;
 use serde_json::json;
 
 use crate::scene::Scene;
@@ -107,5 +108,34 @@ fn retries_of_a_cluster_that_fails_as_a_whole_are_bounded() -> Result<()> {
     );
     let withheld = r#"proxy_agent_retries_withheld_total{cluster="default/web:80"} "#;
     assert!(scene.metric(withheld)? > 0);
+    Ok(())
+}
+
+#[test]
+fn a_rule_without_a_budget_for_retries_leaves_none_to_the_clients_that_see_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let stranger = scene.node.pod("stranger").namespace("blog").captured();
+    let stranger = stranger.start()?;
+    scene.agent.wait_captured([&stranger])?;
+    let retry = json!({ "attempts": 2, "codes": [503], "backoff": "1ms" });
+    let to_web = json!([{ "name": "web", "port": 80 }]);
+    let rules = json!([{ "retry": retry, "backendRefs": to_web }]);
+    let rule = json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": { "namespace": "default", "name": "web" },
+        "spec": {
+            "host": "web",
+            "exportTo": ["."],
+            "trafficPolicy": { "retryBudget": { "percent": 0, "minRetryConcurrency": 0 } },
+        },
+    });
+    scene.put_all(&[http_route("route", "web", &rules), rule])?;
+
+    assert_eq!(scene.status("fail/503/99/own", &[])?, 503);
+    assert_eq!(scene.seen("/fail/503/99/own")?.len(), 1, "no retry");
+    let url = scene.web.url_of("fail/503/99/other");
+    assert_eq!(stranger.status(&[&url])?, 503);
+    assert_eq!(scene.seen("/fail/503/99/other")?.len(), 3, "two retries");
     Ok(())
 }

@@ -135,3 +135,36 @@ fn linkerds_own_route_sends_by_its_rules_and_shadows_the_split() -> Result<()> {
     assert!(shown.contains(&format!("shadowed: {words}")), "{shown}");
     Ok(())
 }
+
+#[test]
+fn linkerds_own_route_is_for_the_hosts_that_it_names() -> Result<()> {
+    let scene = Scene::new()?;
+    let route = |name: &str, hostnames: Value, to: &str| {
+        json!({
+            "apiVersion": "policy.linkerd.io/v1beta3",
+            "kind": "HTTPRoute",
+            "metadata": { "namespace": "default", "name": name },
+            "spec": {
+                "parentRefs": [{ "group": "core", "kind": "Service", "name": "web" }],
+                "hostnames": hostnames,
+                "rules": [{ "backendRefs": [{ "name": to, "port": 80 }] }],
+            },
+        })
+    };
+    scene.put_all(&[
+        route("below", json!(["*.shop.example", "web.example"]), "web"),
+        route("exact", json!(["new.shop.example"]), "shadow"),
+    ])?;
+
+    for (host, expected) in [
+        ("web.example:8080", "x-endpoint: web-"),
+        ("Old.Shop.example", "x-endpoint: web-"),
+        ("new.shop.example", "x-endpoint: shadow-0"),
+        ("shop.example", "404 not found"),
+        ("web", "404 not found"),
+    ] {
+        let head = scene.head("a", &["-H", &format!("Host: {host}")])?;
+        assert!(head.contains(expected), "{host}: {head}");
+    }
+    Ok(())
+}

@@ -367,10 +367,17 @@ fn a_rule_has_its_endpoints_picked_at_random() -> Result<()> {
         }
         Ok(all.windows(2).filter(|pair| pair[0] == pair[1]).count())
     };
+    let exported = |to: &str| {
+        let mut rule = rule.clone();
+        rule["spec"]["exportTo"] = json!([to]);
+        [route.clone(), rule]
+    };
 
     scene.put(&route)?;
     assert_eq!(repeats()?, 0, "the control: in turn, as the Service says");
-    scene.put_all(&[route, rule])?;
+    scene.put_all(&exported("blog"))?;
+    assert_eq!(repeats()?, 0, "for clients of another namespace");
+    scene.put_all(&exported("."))?;
     assert_ne!(repeats()?, 0, "none of 59 has a chance of 4e-11");
     Ok(())
 }

@@ -116,6 +116,30 @@ fn paths_headers_methods_and_queries_choose_the_service() -> Result<()> {
 }
 
 #[test]
+fn a_rule_may_have_a_name_and_is_shown_by_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let green = json!([{ "headers": [{ "name": "x-color", "value": "green" }] }]);
+    scene.route(&json!([
+        { "name": "canary", "matches": green, "backendRefs": to("green") },
+        { "backendRefs": to("blue") },
+    ]))?;
+
+    let header = "X-Color: green";
+    assert_eq!(scene.endpoint("a", &["-H", header])?, "green-0");
+    assert_eq!(scene.endpoint("a", &[])?, "blue-0");
+    let url = scene.web.url();
+    let explain = ["explain", "--from", "default/client", "GET", &url];
+    for (more, named) in [(&["-H", header][..], true), (&[], false)] {
+        let shown = scene.agent.verb(&[&explain[..], more].concat())?;
+        let shown = shown.success()?;
+        let route = shown.lines().find(|line| line.starts_with("route"));
+        let route = route.unwrap_or_default();
+        assert_eq!(route.contains("rules[0] (canary)"), named, "{shown}");
+    }
+    Ok(())
+}
+
+#[test]
 fn no_spelling_of_a_path_gets_around_a_rule() -> Result<()> {
     let scene = Scene::new()?;
     let sent = |path: &str| {

@@ -15,7 +15,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Fault, policy};
 use crate::compile::text::{header_edits, header_value, host_as_authority};
-use crate::model::{Cors, Filters, HeaderEdits, Match, PathMatch, PathRewrite, Redirect};
+use crate::model::{
+    Cors, Filters, HeaderEdits, Match, PathMatch, PathRewrite, Redirect, RedirectPort,
+};
 
 /// What the filters of a rule come to.
 #[derive(Debug, Default)]
@@ -205,7 +207,7 @@ fn redirect(
             Https => "https".into(),
         }),
         hostname: from.hostname.as_deref().map(Into::into),
-        port,
+        port: port.map_or(RedirectPort::Unsaid, RedirectPort::Number),
         path,
         status,
     })

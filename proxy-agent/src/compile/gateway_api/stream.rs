@@ -1,12 +1,11 @@
 //! TLSRoute and TCPRoute: connections by server name and by weight.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRules};
 
 use super::findings::Findings;
-use super::{attach_to_parents, destination};
+use super::{attach_to_parents, destination, hostnames};
 use crate::compile::attach::{Dialect, shared_id};
 use crate::compile::index::At;
 use crate::compile::routes::Compiled;
@@ -76,41 +75,7 @@ fn names(
     if written.is_empty() {
         return [ServerName::Any].into();
     }
-    let mut names = Vec::new();
-    for (index, text) in written.iter().enumerate() {
-        match name(text) {
-            Some(name) => names.push(name),
-            None => {
-                let field = format!("spec.hostnames[{index}]");
-                let reason = format!(
-                    "found `{text}`, expected a host name as in a.example.org or *.example.org; \
-                     it is left out"
-                );
-                findings.unaccepted(ConditionReason::UnsupportedValue, &field, &reason);
-                scope.problems.error(at.located, field, reason);
-            }
-        }
-    }
-    names.into()
-}
-
-/// Server names are host names of RFC 1123, never addresses (RFC 6066, section 3).
-fn name(text: &str) -> Option<ServerName> {
-    let (wild, rest) = match text.strip_prefix("*.") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    let label = |label: &str| !label.is_empty() && label.bytes().all(plain);
-    let accepted = rest.split('.').all(label) && rest.parse::<IpAddr>().is_err();
-    accepted.then(|| {
-        let rest = rest.to_ascii_lowercase();
-        if wild {
-            ServerName::Below(format!(".{rest}").into())
-        } else {
-            ServerName::Exact(rest.into())
-        }
-    })
+    hostnames::names(at, written, scope, findings).into()
 }
 
 fn destinations(
@@ -143,33 +108,4 @@ fn destinations(
         scope.problems.warning(at.located, field, reason);
     }
     destinations.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_host_names_with_at_most_one_wildcard_label_in_front() {
-        for (text, expected) in [
-            (
-                "A.example.org",
-                Some(ServerName::Exact("a.example.org".into())),
-            ),
-            (
-                "*.example.org",
-                Some(ServerName::Below(".example.org".into())),
-            ),
-            ("web", Some(ServerName::Exact("web".into()))),
-            ("*", None),
-            ("a.*.org", None),
-            ("*a.example.org", None),
-            ("10.0.0.1", None),
-            ("a..b", None),
-            ("", None),
-            ("a:443", None),
-        ] {
-            assert_eq!(name(text), expected, "{text}");
-        }
-    }
 }

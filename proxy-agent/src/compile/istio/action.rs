@@ -13,7 +13,7 @@ use crate::compile::text::{
 };
 use crate::model::{
     Action, ClusterId, Destination, Filters, HeaderEdits, Mirror, PathRewrite, Policies, Redirect,
-    Timeouts, WeightedDestination,
+    RedirectPort, Timeouts, WeightedDestination,
 };
 use crate::objects::istio::{
     self, HeaderOperations, Headers, HostDestination, HttpRoute, VirtualService,
@@ -231,20 +231,24 @@ fn redirect(from: &istio::Redirect) -> Result<Redirect, Fault> {
     }
     let derived = match from.derive_port.as_deref() {
         None => None,
-        Some("FROM_PROTOCOL_DEFAULT") => Some(if scheme == Some("https") { 443 } else { 80 }),
-        // What a redirect without a scheme does anyway.
-        Some("FROM_REQUEST_PORT") if scheme.is_none() => None,
+        Some("FROM_PROTOCOL_DEFAULT") => {
+            let https = scheme == Some("https");
+            Some(RedirectPort::Number(if https { 443 } else { 80 }))
+        }
+        Some("FROM_REQUEST_PORT") => Some(RedirectPort::Asked),
         Some(other) => {
-            let reason = format!(
-                "found `{other}`, accepted: FROM_PROTOCOL_DEFAULT, or FROM_REQUEST_PORT without scheme"
-            );
+            let reason =
+                format!("found `{other}`, accepted: FROM_PROTOCOL_DEFAULT, FROM_REQUEST_PORT");
             return Err(fault("derivePort", reason));
         }
     };
     Ok(Redirect {
         scheme: scheme.map(Into::into),
         hostname: hostname.map(Into::into),
-        port: from.port.or(port).or(derived),
+        port: match from.port.or(port) {
+            Some(port) => RedirectPort::Number(port),
+            None => derived.unwrap_or(RedirectPort::Unsaid),
+        },
         path: from.uri.as_deref().map(|uri| PathRewrite::Full(uri.into())),
         status,
     })

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use super::traffic_policy::Sections;
+use super::visibility::{self, is_for_everybody};
 use super::{host, service_entry, traffic_policy};
 use crate::compile::by_key::Name;
 use crate::compile::cluster_ids::ClusterIds;
+use crate::compile::direct::Mode;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::service::{Port, PortSubset};
-use crate::model::{BalancePolicy, ClusterPolicies};
-use crate::objects::istio::{DestinationRule, DestinationRuleSpec, Subset};
+use crate::model::{BalancePolicy, ClientPolicy, ClusterPolicies};
+use crate::objects::istio::{DestinationRule, Subset};
 
 /// Why a part of a policy has no effect.
 const NOT_ENFORCED: &str = "accepted, not enforced by this version";
@@ -34,19 +36,31 @@ pub(in crate::compile) fn apply(
     ports: &mut [Port],
     ids: &mut ClusterIds,
 ) {
-    // What is for some clients must not be for all.
+    // What is for some pods must not be for all.
     let all = rules.iter();
     let rules: Vec<_> = all
         .filter(|at| at.object.spec.workload_selector.is_none())
         .collect();
+    let clients = visibility::clients(&rules);
     for port in ports.iter_mut().filter(|port| port.tcp) {
-        let mut whole = Sections::default();
-        for at in &rules {
-            let own = Sections::of(at.object.spec.traffic_policy.as_ref(), port.number);
-            whole = whole.or(own);
-        }
-        port.balance = balance(&whole, port);
+        let service = Arc::clone(&port.service.namespace);
+        let sections = |client: Option<&str>| {
+            let rules = visibility::of_client(&rules, client, &service);
+            let policies = rules
+                .iter()
+                .map(|at| at.object.spec.traffic_policy.as_ref());
+            let own = policies.map(|policy| Sections::of(policy, port.number));
+            own.fold(Sections::default(), Sections::or)
+        };
+        let whole = sections(None);
+        let everybodys = policy(&whole, port);
+        let own = clients.iter().filter_map(|client| {
+            let own = policy(&sections(Some(client)), port);
+            (own != everybodys).then(|| (Arc::clone(client), own))
+        });
+        port.own_policies = own.collect();
         port.policies = shared(whole.policies());
+        (port.balance, port.retry_share) = (everybodys.balance, everybodys.retry_share);
         for at in &rules {
             let subsets = subsets(at, port, ids);
             port.subsets.extend(subsets);
@@ -54,12 +68,15 @@ pub(in crate::compile) fn apply(
     }
 }
 
-/// What the client chose stays so: Istio's resolution NONE knows no other balancer.
-fn balance(sections: &Sections<'_>, port: &Port) -> BalancePolicy {
-    if port.balance == BalancePolicy::AsAsked {
-        return BalancePolicy::AsAsked;
+fn policy(sections: &Sections<'_>, port: &Port) -> ClientPolicy {
+    // What the client chose stays so: Istio's resolution NONE knows no other balancer.
+    let chosen = sections
+        .balance()
+        .filter(|_| port.balance != BalancePolicy::AsAsked);
+    ClientPolicy {
+        balance: chosen.unwrap_or(port.balance),
+        retry_share: sections.retry_share().unwrap_or(port.retry_share),
     }
-    sections.balance().unwrap_or(port.balance)
 }
 
 fn shared(policies: ClusterPolicies) -> Option<Arc<ClusterPolicies>> {
@@ -69,11 +86,7 @@ fn shared(policies: ClusterPolicies) -> Option<Arc<ClusterPolicies>> {
 fn subsets(at: &At<'_, DestinationRule>, port: &Port, ids: &mut ClusterIds) -> Vec<PortSubset> {
     let spec = &at.object.spec;
     let of = &at.located.id.namespace;
-    let exported = spec.export_to.iter().map(|one| match one.as_str() {
-        "." => Arc::clone(of),
-        other => Arc::from(other),
-    });
-    let clients: Option<Vec<Arc<str>>> = (!is_for_everybody(spec)).then(|| exported.collect());
+    let clients = (!is_for_everybody(spec)).then(|| visibility::exported(at).collect::<Vec<_>>());
     let mut compiled: Vec<PortSubset> = Vec::new();
     for subset in &spec.subsets {
         let name: Arc<str> = subset.name.as_str().into();
@@ -94,22 +107,20 @@ fn subsets(at: &At<'_, DestinationRule>, port: &Port, ids: &mut ClusterIds) -> V
         } else {
             own.or(rule)
         };
+        let policy = policy(&all, port);
         compiled.push(PortSubset {
             name,
             namespace: Arc::clone(of),
             clients: clients.clone(),
             labels: subset.labels.clone(),
-            balance: balance(&all, port),
+            balance: policy.balance,
+            retry_share: policy.retry_share,
             policies: shared(all.policies()),
             id: ids.id(&cluster),
             cluster,
         });
     }
     compiled
-}
-
-fn is_for_everybody(spec: &DestinationRuleSpec) -> bool {
-    spec.export_to.is_empty() || spec.export_to.iter().any(|one| one == "*")
 }
 
 /// The subset of a port that a route in `namespace` means by `name`: as Istio looks them up, of its
@@ -129,10 +140,10 @@ pub(super) fn subset<'p>(port: &'p Port, name: &str, namespace: &str) -> Option<
 /// Names what a rule says without effect.
 pub(in crate::compile) fn judge(
     at: &At<'_, DestinationRule>,
-    is_service: bool,
+    ports: Option<&[Port]>,
     problems: &mut Problems,
 ) {
-    if !is_service {
+    if ports.is_none() {
         let reason = format!(
             "found `{}`, which is no Service that is known",
             at.object.spec.host
@@ -144,9 +155,11 @@ pub(in crate::compile) fn judge(
         let reason = "is not supported; the rule, which is for some clients, is not in effect";
         problems.error(at.located, "spec.workloadSelector", reason);
     }
-    if !is_for_everybody(spec) && spec.traffic_policy.is_some() {
-        let reason = "accepted, not enforced for trafficPolicy, which counts for all clients";
-        problems.warning(at.located, "spec.exportTo", reason);
+    let mut ports = ports.unwrap_or_default().iter();
+    if ports.any(|port| port.mode == Some(Mode::Direct) && !port.own_policies.is_empty()) {
+        let reason =
+            "direct connections (annotation mode) are balanced the same way for all clients";
+        problems.warning(at.located, "spec.trafficPolicy.loadBalancer", reason);
     }
     let whole = spec.traffic_policy.as_ref();
     let whole = whole.map(|policy| ("spec.trafficPolicy".to_owned(), policy));

@@ -15,7 +15,9 @@ use crate::compile::direct::Mode;
 use crate::compile::endpoints;
 use crate::compile::index::{At, Index};
 use crate::compile::service::{self, Declared, Port, Target};
-use crate::model::{BalancePolicy, DirectPolicy, Endpoint, PassReason, UpstreamProtocol};
+use crate::model::{
+    BalancePolicy, DirectPolicy, Endpoint, PassReason, RetryShare, UpstreamProtocol,
+};
 use crate::objects::istio::{EntryEndpoint, EntryPort, ServiceEntry, ServiceEntrySpec};
 
 pub(in crate::compile) use judge::judge;
@@ -145,6 +147,8 @@ pub(in crate::compile) fn ports(
                 Ok(Source::Clients) => BalancePolicy::AsAsked,
                 Ok(Source::Names | Source::Written) | Err(_) => BalancePolicy::default(),
             },
+            retry_share: RetryShare::default(),
+            own_policies: Vec::new(),
             policies: None,
             // Its endpoints are outside of the cluster, where no kernel table has them.
             mode: Some(Mode::Proxy),

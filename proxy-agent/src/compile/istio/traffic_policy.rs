@@ -9,6 +9,7 @@ use super::Fault;
 use super::policy::duration;
 use crate::model::{
     BalancePolicy, ClusterPolicies, ConnectionLimits, Keepalive, OutlierDetection, RequestLimits,
+    RetryShare,
 };
 use crate::objects::istio::{
     self, ConnectionPool, HttpSettings, LoadBalancer, TcpSettings, TrafficPolicy,
@@ -20,6 +21,7 @@ pub(super) struct Sections<'a> {
     load_balancer: Option<&'a LoadBalancer>,
     connection_pool: Option<&'a ConnectionPool>,
     outlier_detection: Option<&'a istio::OutlierDetection>,
+    retry_budget: Option<&'a istio::RetryBudget>,
 }
 
 impl<'a> Sections<'a> {
@@ -35,11 +37,14 @@ impl<'a> Sections<'a> {
                 load_balancer: own.load_balancer.as_ref(),
                 connection_pool: own.connection_pool.as_ref(),
                 outlier_detection: own.outlier_detection.as_ref(),
+                // Of the whole policy alone: a port has none.
+                retry_budget: policy.retry_budget.as_ref(),
             },
             None => Self {
                 load_balancer: policy.load_balancer.as_ref(),
                 connection_pool: policy.connection_pool.as_ref(),
                 outlier_detection: policy.outlier_detection.as_ref(),
+                retry_budget: policy.retry_budget.as_ref(),
             },
         }
     }
@@ -50,12 +55,18 @@ impl<'a> Sections<'a> {
             load_balancer: self.load_balancer.or(other.load_balancer),
             connection_pool: self.connection_pool.or(other.connection_pool),
             outlier_detection: self.outlier_detection.or(other.outlier_detection),
+            retry_budget: self.retry_budget.or(other.retry_budget),
         }
     }
 
     /// How endpoints are chosen, if that is said.
     pub(super) fn balance(&self) -> Option<BalancePolicy> {
         algorithm(self.load_balancer?.simple.as_deref()?).ok()
+    }
+
+    /// How many retries there may be, if that is said.
+    pub(super) fn retry_share(&self) -> Option<RetryShare> {
+        retry_share(self.retry_budget?).ok()
     }
 
     /// The rest. A section with a fault is left out; [`judge`] names it.
@@ -128,15 +139,14 @@ impl Judgement {
         }
         match tls.map(|tls| tls.mode.as_deref().unwrap_or("DISABLE")) {
             None | Some("DISABLE") => {}
-            Some("ISTIO_MUTUAL") => self.not_enforced.push(format!("{prefix}tls")),
-            Some(mode @ ("SIMPLE" | "MUTUAL")) => {
+            Some(mode @ ("SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL")) => {
                 let reason = format!(
                     "{mode} is not supported: what a pod sends unencrypted is sent on unencrypted"
                 );
                 self.faults.push((format!("{prefix}tls.mode"), reason));
             }
             Some(other) => {
-                let reason = format!("found `{other}`, accepted: DISABLE, ISTIO_MUTUAL");
+                let reason = format!("found `{other}`, accepted: DISABLE");
                 self.faults.push((format!("{prefix}tls.mode"), reason));
             }
         }
@@ -178,6 +188,7 @@ pub(super) fn judge(policy: &TrafficPolicy) -> Judgement {
         load_balancer: policy.load_balancer.as_ref(),
         connection_pool: policy.connection_pool.as_ref(),
         outlier_detection: policy.outlier_detection.as_ref(),
+        retry_budget: None,
     };
     judgement.sections("", &whole, policy.tls.as_ref());
     for (index, of) in policy.port_level_settings.iter().enumerate() {
@@ -190,6 +201,7 @@ pub(super) fn judge(policy: &TrafficPolicy) -> Judgement {
             load_balancer: of.load_balancer.as_ref(),
             connection_pool: of.connection_pool.as_ref(),
             outlier_detection: of.outlier_detection.as_ref(),
+            retry_budget: None,
         };
         judgement.sections(&prefix, &sections, of.tls.as_ref());
     }
@@ -202,10 +214,33 @@ pub(super) fn judge(policy: &TrafficPolicy) -> Judgement {
             judgement.faults.push((field.to_owned(), reason));
         }
     }
-    if policy.retry_budget.is_some() {
-        judgement.not_enforced.push("retryBudget".to_owned());
+    if let Some(Err((inner, reason))) = policy.retry_budget.as_ref().map(retry_share) {
+        let field = format!("retryBudget.{inner}");
+        judgement.faults.push((field, reason));
     }
     judgement
+}
+
+/// `retryBudget`; what is missing of it is Envoy's default.
+fn retry_share(of: &istio::RetryBudget) -> Result<RetryShare, Fault> {
+    let default = RetryShare::default();
+    let share = match of.percent {
+        None => default.per_ten_thousand,
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0 to 10,000"
+        )]
+        Some(percent) if (0.0..=100.0).contains(&percent) => (percent * 100.0).round() as u32,
+        Some(percent) => {
+            let reason = format!("found {percent}, accepted: 0 to 100");
+            return Err(("percent".to_owned(), reason));
+        }
+    };
+    Ok(RetryShare {
+        per_ten_thousand: share,
+        min_concurrent: of.min_retry_concurrency.unwrap_or(default.min_concurrent),
+    })
 }
 
 fn count(field: &str, written: Option<i64>) -> Result<Option<u32>, Fault> {

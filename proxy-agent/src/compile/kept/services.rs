@@ -159,16 +159,21 @@ impl Kept {
         for name in &dirty.rules {
             let mut problems = Problems::default();
             if let Some(at) = self.index.get::<DestinationRule>(name.key()) {
-                let is_service = istio::services_of(&at).iter().any(|one| {
-                    let known = |name: &Name| self.ports.get(name.key()).is_some();
-                    known(one)
-                        || one.namespace.is_empty() && self.index.of_host(&one.name).any(known)
-                });
+                let services = istio::services_of(&at);
+                let ports = services.iter().find_map(|one| self.ports_of(one));
                 switches::name_what_is_without_effect(at.located, &mut problems);
-                istio::judge(&at, is_service, &mut problems);
+                istio::judge(&at, ports, &mut problems);
             }
             self.found.set(Part::DestinationRule, name, problems);
         }
+    }
+
+    /// The ports of a Service, or of a ServiceEntry's host, which a rule names without a namespace.
+    fn ports_of(&self, service: &Name) -> Option<&[Port]> {
+        let known = |name: &Name| self.ports.get(name.key()).map(Vec::as_slice);
+        let of_host = service.namespace.is_empty();
+        let of_host = of_host.then(|| self.index.of_host(&service.name).find_map(known));
+        known(service).or(of_host?)
     }
 
     /// Judges HTTPRouteGroups anew.
@@ -312,6 +317,8 @@ fn clusters(
         id: subset.id,
         name: Arc::clone(&subset.cluster),
         balance: subset.balance,
+        retry_share: subset.retry_share,
+        own_policies: Vec::new(),
         policies: subset.policies.clone(),
         endpoints: part(&whole.endpoints, subset),
         left_out: Vec::new(),
@@ -330,6 +337,8 @@ fn cluster(port: &Port, found: Found) -> Cluster {
         service: Arc::clone(&port.service.name),
         port: port.number,
         balance: port.balance,
+        retry_share: port.retry_share,
+        own_policies: port.own_policies.clone(),
         policies: port.policies.clone(),
         upstream: match port.declared {
             Declared::Http(upstream) => upstream,

@@ -92,3 +92,51 @@ fn gateway_apis_routes_may_write_the_core_group_by_name_too() {
     assert_eq!(problems(&snapshot), Vec::<String>::new());
     assert_eq!(answers(&snapshot, "GET /a"), "ns/web:80*3 ns/b:80*1");
 }
+
+#[test]
+fn hosts_are_heeded_the_more_exact_first() {
+    let route = |name: &str, hosts: &str, rules: &str| {
+        let spec = format!("spec: {{hostnames: [{hosts}], ");
+        let text = route("v1beta3", "group: core", rules).replace("spec: {", &spec);
+        text.replace("name: r,", &format!("name: {name},"))
+    };
+    let to = |name: &str| format!("{{backendRefs: [{{name: {name}, port: 80}}]}}");
+    let exact_path =
+        "{matches: [{path: {type: Exact, value: /a}}], backendRefs: [{name: c, port: 80}]}";
+    let routes = route("a", "'*.example.org', '*.b.example.org'", &to("b"))
+        + &route("b", "", exact_path)
+        + &route("c", "A.b.example.org", &to("d"))
+        + &route("d", "'*.c.b.example.org'", exact_path);
+    let services = service("c", 80) + &service("d", 80);
+    let snapshot = with(&(services + &routes));
+    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    for (host, expected) in [
+        ("x.example.org", "ns/b:80*1"),
+        ("X.Example.ORG:8080", "ns/b:80*1"),
+        ("x.y.example.org", "ns/b:80*1"),
+        ("a.b.example.org", "ns/d:80*1"),
+        ("a.b.example.org:80", "ns/d:80*1"),
+        ("z.c.b.example.org", "ns/c:80*1"),
+        ("example.org", "ns/c:80*1"),
+        ("anotherexample.org", "ns/c:80*1"),
+        ("web", "ns/c:80*1"),
+    ] {
+        let line = format!("GET /a authority={host}");
+        assert_eq!(answers(&snapshot, &line), expected, "{host}");
+    }
+    assert_eq!(answers(&snapshot, "GET /b authority=web"), "404");
+}
+
+#[test]
+fn a_host_that_cannot_be_read_is_left_out_and_named() {
+    let text = route("v1beta3", "group: core", "{}")
+        .replace("spec: {", "spec: {hostnames: ['a.*.org', ok.org], ");
+    let snapshot = with(&text);
+    let problem = only_problem(&snapshot);
+    assert!(
+        problem.contains("spec.hostnames[0]: found `a.*.org`"),
+        "{problem}"
+    );
+    assert_eq!(answers(&snapshot, "GET / authority=ok.org"), "ns/web:80*1");
+    assert_eq!(answers(&snapshot, "GET / authority=a.x.org"), "404");
+}

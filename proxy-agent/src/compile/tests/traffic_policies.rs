@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{compile, problems, service};
+use super::{compile, listener, problems, service};
 use crate::model::{
-    BalancePolicy, Cluster, ClusterPolicies, HashKey, HashTable, Severity, Snapshot,
+    BalancePolicy, Cluster, ClusterPolicies, HashKey, HashTable, ListenerProtocol, ListenerVerdict,
+    RetryShare, Severity, Snapshot,
 };
 
 fn rule(spec: &str) -> String {
@@ -260,14 +261,10 @@ fn each_wrong_value_is_an_error_by_its_path_and_only_its_section_is_left_out() {
 
 #[test]
 fn what_is_not_enforced_is_named_with_its_section() {
-    for (policy, expected) in [
-        (
-            "loadBalancer: {warmupDurationSecs: 10s}",
-            "loadBalancer.warmupDurationSecs",
-        ),
-        ("tls: {mode: ISTIO_MUTUAL}", "tls"),
-        ("retryBudget: {percent: 25}", "retryBudget"),
-    ] {
+    for (policy, expected) in [(
+        "loadBalancer: {warmupDurationSecs: 10s}",
+        "loadBalancer.warmupDurationSecs",
+    )] {
         let snapshot = with(&format!("trafficPolicy: {{{policy}}}"));
         let said = problems(&snapshot);
         let line = format!("spec.trafficPolicy.{expected}: accepted, not enforced by this version");
@@ -278,28 +275,124 @@ fn what_is_not_enforced_is_named_with_its_section() {
     assert_eq!(problems(&snapshot), Vec::<String>::new());
 }
 
+/// A rule for `web.ns` that stands in `namespace`.
+fn rule_in(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+         metadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{host: web.ns.svc.cluster.local, {spec}}}\n---\n"
+    )
+}
+
 #[test]
-fn a_policy_that_is_exported_to_some_is_said_to_count_for_all() {
-    let policy = "trafficPolicy: {loadBalancer: {simple: RANDOM}}";
-    for (spec, expected) in [
-        (format!("exportTo: ['.'], {policy}"), 1),
-        (format!("exportTo: ['*'], {policy}"), 0),
+fn a_policy_counts_for_the_clients_that_see_it() {
+    const TURNS: &str = "trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}";
+    const RANDOM: &str = "trafficPolicy: {loadBalancer: {simple: RANDOM}}";
+    let own = |namespace: &str, export: &str, policy: &str| {
+        rule_in(namespace, "r", &format!("exportTo: [{export}], {policy}"))
+    };
+    let all = |namespace: &str, policy: &str| own(namespace, "'*'", policy);
+    // Balancers for clients of `ns`, `shop` and others.
+    for (rules, expected) in [
+        (all("ns", RANDOM), ["random"; 3]),
         (
-            format!("exportTo: ['.'], subsets: [{{name: v1, labels: {{a: b}}, {policy}}}]"),
-            0,
+            own("ns", ".", RANDOM),
+            ["random", "least-request", "least-request"],
+        ),
+        (
+            own("ns", "shop", RANDOM),
+            ["least-request", "random", "least-request"],
+        ),
+        (own("ns", "~", RANDOM), ["least-request"; 3]),
+        // A client's own namespace comes first, and is for its own clients alone.
+        (
+            all("shop", TURNS),
+            ["least-request", "round-robin", "least-request"],
+        ),
+        (
+            all("ns", RANDOM) + &all("shop", TURNS),
+            ["random", "round-robin", "random"],
+        ),
+        (
+            all("ns", RANDOM) + &own("shop", "blog", TURNS),
+            ["random"; 3],
+        ),
+        (
+            all("ns", RANDOM) + &rule_in("shop", "r", "subsets: [{name: v1}]"),
+            ["random", "least-request", "random"],
+        ),
+        (all("istio-system", TURNS), ["round-robin"; 3]),
+        (
+            all("istio-system", TURNS) + &own("ns", "shop", RANDOM),
+            ["round-robin", "random", "round-robin"],
         ),
     ] {
-        let said = problems(&with(&spec));
-        let named = said.iter().filter(|one| {
-            one.ends_with(
-                "spec.exportTo: accepted, not enforced for trafficPolicy, which counts for all clients",
-            )
-        });
-        assert_eq!(
-            (named.count(), said.len()),
-            (expected, expected),
-            "{said:?}"
-        );
+        let snapshot = compile(&(service("web", 80) + &rules));
+        assert_eq!(problems(&snapshot), Vec::<String>::new());
+        let web = cluster(&snapshot, "ns/web:80");
+        let found = ["ns", "shop", "blog"].map(|client| web.policy_for(client).balance.name());
+        assert_eq!(found, expected, "{rules}");
+    }
+}
+
+#[test]
+fn direct_connections_know_no_clients_and_it_is_said() {
+    let rule = rule_in(
+        "ns",
+        "r",
+        "exportTo: [shop], trafficPolicy: {loadBalancer: {simple: RANDOM}}",
+    );
+    let direct = service("web", 80).replace(
+        "metadata: {",
+        "metadata: {annotations: {proxy-agent.io/mode: direct}, ",
+    );
+    let opaque = service("web", 80).replace("{port: 80}", "{name: tcp-db, port: 80}");
+    let said = problems(&compile(&(direct + &rule)));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("spec.trafficPolicy.loadBalancer: direct connections"),
+        "{said:?}"
+    );
+    // Without the annotation, the agent carries them.
+    let snapshot = compile(&(opaque.clone() + &rule));
+    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    let verdict = |of: &Snapshot| listener(of, "web", 80).verdict.clone();
+    let by_the_agent = ListenerVerdict::Proxy(ListenerProtocol::Tcp);
+    assert_eq!(verdict(&snapshot), by_the_agent);
+    let everybodys = rule.replace("[shop]", "['*']");
+    assert_eq!(
+        verdict(&compile(&(opaque + &everybodys))),
+        ListenerVerdict::Direct
+    );
+}
+
+#[test]
+fn a_retry_budget_is_in_effect_by_rule_and_subset() {
+    let snapshot = with(
+        "trafficPolicy: {retryBudget: {percent: 12.5, minRetryConcurrency: 7}, \
+         portLevelSettings: [{port: {number: 81}, loadBalancer: {simple: RANDOM}}]}, \
+         subsets: [{name: v1, labels: {a: b}, trafficPolicy: {retryBudget: {percent: 0}}}]",
+    );
+    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    for (name, expected) in [
+        ("ns/web:80", (1_250, 7)),
+        ("ns/web:81", (1_250, 7)),
+        ("ns/web:80|v1", (0, 3)),
+    ] {
+        let share = cluster(&snapshot, name).retry_share;
+        let found = (share.per_ten_thousand, share.min_concurrent);
+        assert_eq!(found, expected, "{name}");
+    }
+    for percent in ["-1", "100.5"] {
+        let snapshot = with(&format!(
+            "trafficPolicy: {{retryBudget: {{percent: {percent}}}}}"
+        ));
+        let said = problems(&snapshot);
+        let expected =
+            format!("spec.trafficPolicy.retryBudget.percent: found {percent}, accepted: 0 to 100");
+        assert!(said.len() == 1 && said[0].contains(&expected), "{said:?}");
+        let share = cluster(&snapshot, "ns/web:80").retry_share;
+        assert_eq!(share, RetryShare::default());
     }
 }
 

@@ -25,7 +25,7 @@ pub struct TrafficPolicy {
     pub tunnel: Option<Tunnel>,
     /// PROXY protocol; not enforced.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Share of requests that may be retries; not enforced.
+    /// Share of requests that may be retries.
     pub retry_budget: Option<RetryBudget>,
 }
 
