@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use proxy_e2e::cluster::Cluster;
 
 use crate::image::{self, Profile};
-use crate::workspace::{answer, cargo, root, run as run_command, target};
+use crate::workspace::{AGENT_AND_TESTS, answer, cargo, root, run as run_command, target};
 use crate::{build_ebpf, setup, soak, tools};
 
 /// What tests run inside of pods, beyond what `setup` brings.
@@ -86,13 +86,7 @@ pub(crate) fn tests(args: &Args) -> Result<Outcome> {
     setup::apt(DEBIAN)?;
     let h2spec = tools::h2spec()?;
     build_ebpf::build()?;
-    run_command(cargo().args([
-        "build",
-        "--package",
-        "proxy-agent",
-        "--package",
-        "proxy-e2e",
-    ]))?;
+    run_command(cargo().arg("build").args(AGENT_AND_TESTS))?;
     if args.test.is_none() {
         run_command(&mut privileged_unit_tests(args))?;
     }
@@ -103,8 +97,8 @@ pub(crate) fn tests(args: &Args) -> Result<Outcome> {
 /// Tests of the agent's own modules that need root.
 fn privileged_unit_tests(args: &Args) -> Command {
     let mut command = cargo();
-    command.args(["test", "--package", "proxy-agent", "--lib"]);
-    command.args(["--test", "capture", "--test", "kernel"]);
+    command.arg("test").args(AGENT_AND_TESTS);
+    command.args(["--lib", "--test", "capture", "--test", "kernel"]);
     harness_arguments(&mut command, args).arg("--ignored");
     command
 }
@@ -112,7 +106,8 @@ fn privileged_unit_tests(args: &Args) -> Command {
 /// Tests of the agent's own modules that need an API server, and nothing else of a cluster.
 fn api_server_tests(args: &Args) -> Command {
     let mut command = cargo();
-    command.args(["test", "--package", "proxy-agent", "--test", "kubernetes"]);
+    command.arg("test").args(AGENT_AND_TESTS);
+    command.args(["--test", "kubernetes"]);
     command.env("RUST_BACKTRACE", "0");
     harness_arguments(&mut command, args).arg("--ignored");
     command
@@ -120,7 +115,8 @@ fn api_server_tests(args: &Args) -> Command {
 
 fn node_tests(args: &Args) -> Result<Command> {
     let mut command = cargo();
-    command.args(["test", "--package", "proxy-e2e", "--no-fail-fast"]);
+    command.arg("test").args(AGENT_AND_TESTS);
+    command.arg("--no-fail-fast");
     match &args.test {
         Some(test) => {
             command.args(["--test", test]);
@@ -162,13 +158,13 @@ fn cluster_tests(args: &Args) -> Result<Outcome> {
     run_command(&mut api_server_tests(args))?;
     let image = image::build(Profile::Debug)?;
     let wrk = image::of_program("local/wrk:dev", Path::new("/usr/bin/wrk"))?;
-    let test = ["test", "--package", "proxy-e2e", "--test", "cluster"];
-    run_command(cargo().args(test).arg("--no-run"))?;
+    let test = [&["test"], &AGENT_AND_TESTS[..], &["--test", "cluster"]].concat();
+    run_command(cargo().args(&test).arg("--no-run"))?;
     sweep()?;
     let folder = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
     let cluster = Cluster::up(&folder, 2)?;
     let mut command = cargo();
-    command.args(test).arg("--").args(&args.filter);
+    command.args(&test).arg("--").args(&args.filter);
     command
         .env("PROXY_AGENT_E2E_CLUSTER", &folder)
         .env("PROXY_AGENT_IMAGE", &image)

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace::{answer, cargo, run as run_command, target};
+use crate::workspace::{AGENT_AND_TESTS, answer, cargo, run as run_command, target};
 use crate::{build_ebpf, setup};
 
 pub(crate) use archive::Image;
@@ -51,11 +51,14 @@ pub(crate) enum Profile {
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     build_ebpf::build()?;
     let mut build = cargo();
-    build.args(["build", "--quiet", "--package", "proxy-agent"]);
+    build.args(["build", "--quiet"]);
     let built = match profile {
-        Profile::Debug => target("debug/proxy-agent"),
+        Profile::Debug => {
+            build.args(AGENT_AND_TESTS);
+            target("debug/proxy-agent")
+        }
         Profile::Release => {
-            build.arg("--release");
+            build.args(["--release", "--package", "proxy-agent"]);
             target("release/proxy-agent")
         }
     };

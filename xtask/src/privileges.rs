@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use crate::e2e::{Outcome, missing_privilege};
 use crate::image::{self, Profile};
 use crate::setup;
-use crate::workspace::{cargo, run as run_command};
+use crate::workspace::{AGENT_AND_TESTS, cargo, run as run_command};
 
 /// `cargo xtask privileges`
 #[derive(Debug, Default, clap::Args)]
@@ -31,8 +31,15 @@ pub(crate) fn tests() -> Result<Outcome> {
     setup::cluster()?;
     setup::toolchain()?;
     image::build(Profile::Debug)?;
-    let test = ["test", "--package", "proxy-e2e", "--test"];
-    let only = ["cluster_privileges", "--", "--ignored", "--nocapture"];
-    run_command(cargo().args(test).args(only).env("RUST_BACKTRACE", "0"))?;
+    let only = [
+        "--test",
+        "cluster_privileges",
+        "--",
+        "--ignored",
+        "--nocapture",
+    ];
+    let mut test = cargo();
+    test.arg("test").args(AGENT_AND_TESTS).args(only);
+    run_command(test.env("RUST_BACKTRACE", "0"))?;
     Ok(Outcome::Passed)
 }

@@ -5,6 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+/// The agent and what tests it. Chosen together, whichever is meant: for each choice of packages
+/// cargo builds what they use with other features.
+pub(crate) const AGENT_AND_TESTS: [&str; 4] =
+    ["--package", "proxy-agent", "--package", "proxy-e2e"];
+
 /// The directory that holds the workspace's Cargo.toml.
 pub(crate) fn root() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
