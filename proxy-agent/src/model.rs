@@ -5,6 +5,7 @@
 
 mod cluster;
 mod cluster_policy;
+mod clusters;
 mod direct;
 mod endpoint;
 mod failure_accrual;
@@ -24,6 +25,7 @@ pub use cluster_policy::{
     ClusterPolicies, ConnectionLimits, ConsistentHash, Distribution, HashKey, HashTable, Keepalive,
     LocalityPolicy, OutlierDetection, RequestLimits, Warmup,
 };
+pub use clusters::{Clusters, Part as ClusterPart};
 pub use direct::{DirectPolicy, StaleConnections};
 pub use endpoint::{Endpoint, LeftOut, WhyLeftOut};
 pub use failure_accrual::FailureAccrual;

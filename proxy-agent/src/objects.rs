@@ -6,6 +6,7 @@
 mod accepted;
 mod document;
 mod name;
+mod parts;
 mod quantity;
 mod read;
 mod resolution;
@@ -28,6 +29,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::model::{ObjectId, Place};
 
+pub use parts::{Objects, Part};
 pub use quantity::Quantity;
 pub use read::{Format, Parsed, parse, read_served};
 pub use resolution::Resolution;

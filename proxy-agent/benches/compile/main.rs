@@ -90,7 +90,6 @@ fn memory() {
         snapshot
             .clusters
             .iter()
-            .flatten()
             .map(|one| one.endpoints.len())
             .sum::<usize>(),
         (objects - before) / 1024,

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use proxy_agent::objects::{Format, Located, ObjectSet, Origin, parse};
+use proxy_agent::objects::{Format, Located, ObjectSet, Objects, Origin, Part, parse};
 
 /// Endpoints of each slice.
 const ENDPOINTS: usize = 10;
 /// Services of each namespace.
 const NAMESPACE: usize = 100;
+/// Objects of each part that sources hand out.
+const PART: usize = 78;
 /// Nodes that endpoints are on.
 const NODES: usize = 1_000;
 
@@ -16,6 +18,8 @@ const NODES: usize = 1_000;
 pub(super) struct World {
     size: usize,
     objects: Vec<Arc<Located>>,
+    /// The objects as sources hand them out, but for the parts that have changed.
+    parts: Vec<Option<Part>>,
 }
 
 impl World {
@@ -26,36 +30,51 @@ impl World {
             .iter()
             .flat_map(|kind| (0..size).map(move |number| kind(number, 0)));
         let pods = (0..size / 2).map(|number| pod(number, 0));
-        let objects = of_services.chain(pods).map(|text| read(&text)).collect();
-        Self { size, objects }
+        let objects: Vec<_> = of_services.chain(pods).map(|text| read(&text)).collect();
+        let parts = vec![None; objects.len().div_ceil(PART)];
+        Self {
+            size,
+            objects,
+            parts,
+        }
     }
 
     /// What a source would hand out now.
     pub(super) fn set(&mut self) -> Arc<ObjectSet> {
         let mut set = ObjectSet::unsynced("bench".into(), Origin::Cluster);
         set.synced = true;
-        set.objects = self.objects.clone();
+        let parts = self.parts.iter_mut().zip(self.objects.chunks(PART));
+        let parts = parts.map(|(part, objects)| {
+            let part = part.get_or_insert_with(|| objects.into());
+            Arc::clone(part)
+        });
+        set.objects = Objects::new(parts.collect());
         Arc::new(set)
     }
 
     pub(super) fn change_service(&mut self, round: usize) {
         let number = self.number(round, self.size);
-        self.objects[number] = read(&service(number, round + 1));
+        self.replace(number, &service(number, round + 1));
     }
 
     pub(super) fn change_slice(&mut self, round: usize) {
         let number = self.number(round, self.size);
-        self.objects[self.size + number] = read(&slice(number, round + 1));
+        self.replace(self.size + number, &slice(number, round + 1));
     }
 
     pub(super) fn change_route(&mut self, round: usize) {
         let number = self.number(round, self.size);
-        self.objects[2 * self.size + number] = read(&route(number, round + 1));
+        self.replace(2 * self.size + number, &route(number, round + 1));
     }
 
     pub(super) fn change_pod(&mut self, round: usize) {
         let number = self.number(round, self.size / 2);
-        self.objects[3 * self.size + number] = read(&pod(number, round + 1));
+        self.replace(3 * self.size + number, &pod(number, round + 1));
+    }
+
+    fn replace(&mut self, place: usize, text: &str) {
+        self.objects[place] = read(text);
+        self.parts[place / PART] = None;
     }
 
     /// Another one each round, spread over all.

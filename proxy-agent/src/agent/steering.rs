@@ -70,7 +70,7 @@ impl Steering {
     ) -> Result<ReconcileReport, Error> {
         let known = same_frontends(&self.snapshot.listeners, &snapshot.listeners);
         let same_listeners = Arc::ptr_eq(&self.snapshot.listeners, &snapshot.listeners);
-        let same_clusters = Arc::ptr_eq(&self.snapshot.clusters, &snapshot.clusters);
+        let same_clusters = self.snapshot.clusters.are(&snapshot.clusters);
         self.snapshot = Arc::clone(snapshot);
         let same_sets = (same_listeners && same_clusters) || self.make_sets(Instant::now(), false);
         if self.settled && known && same_sets {

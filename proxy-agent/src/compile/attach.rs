@@ -136,7 +136,7 @@ pub(super) fn sort_by_precedence(rules: &mut [PortRule]) {
     rules.sort_by_key(|one| Reverse(rank(&one.rule.conditions)));
 }
 
-fn rank(conditions: &Match) -> impl Ord + use<> {
+fn rank(conditions: &Match) -> impl Ord + std::fmt::Debug + use<> {
     let host = match &conditions.authority {
         None => (0, 0),
         // Of two that end alike the longer is the more exact.

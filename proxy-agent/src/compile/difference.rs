@@ -19,10 +19,10 @@ pub(super) struct Difference<'a> {
 
 /// Compares two readings. Costs a comparison of pointers for each object where the order stays.
 pub(super) fn difference<'a>(
-    former: &'a [Arc<Located>],
-    present: &'a [Arc<Located>],
+    former: &[&'a Arc<Located>],
+    present: &[&'a Arc<Located>],
 ) -> Difference<'a> {
-    let same = |(one, other): &(&Arc<Located>, &Arc<Located>)| Arc::ptr_eq(one, other);
+    let same = |(one, other): &(&&Arc<Located>, &&Arc<Located>)| Arc::ptr_eq(one, other);
     let head = former.iter().zip(present).take_while(same).count();
     let (former, present) = (&former[head..], &present[head..]);
     let pairs = former.iter().rev().zip(present.iter().rev());
@@ -32,12 +32,12 @@ pub(super) fn difference<'a>(
     if former.len() == present.len() {
         // The usual case: objects replaced in place.
         let pairs = || former.iter().zip(present).filter(|pair| !same(pair));
-        let mut gone: Vec<_> = pairs().map(|(one, _)| one).collect();
-        let mut new: Vec<_> = pairs().map(|(_, other)| other).collect();
+        let mut gone: Vec<_> = pairs().map(|(one, _)| *one).collect();
+        let mut new: Vec<_> = pairs().map(|(_, other)| *other).collect();
         drop_common(&mut gone, &mut new);
         return Difference { gone, new };
     }
-    let (mut gone, mut new) = (former.iter().collect(), present.iter().collect());
+    let (mut gone, mut new) = (former.to_vec(), present.to_vec());
     drop_common(&mut gone, &mut new);
     Difference { gone, new }
 }
@@ -93,7 +93,7 @@ mod tests {
                 places[..length].iter().map(|place| Arc::clone(&pool[*place])).collect()
             };
             let (one, other) = (take(&former, lengths.0), take(&present, lengths.1));
-            let found = difference(&one, &other);
+            let found = difference(&one.iter().collect::<Vec<_>>(), &other.iter().collect::<Vec<_>>());
             let only = |a: &[Arc<Located>], b: &[Arc<Located>]| -> Vec<String> {
                 let alone: Vec<_> = a.iter().filter(|x| b.iter().all(|y| !Arc::ptr_eq(x, y))).collect();
                 names(&alone)

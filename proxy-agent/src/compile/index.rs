@@ -15,7 +15,7 @@ use super::kind::{Kind, Typed};
 use super::labels::Labelled;
 use super::problems::{Found, Part, Problems};
 use crate::model::{ObjectId, Place};
-use crate::objects::{Located, ObjectSet, Origin, SERVICE_NAME, Slice};
+use crate::objects::{Located, ObjectSet, Objects, Origin, SERVICE_NAME, Slice};
 
 pub(super) use age::created;
 
@@ -113,8 +113,13 @@ impl Index {
             if former.is_some_and(|former| Arc::ptr_eq(former, set)) {
                 continue;
             }
-            let former = former.map(|former| &*former.objects).unwrap_or_default();
-            let difference = difference(former, &set.objects);
+            let none = Objects::default();
+            let former = former.map_or(&none, |former| &former.objects);
+            let (old, new) = (
+                former.not_shared_with(&set.objects),
+                set.objects.not_shared_with(former),
+            );
+            let difference = difference(&old, &new);
             for located in difference.gone {
                 let slot = slot(located);
                 let held = self.held(&slot).cloned();

@@ -72,7 +72,7 @@ fn listener<'a>(snapshot: &'a Snapshot, service: &str, port: u16) -> &'a Listene
 }
 
 fn endpoints(snapshot: &Snapshot, cluster: &str) -> Vec<String> {
-    let mut clusters = snapshot.clusters.iter().flatten();
+    let mut clusters = snapshot.clusters.iter();
     let found = clusters.find(|one| &*one.name == cluster);
     let found = found.unwrap_or_else(|| panic!("no cluster {cluster}"));
     found

@@ -62,7 +62,7 @@ fn endpoints(snapshot: &Snapshot, cluster: &Cluster) -> Vec<ExplainedEndpoint> {
 }
 
 fn named<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s Arc<Cluster>> {
-    let mut clusters = snapshot.clusters.iter().flatten();
+    let mut clusters = snapshot.clusters.iter();
     clusters.find(|one| *one.name == *name)
 }
 

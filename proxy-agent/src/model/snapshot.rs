@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Cluster, ClusterId, Listener, ObjectId, Place, Pod, Problem, RouteParent, RouteTable};
+use super::{
+    Cluster, ClusterId, Clusters, Listener, ObjectId, Place, Pod, Problem, RouteParent, RouteTable,
+};
 
 /// Routes by authority: lower case, no port.
 pub type Hosts = HashMap<Arc<str>, Arc<RouteTable>>;
@@ -22,8 +24,8 @@ pub struct Snapshot {
     pub listeners: Arc<[Arc<Listener>]>,
     /// Listener of each original destination that does not pass. IPv4 is never v4-mapped here.
     pub by_address: Arc<HashMap<SocketAddr, Arc<Listener>>>,
-    /// By [`ClusterId`]; an id that is not in use is `None`.
-    pub clusters: Arc<[Option<Arc<Cluster>>]>,
+    /// By [`ClusterId`].
+    pub clusters: Clusters,
     /// Names of Service ports that do not pass and have no usable endpoint, sorted: requests and
     /// connections can only fail.
     pub unserved: Arc<[Arc<str>]>,
@@ -53,7 +55,7 @@ impl Snapshot {
             created: SystemTime::now(),
             listeners: Arc::default(),
             by_address: Arc::default(),
-            clusters: Arc::default(),
+            clusters: Clusters::default(),
             unserved: Arc::default(),
             virtual_hosts: Arc::default(),
             pods: Arc::default(),
@@ -68,6 +70,6 @@ impl Snapshot {
 
     /// The cluster of an id of this snapshot.
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<Cluster>> {
-        self.clusters.get(id.index())?.as_ref()
+        self.clusters.get(id)
     }
 }

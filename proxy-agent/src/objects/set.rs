@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::Located;
+use super::Objects;
 use crate::model::{Place, Problem, Severity};
 
 /// Where the objects of a set come from, which decides what may be filled in for them.
@@ -29,7 +29,7 @@ pub struct ObjectSet {
     /// When its objects or problems last changed.
     pub changed: SystemTime,
     /// Its objects, each identity once.
-    pub objects: Vec<Arc<Located>>,
+    pub objects: Objects,
     /// What is wrong with what it read.
     pub problems: Vec<Problem>,
     /// How each kind fares, where the source follows kinds one by one.
@@ -90,7 +90,7 @@ impl ObjectSet {
             synced: false,
             trouble: String::new(),
             changed: SystemTime::now(),
-            objects: Vec::new(),
+            objects: Objects::default(),
             problems: Vec::new(),
             kinds: Vec::new(),
         }

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::{RequestView, Unmet, choose, location, rewrite_path, virtual_host};
 use crate::model::{
     Action, ClusterId, Destination, Match, MethodMatch, PathMatch, PathRewrite, Redirect,
-    RouteTable, Rule, Snapshot, StringMatch, Timeouts, WeightedDestination,
+    RedirectPort, RouteTable, Rule, Snapshot, StringMatch, Timeouts, WeightedDestination,
 };
 
 fn rule(conditions: Match) -> Rule {

@@ -20,7 +20,7 @@ fn decisions(scene: &Scene, snapshot: &Snapshot) -> Vec<Facts> {
 
 fn source(objects: &[Arc<Located>]) -> Arc<ObjectSet> {
     let mut source = ObjectSet::clone(&set("", "permuted"));
-    source.objects = objects.to_vec();
+    source.objects = objects.iter().cloned().collect();
     Arc::new(source)
 }
 
@@ -29,7 +29,8 @@ proptest! {
     #[test]
     fn objects_in_another_order_make_the_same_decisions(seeds in any::<u64>()) {
         for scene in Scene::all("scenes") {
-            let mut objects = set(&scene.manifests, &scene.file).objects.clone();
+            let read = set(&scene.manifests, &scene.file);
+            let mut objects: Vec<_> = read.objects.iter().cloned().collect();
             shuffle(&mut objects, seeds);
             let first = decisions(&scene, &scene.snapshot);
             let whole = Compiler::default().compile(&[source(&objects)], &Options::default());

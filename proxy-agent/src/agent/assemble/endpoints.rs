@@ -19,7 +19,7 @@ impl Parts {
             HashMap::new()
         });
         let (ejected, now) = (self.ejections.all(), Instant::now());
-        let clusters = snapshot.clusters.iter().flatten();
+        let clusters = snapshot.clusters.iter();
         let of_cluster = |cluster: &Arc<Cluster>| {
             let status = |endpoint: &Endpoint| {
                 let until = ejected.get(&(cluster.id, endpoint.address));

@@ -171,9 +171,9 @@ impl Kept {
     /// The ports of a Service, or of a ServiceEntry's host, which a rule names without a namespace.
     fn ports_of(&self, service: &Name) -> Option<&[Port]> {
         let known = |name: &Name| self.ports.get(name.key()).map(Vec::as_slice);
-        let of_host = service.namespace.is_empty();
-        let of_host = of_host.then(|| self.index.of_host(&service.name).find_map(known));
-        known(service).or(of_host?)
+        let mut of_host = self.index.of_host(&service.name);
+        let is_host = service.namespace.is_empty();
+        known(service).or_else(|| is_host.then(|| of_host.find_map(known))?)
     }
 
     /// Judges HTTPRouteGroups anew.
@@ -283,6 +283,7 @@ impl Kept {
         }
         for cluster in former {
             self.slots[cluster.id.index()] = None;
+            self.shared.forget_cluster(cluster.id);
         }
         for cluster in &present {
             let slot = cluster.id.index();
@@ -290,8 +291,8 @@ impl Kept {
                 self.slots.resize(slot + 1, None);
             }
             self.slots[slot] = Some(Arc::clone(cluster));
+            self.shared.forget_cluster(cluster.id);
         }
-        self.shared.forget_clusters();
         present
     }
 }

@@ -11,7 +11,10 @@ use super::Kept;
 use crate::compile::by_key::Name;
 use crate::compile::dirty::Dirty;
 use crate::compile::problems::{Part, Problems};
-use crate::model::{Cluster, Listener, ListenerVerdict, ObjectId, Place, Pod, Snapshot};
+use crate::model::{
+    Cluster, ClusterId, ClusterPart, Clusters, Listener, ListenerVerdict, ObjectId, Place, Pod,
+    Snapshot,
+};
 
 /// Labels of pods by uid.
 type PodLabels = HashMap<Arc<str>, BTreeMap<String, String>>;
@@ -21,7 +24,9 @@ type PodLabels = HashMap<Arc<str>, BTreeMap<String, String>>;
 pub(super) struct Shared {
     listeners: Option<Arc<[Arc<Listener>]>>,
     by_address: Option<Arc<HashMap<SocketAddr, Arc<Listener>>>>,
-    clusters: Option<Arc<[Option<Arc<Cluster>>]>>,
+    clusters: Option<Clusters>,
+    /// Its parts, but for those in which a cluster has changed.
+    cluster_parts: Vec<Option<ClusterPart>>,
     unserved: Option<Arc<[Arc<str>]>>,
     pods: Option<Arc<HashMap<Arc<str>, Arc<Pod>>>>,
     pod_labels: Option<Arc<PodLabels>>,
@@ -34,8 +39,27 @@ impl Shared {
         (self.listeners, self.by_address) = (None, None);
     }
 
-    pub(super) fn forget_clusters(&mut self) {
+    /// The cluster of an id is another than before.
+    pub(super) fn forget_cluster(&mut self, id: ClusterId) {
         self.clusters = None;
+        if let Some(part) = self.cluster_parts.get_mut(id.index() / Clusters::PART) {
+            *part = None;
+        }
+    }
+
+    fn clusters(&mut self, slots: &[Option<Arc<Cluster>>]) -> Clusters {
+        let Self {
+            clusters,
+            cluster_parts: parts,
+            ..
+        } = self;
+        let made = clusters.get_or_insert_with(|| {
+            let slots = slots.chunks(Clusters::PART);
+            parts.resize(slots.len(), None);
+            let parts = parts.iter_mut().zip(slots);
+            Clusters::new(parts.map(|(part, slots)| once(part, || slots.into())))
+        });
+        made.clone()
     }
 
     pub(super) fn forget_unserved(&mut self) {
@@ -80,7 +104,7 @@ impl Kept {
             created,
             listeners: once(&mut shared.listeners, listeners),
             by_address,
-            clusters: once(&mut shared.clusters, || slots.iter().cloned().collect()),
+            clusters: shared.clusters(slots),
             unserved: once(&mut shared.unserved, || unserved.iter().cloned().collect()),
             virtual_hosts: Arc::clone(&self.linkerd.virtual_hosts),
             pods: once(&mut shared.pods, pods),

@@ -40,7 +40,7 @@ fn used(text: &str) -> Vec<u8> {
         ..Options::default()
     };
     let snapshot = Compiler::default().compile(&[Arc::new(set)], &options);
-    let mut clusters = snapshot.clusters.iter().flatten();
+    let mut clusters = snapshot.clusters.iter();
     let endpoints = &clusters.next().unwrap().endpoints;
     let last = |endpoint: &crate::model::Endpoint| match endpoint.address.ip() {
         std::net::IpAddr::V4(ip) => ip.octets()[3],

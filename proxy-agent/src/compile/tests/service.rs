@@ -177,7 +177,7 @@ fn bad_parts_of_a_service_are_named_and_the_rest_stays() {
 fn the_balance_annotation_reaches_the_cluster() {
     let metadata = ", annotations: {proxy-agent.io/balance: round-robin}";
     let snapshot = compile(&one_service(metadata, "ports: [{port: 80}]", ""));
-    let cluster = snapshot.clusters[0].as_ref().expect("a cluster");
+    let cluster = snapshot.clusters.iter().next().expect("a cluster");
     assert_eq!(cluster.balance, BalancePolicy::RoundRobin);
 }
 

@@ -32,7 +32,7 @@ const SUBSETS: &str = "subsets: [{name: v1, labels: {version: v1}}, {name: all},
                        {name: v3, labels: {version: v3}}]";
 
 fn balance(snapshot: &Snapshot, cluster: &str) -> BalancePolicy {
-    let mut clusters = snapshot.clusters.iter().flatten();
+    let mut clusters = snapshot.clusters.iter();
     let found = clusters.find(|one| &*one.name == cluster);
     found.expect("a cluster").balance
 }

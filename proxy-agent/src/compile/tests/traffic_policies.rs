@@ -21,7 +21,7 @@ fn with(spec: &str) -> Snapshot {
 }
 
 fn cluster<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Cluster {
-    let mut clusters = snapshot.clusters.iter().flatten();
+    let mut clusters = snapshot.clusters.iter();
     clusters.find(|one| &*one.name == name).expect("a cluster")
 }
 
@@ -303,7 +303,7 @@ fn a_policy_counts_for_the_clients_that_see_it() {
             own("ns", "shop", RANDOM),
             ["least-request", "random", "least-request"],
         ),
-        (own("ns", "~", RANDOM), ["least-request"; 3]),
+        (own("ns", "'~'", RANDOM), ["least-request"; 3]),
         // A client's own namespace comes first, and is for its own clients alone.
         (
             all("shop", TURNS),

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use super::manifest::{Look, Manifest, is_manifest, problem};
 use super::signals::Changes;
 use crate::model::{ObjectId, Place, Problem, Severity};
-use crate::objects::{ObjectSet, Origin};
+use crate::objects::{ObjectSet, Objects, Origin};
 
 /// Files read at most: the first by name.
 const MAX_FILES: usize = 1_000;
@@ -156,10 +156,11 @@ impl Contents {
             synced: true,
             trouble: self.trouble.clone(),
             changed: self.changed,
-            objects: Vec::new(),
+            objects: Objects::default(),
             problems: self.listing.iter().cloned().collect(),
             kinds: Vec::new(),
         };
+        let mut objects = Vec::new();
         let mut first: HashMap<&ObjectId, &Place> = HashMap::new();
         let mut left_out = 0_usize;
         for manifest in self.manifests.values() {
@@ -173,14 +174,15 @@ impl Contents {
                         field: String::new(),
                         reason: format!("stands at {place} too, which is in force"),
                     });
-                } else if set.objects.len() < MAX_OBJECTS {
+                } else if objects.len() < MAX_OBJECTS {
                     first.insert(&located.id, &located.place);
-                    set.objects.push(Arc::clone(located));
+                    objects.push(Arc::clone(located));
                 } else {
                     left_out += 1;
                 }
             }
         }
+        set.objects = objects.into_iter().collect();
         if left_out > 0 {
             let reason = format!("{left_out} objects are not read; accepted: {MAX_OBJECTS}");
             set.problems

@@ -185,7 +185,12 @@ fn of_duplicates_the_first_by_file_name_counts() {
     dir.write("a.yaml", format!("# first\n{}", namespace("one")));
     let set = read(&dir.0);
     assert_eq!(
-        set.objects[0].place.to_string(),
+        set.objects
+            .iter()
+            .next()
+            .expect("an object")
+            .place
+            .to_string(),
         dir.0.join("a.yaml:2").display().to_string()
     );
     assert_eq!(

@@ -2,17 +2,19 @@
 //!
 //! An object that is as it was keeps its `Arc` from one set to the next: compilation goes by that.
 
-use std::collections::BTreeMap;
+mod entries;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::Value;
 
+use self::entries::{Entries, Entry, Key};
 use super::kinds::{Follow, KINDS, Kind, may_select_pods, selects_pods};
 use super::served::Lost;
 use super::trim::{before_reading, trim};
-use crate::model::{Place, Problem};
-use crate::objects::{KindPhase, KindState, Located, ObjectSet, Origin, read_served};
+use crate::model::Place;
+use crate::objects::{KindPhase, KindState, ObjectSet, Objects, Origin, read_served};
 
 /// Name of the source, and of every object's place.
 const SOURCE: &str = "kubernetes";
@@ -20,9 +22,6 @@ const SOURCE: &str = "kubernetes";
 /// Failures after which a kind that need not be there is no longer waited for at the start: its
 /// definition may name a conversion that does not work.
 const WAITED_FOR: u32 = 3;
-
-/// Namespace and name.
-type Key = (Arc<str>, Arc<str>);
 
 /// Everything that was read.
 #[derive(Debug)]
@@ -46,16 +45,7 @@ struct Held {
     failures: u32,
     /// Counts lists: what the last one did not name is gone.
     round: u32,
-    entries: BTreeMap<Key, Entry>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// Its last good version.
-    located: Option<Arc<Located>>,
-    /// What is wrong with the version that the server has.
-    problems: Vec<Problem>,
-    round: u32,
+    entries: Entries,
 }
 
 impl Store {
@@ -76,7 +66,7 @@ impl Store {
             listed: false,
             failures: 0,
             round: 0,
-            entries: BTreeMap::new(),
+            entries: Entries::new(),
         };
         Self {
             place: Place {
@@ -135,7 +125,7 @@ impl Store {
             return false;
         };
         let (before, round) = (held.entries.len(), held.round);
-        held.entries.retain(|_key, entry| entry.round == round);
+        held.entries.keep_round(round);
         held.failures = 0;
         let first = !std::mem::replace(&mut held.listed, true);
         // Changes of a list are not told one by one.
@@ -159,8 +149,10 @@ impl Store {
 
     /// An object is gone. Returns whether it was known.
     pub(super) fn remove(&mut self, place: usize, object: &Value) -> bool {
+        let key = key(object);
         let held = self.kinds.get_mut(place);
-        let known = held.is_some_and(|held| held.entries.remove(&key(object)).is_some());
+        let removed = held.and_then(|held| held.entries.shard(&key).remove(&key));
+        let known = removed.is_some();
         if known {
             self.stamp();
         }
@@ -172,7 +164,7 @@ impl Store {
         let Some(held) = self.kinds.get_mut(place) else {
             return false;
         };
-        let any = !held.entries.is_empty();
+        let any = held.entries.len() > 0;
         held.entries.clear();
         held.listed = false;
         if any {
@@ -199,15 +191,14 @@ impl Store {
         if !self.synced {
             return set;
         }
-        let in_force = || self.kinds.iter().filter(|held| held.listed);
-        set.objects
-            .reserve_exact(in_force().map(|held| held.entries.len()).sum());
-        for held in in_force() {
-            for entry in held.entries.values() {
-                set.objects.extend(entry.located.clone());
-                set.problems.extend(entry.problems.iter().cloned());
+        let mut parts = Vec::new();
+        for held in self.kinds.iter().filter(|held| held.listed) {
+            for shard in held.entries.made() {
+                parts.push(Arc::clone(&shard.objects));
+                set.problems.extend(shard.problems.iter().cloned());
             }
         }
+        set.objects = Objects::new(parts);
         set
     }
 
@@ -252,7 +243,8 @@ impl Held {
             located
         });
         let round = self.round;
-        let Some(entry) = self.entries.get_mut(&key) else {
+        let shard = self.entries.shard(&key);
+        let Some(entry) = shard.get_mut(&key) else {
             let located = found.map(|mut located| {
                 if !key.0.is_empty() {
                     located.id.namespace = Arc::clone(&key.0);
@@ -260,7 +252,7 @@ impl Held {
                 located.id.name = Arc::clone(&key.1);
                 Arc::new(located)
             });
-            self.entries.insert(
+            shard.insert(
                 key,
                 Entry {
                     located,
@@ -281,6 +273,9 @@ impl Held {
             }
             entry.located = Some(Arc::new(found));
             news = true;
+        }
+        if news {
+            shard.changed();
         }
         news
     }

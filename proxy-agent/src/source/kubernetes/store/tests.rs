@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::objects::Located;
 
-const NAMESPACES: usize = 0;
 const OTHER_PODS: usize = 2;
 const SERVICES: usize = 3;
 const ROUTES: usize = 5;
@@ -46,7 +46,15 @@ fn synced() -> Store {
 }
 
 fn names(set: &ObjectSet) -> Vec<String> {
-    set.objects.iter().map(|one| one.id.to_string()).collect()
+    let mut names: Vec<_> = set.objects.iter().map(|one| one.id.to_string()).collect();
+    names.sort();
+    names
+}
+
+fn object(set: &ObjectSet, name: &str) -> Arc<Located> {
+    let mut objects = set.objects.iter();
+    let found = objects.find(|one| &*one.id.name == name);
+    Arc::clone(found.expect("an object"))
 }
 
 #[test]
@@ -122,21 +130,32 @@ fn what_is_as_it_was_is_the_same_object() {
     assert!(!store.put(SERVICES, touched), "nothing that is read");
     assert!(store.put(SERVICES, service("b", 81)));
     let after = store.set();
-    assert!(Arc::ptr_eq(&before.objects[0], &after.objects[0]));
-    assert!(!Arc::ptr_eq(&before.objects[1], &after.objects[1]));
+    let same = |name: &str| Arc::ptr_eq(&object(&before, name), &object(&after, name));
+    assert!(same("a") && !same("b"));
 }
 
 #[test]
-fn objects_come_by_kind_namespace_and_name() {
+fn a_set_shares_all_but_the_shard_of_what_changed() {
     let mut store = synced();
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "z"}});
-    store.put(SERVICES, service("b", 80));
-    store.put(SERVICES, service("a", 80));
-    store.put(NAMESPACES, namespace);
-    assert_eq!(
-        names(&store.set()),
-        ["Namespace z", "Service ns/a", "Service ns/b"]
+    let services: Vec<_> = (0..1_000).map(|n| service(&format!("s{n}"), 80)).collect();
+    list(&mut store, SERVICES, &services);
+    let before = store.set();
+    assert!(
+        before
+            .objects
+            .not_shared_with(&store.set().objects)
+            .is_empty()
     );
+    store.put(SERVICES, service("s7", 81));
+    let after = store.set();
+    let others = after.objects.not_shared_with(&before.objects);
+    assert!(others.iter().any(|one| &*one.id.name == "s7"));
+    assert!(others.len() < 100, "{} of 1,000", others.len());
+    store.remove(SERVICES, &service("s7", 81));
+    let removed = store.set();
+    assert_eq!(removed.objects.len() + 1, after.objects.len());
+    let others = removed.objects.not_shared_with(&after.objects);
+    assert!(others.len() < 100, "{} of 1,000", others.len());
 }
 
 #[test]
@@ -172,7 +191,7 @@ fn a_version_that_cannot_be_read_leaves_the_last_one_in_force() {
     let before = store.set();
     assert!(store.put(ROUTES, route("r", json!("none"))));
     let bad = store.set();
-    assert!(Arc::ptr_eq(&before.objects[0], &bad.objects[0]));
+    assert!(Arc::ptr_eq(&object(&before, "r"), &object(&bad, "r")));
     assert_eq!(bad.problems.len(), 1);
     assert_eq!(bad.problems[0].field, "spec.rules");
     assert!(!store.put(ROUTES, route("r", json!("none"))), "nothing new");
