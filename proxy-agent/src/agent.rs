@@ -178,7 +178,7 @@ impl Agent {
         let mut sources = Sources::start(&args, acceleration.asked(), gone).await?;
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::empty()));
         let proxy =
-            build::start_proxy(&args, &kernel, &traffic, &snapshots, acceleration.usable())?;
+            build::start_proxy(&args, &kernel, &traffic, &snapshots, acceleration.offered())?;
         let capture_status = CaptureStatus::default();
         let parts = Arc::new(Parts {
             started: Instant::now(),
@@ -191,7 +191,7 @@ impl Agent {
             sources: sources.statuses(),
             ejections: sources.ejections(),
             phase: phase.clone(),
-            acceleration,
+            acceleration: Arc::clone(&acceleration),
             lease: LeaseView::default(),
         });
         let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;
@@ -214,7 +214,7 @@ impl Agent {
                 root: root.clone(),
                 workers: proxy.workers(),
                 surroundings,
-                enrol: Arc::new(EnrolKernel(Arc::clone(&kernel))),
+                enrol: Arc::new(EnrolKernel(acceleration)),
                 serve: Arc::new(ServeProxy {
                     proxy: Arc::clone(&proxy),
                     pods,

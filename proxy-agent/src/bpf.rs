@@ -283,15 +283,17 @@ impl Kernel {
         self.acceleration.as_ref()
     }
 
-    /// Tries on this kernel what acceleration relies on, before the programs are attached; the
-    /// counters begin anew after it. Takes some 100 ms.
+    /// Tries on this kernel what acceleration relies on, before any connection is accelerated: the
+    /// counters of acceleration begin anew after it. Blocks for a good part of a second.
     ///
     /// # Errors
     ///
     /// As [`Kernel::acceleration`].
     pub fn self_test(&self) -> Result<Vec<SelfTestItem>, &Error> {
         let items = self.acceleration()?.self_test();
-        if let Err(error) = self.maps.stats.clear(self.cpus) {
+        let mut counted = Stat::OF_ACCELERATION.iter();
+        let cleared = counted.try_for_each(|stat| self.maps.stats.clear(*stat as u32, self.cpus));
+        if let Err(error) = cleared {
             tracing::warn!(%error, "the self-test of acceleration counts too");
         }
         Ok(items)

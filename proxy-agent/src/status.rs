@@ -309,9 +309,9 @@ pub struct BpfStatus {
 /// Acceleration on this node.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct AccelerationStatus {
-    /// Empty where it can be used; else why not.
+    /// Empty where it can be used, as far as is known; else why not.
     pub unusable: String,
-    /// What was tried on this kernel when the agent started.
+    /// What is tried on this kernel when the first pod asks.
     pub self_test: Vec<SelfTestStatus>,
     /// Connections that are accelerated now.
     pub connections_open: u64,
@@ -326,7 +326,10 @@ pub struct AccelerationStatus {
 pub struct SelfTestStatus {
     /// Stable name.
     pub name: String,
-    /// Empty if all was well; else what was not.
+    /// `passed`, `failed`, `tolerated`, `running` or `not run: no pod asks`.
+    #[serde(default)]
+    pub result: String,
+    /// Empty unless it failed, or is tolerated; else what was not well.
     pub failure: String,
 }
 

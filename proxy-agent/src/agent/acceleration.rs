@@ -1,91 +1,205 @@
 //! Whether this agent accelerates: what it was told, and what this kernel makes of it.
+//!
+//! The kernel is tried when the first pod asks, beside everything else: nothing waits for it but
+//! the acceleration of pods.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::bpf::{Acceleration, Kernel, SelfTestItem};
+use proxy_ebpf::{PodEntry, PodFlags};
+
+use crate::bpf::{Acceleration, Error, Kernel, SelfTestItem};
 use crate::cli::{Acceleration as Flag, RunArgs};
 use crate::compile;
 use crate::metrics::traffic::Traffic;
 use crate::status::{AccelerationStatus, SelfTestStatus};
 
-/// What was found out at the start.
+/// What is known of acceleration so far, and which pods wait to hear of it.
 #[derive(Debug)]
 pub(super) struct Verdict {
     flag: Flag,
-    usable: Option<Arc<Acceleration>>,
-    unusable: String,
-    items: Vec<SelfTestItem>,
+    kernel: Arc<Kernel>,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// No pod has asked yet.
+    NotRun,
+    /// These have asked, with the entries that they are to get.
+    Running(HashMap<u64, PodEntry>),
+    Tried(Vec<SelfTestItem>),
 }
 
 impl Verdict {
-    /// Tries what acceleration relies on, unless it is off.
-    pub(super) fn of(args: &RunArgs, kernel: &Kernel) -> Self {
-        let mut verdict = Self {
+    /// Knows nothing yet, but for what can be told without trying.
+    pub(super) fn of(args: &RunArgs, kernel: &Arc<Kernel>) -> Arc<Self> {
+        let verdict = Self {
             flag: args.acceleration,
-            usable: None,
-            unusable: String::new(),
-            items: Vec::new(),
+            kernel: Arc::clone(kernel),
+            stage: Mutex::new(Stage::NotRun),
         };
-        if verdict.flag == Flag::Off {
-            "--acceleration off".clone_into(&mut verdict.unusable);
-            return verdict;
-        }
-        match kernel
-            .acceleration()
-            .and_then(|of| Ok((of, kernel.self_test()?)))
+        if verdict.flag != Flag::Off
+            && let Err(error) = kernel.acceleration()
         {
-            Ok((acceleration, items)) => verdict.judge(acceleration, items),
-            Err(error) => verdict.unusable = error.to_string(),
+            tracing::warn!(%error, "no connection is accelerated on this kernel");
         }
-        if verdict.usable.is_none() {
-            tracing::warn!(
-                reason = verdict.unusable,
-                "no connection is accelerated on this kernel"
-            );
-        }
-        verdict
+        Arc::new(verdict)
     }
 
-    fn judge(&mut self, acceleration: &Arc<Acceleration>, items: Vec<SelfTestItem>) {
-        self.items = items;
-        let failed = self.items.iter().filter(|item| item.failure.is_some());
-        let failed: Vec<_> = failed.map(|item| item.name).collect();
-        if failed.is_empty() {
-            self.usable = Some(Arc::clone(acceleration));
-        } else {
-            self.unusable = format!("self-test: {}", failed.join(", "));
-        }
+    /// What connections are accelerated by, once it is admitted.
+    pub(super) fn offered(&self) -> Option<&Arc<Acceleration>> {
+        let offered = self.kernel.acceleration().ok();
+        offered.filter(|_| self.flag != Flag::Off)
     }
 
-    /// What connections are accelerated by.
-    pub(super) const fn usable(&self) -> Option<&Arc<Acceleration>> {
-        self.usable.as_ref()
-    }
-
-    /// Which pods are to be accelerated: none where none can be, so that no socket of theirs comes
-    /// near it.
-    pub(super) const fn asked(&self) -> compile::Acceleration {
-        match (&self.usable, self.flag) {
+    /// Which pods are to be accelerated: none where none can be.
+    pub(super) fn asked(&self) -> compile::Acceleration {
+        match (self.offered(), self.flag) {
             (None, _) | (Some(_), Flag::Off) => compile::Acceleration::Off,
             (Some(_), Flag::OptIn) => compile::Acceleration::OptIn,
             (Some(_), Flag::On) => compile::Acceleration::On,
         }
     }
 
+    /// Writes a pod's entry: without acceleration until this kernel was found good for it, so that no
+    /// socket of the pod comes near it. The first that asks has it tried.
+    ///
+    /// # Errors
+    ///
+    /// That of the map.
+    pub(super) fn set_pod(self: &Arc<Self>, cookie: u64, entry: PodEntry) -> Result<(), Error> {
+        let mut stage = self.stage();
+        let asks = entry.flags().contains(PodFlags::ACCELERATES);
+        let plain = entry.with_flags(entry.flags().without(PodFlags::ACCELERATES));
+        let admitted = self.offered().is_some_and(|of| of.is_admitted());
+        // Under the lock, as what waits is written: the last one holds.
+        let written = if asks && !admitted { plain } else { entry };
+        self.kernel.set_pod(cookie, written)?;
+        match &mut *stage {
+            Stage::NotRun if asks => {
+                *stage = Stage::Running(HashMap::from([(cookie, entry)]));
+                let verdict = Arc::clone(self);
+                tokio::task::spawn_blocking(move || verdict.find());
+            }
+            Stage::Running(waiting) if asks => {
+                waiting.insert(cookie, entry);
+            }
+            Stage::Running(waiting) => {
+                waiting.remove(&cookie);
+            }
+            Stage::NotRun | Stage::Tried(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Removes a pod's entry.
+    ///
+    /// # Errors
+    ///
+    /// That of the map.
+    pub(super) fn remove_pod(&self, cookie: u64) -> Result<(), Error> {
+        let mut stage = self.stage();
+        if let Stage::Running(waiting) = &mut *stage {
+            waiting.remove(&cookie);
+        }
+        self.kernel.remove_pod(cookie).map(drop)
+    }
+
+    /// Tries what acceleration relies on, and lets those who wait have it.
+    fn find(&self) {
+        let begun = std::time::Instant::now();
+        // There is none to try where no pod could ask.
+        let (Some(offered), Ok(items)) = (self.offered(), self.kernel.self_test()) else {
+            return;
+        };
+        let took = begun.elapsed();
+        let mut stage = self.stage();
+        let former = std::mem::replace(&mut *stage, Stage::Tried(items));
+        let unusable = unusable(&stage);
+        if !unusable.is_empty() {
+            return tracing::warn!(reason = unusable, ?took, "no connection is accelerated");
+        }
+        tracing::info!(?took, "the self-test of acceleration has passed");
+        offered.admit();
+        let Stage::Running(waiting) = former else {
+            return;
+        };
+        for (cookie, entry) in waiting {
+            if let Err(error) = self.kernel.set_pod(cookie, entry) {
+                tracing::error!(%error, cookie, "a pod that asks for acceleration goes without");
+            }
+        }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nobody is accelerated; empty where that is not so, or not known.
+    fn unusable(&self, stage: &Stage) -> String {
+        match self.kernel.acceleration() {
+            _ if self.flag == Flag::Off => "--acceleration off".to_owned(),
+            Ok(_) => unusable(stage),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// As `status` shows it.
     pub(super) fn status(&self, traffic: &Traffic) -> AccelerationStatus {
-        let self_test = self.items.iter().map(|item| SelfTestStatus {
-            name: item.name.to_owned(),
-            failure: item.failure.clone().unwrap_or_default(),
-        });
-        let (open, total) = self.usable.as_ref().map_or((0, 0), |of| of.connections());
+        let stage = self.stage();
+        let (open, total) = self.offered().map_or((0, 0), |of| of.connections());
         let not = traffic.workers().unaccelerated.into_iter();
         AccelerationStatus {
-            unusable: self.unusable.clone(),
-            self_test: self_test.collect(),
+            unusable: self.unusable(&stage),
+            self_test: results(&stage),
             connections_open: open,
             connections_total: total,
             not_accelerated: not.map(|(why, n)| (why.to_owned(), n)).collect(),
         }
+    }
+}
+
+fn unusable(stage: &Stage) -> String {
+    let Stage::Tried(items) = stage else {
+        return String::new();
+    };
+    let failed = items.iter().filter(|item| item.is_refusal());
+    let failed: Vec<_> = failed.map(|item| item.name).collect();
+    if failed.is_empty() {
+        String::new()
+    } else {
+        format!("self-test: {}", failed.join(", "))
+    }
+}
+
+/// One line for each thing that is tried, also before it was.
+fn results(stage: &Stage) -> Vec<SelfTestStatus> {
+    let untried = |result: &str| {
+        let names = Acceleration::self_test_names();
+        let untried = names.map(|name| SelfTestStatus {
+            name: name.to_owned(),
+            result: result.to_owned(),
+            failure: String::new(),
+        });
+        untried.collect()
+    };
+    match stage {
+        Stage::NotRun => untried("not run: no pod asks"),
+        Stage::Running(_) => untried("running"),
+        Stage::Tried(items) => items.iter().map(result).collect(),
+    }
+}
+
+fn result(item: &SelfTestItem) -> SelfTestStatus {
+    let result = match (&item.failure, item.refuses) {
+        (None, _) => "passed",
+        (Some(_), true) => "failed",
+        (Some(_), false) => "tolerated",
+    };
+    SelfTestStatus {
+        name: item.name.to_owned(),
+        result: result.to_owned(),
+        failure: item.failure.clone().unwrap_or_default(),
     }
 }

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxy_ebpf::PodEntry;
 
-use crate::bpf::Kernel;
 use crate::capture::{Ack, BoxError, Enrol, Serve, ServedPod};
 use crate::net::Netns;
 use crate::proxy::{self, Proxy};
 
+use super::acceleration::Verdict;
+
 /// The `PODS` map as capture sees it.
 #[derive(Debug)]
-pub(super) struct EnrolKernel(pub(super) Arc<Kernel>);
+pub(super) struct EnrolKernel(pub(super) Arc<Verdict>);
 
 impl Enrol for EnrolKernel {
     fn set_pod(&self, cookie: u64, entry: PodEntry) -> Result<(), BoxError> {
@@ -20,8 +21,7 @@ impl Enrol for EnrolKernel {
     }
 
     fn remove_pod(&self, cookie: u64) -> Result<(), BoxError> {
-        self.0.remove_pod(cookie)?;
-        Ok(())
+        Ok(self.0.remove_pod(cookie)?)
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Parts {
     pub(super) sources: Vec<watch::Receiver<Arc<ObjectSet>>>,
     pub(super) ejections: Ejections,
     pub(super) phase: Phase,
-    pub(super) acceleration: Verdict,
+    pub(super) acceleration: Arc<Verdict>,
     pub(super) lease: LeaseView,
 }
 

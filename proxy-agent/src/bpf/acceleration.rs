@@ -9,7 +9,7 @@ mod self_test;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proxy_ebpf::{Channel as Kept, Credit, CreditId, End, EndKey, FlowKey, bounds, map, program};
@@ -51,6 +51,8 @@ pub struct Acceleration {
     free: Mutex<VecDeque<CreditId>>,
     now: AtomicU64,
     ever: AtomicU64,
+    /// The self-test has passed.
+    admitted: AtomicBool,
 }
 
 impl Acceleration {
@@ -82,6 +84,7 @@ impl Acceleration {
             free: Mutex::new((0..count).map(unused).collect()),
             now: AtomicU64::new(0),
             ever: AtomicU64::new(0),
+            admitted: AtomicBool::new(false),
         })
     }
 
@@ -156,6 +159,16 @@ impl Acceleration {
             Kept::new(flow, End::Application, CreditId::default()),
         )?;
         self.enter(EndKey::new(flow, End::Application), socket)
+    }
+
+    /// Lets connections be accelerated: this kernel was found to be good for it.
+    pub fn admit(&self) {
+        self.admitted.store(true, Ordering::Release);
+    }
+
+    /// Whether that was done.
+    pub fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Acquire)
     }
 
     /// Connections that are accelerated now, and that ever were.

@@ -137,11 +137,9 @@ impl Table<u32, u64> {
         Ok(values.iter().sum())
     }
 
-    /// Sets every element of a per-CPU array to 0.
-    pub(super) fn clear(&self, cpus: usize) -> Result<(), Error> {
-        let mut indices = 0..self.max_entries;
-        let cleared =
-            indices.try_for_each(|index| sys::map_clear_per_cpu(self.fd.as_fd(), index, cpus));
+    /// Sets one element of a per-CPU array to 0.
+    pub(super) fn clear(&self, index: u32, cpus: usize) -> Result<(), Error> {
+        let cleared = sys::map_clear_per_cpu(self.fd.as_fd(), index, cpus);
         cleared.map_err(|source| self.failed("clear", source))
     }
 }

@@ -366,6 +366,17 @@ pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
     Ok(cookie)
 }
 
+/// Bytes that can be read from a socket, as FIONREAD says.
+pub(super) fn unread_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the request writes one `int`, to `count`, which is live; the descriptor is open.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if ret < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    usize::try_from(count).map_err(io::Error::other)
+}
+
 /// `CLOCK_MONOTONIC` in nanoseconds: the clock of the programs' time stamps.
 pub fn now_ns() -> u64 {
     let mut now = libc::timespec {

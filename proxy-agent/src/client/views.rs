@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::units::{microseconds, percent};
 use crate::status::{
-    AccelerationStatus, BpfStatus, EndpointStatus, PodStatus, RouteStatus, ServiceStatus,
+    AccelerationStatus, BpfStatus, EndpointStatus, PodStatus, RouteStatus, SelfTestStatus, ServiceStatus,
 };
 
 /// `status pods`.
@@ -204,17 +204,20 @@ pub(super) fn bpf(bpf: &BpfStatus) -> String {
 
 fn acceleration(of: &AccelerationStatus) -> String {
     let mut table = Table::new(["ACCELERATION", "VALUE"]);
-    let usable = if of.unusable.is_empty() {
+    let tried = |item: &SelfTestStatus| item.result == "passed" || !item.failure.is_empty();
+    let usable = if !of.unusable.is_empty() {
+        format!("NO: {}", of.unusable)
+    } else if of.self_test.iter().all(tried) {
         "yes".to_owned()
     } else {
-        format!("NO: {}", of.unusable)
+        "not known yet".to_owned()
     };
     table.row(["usable".to_owned(), usable]);
     for item in &of.self_test {
-        let result = if item.failure.is_empty() {
-            "ok".to_owned()
-        } else {
-            format!("FAILED: {}", item.failure)
+        let result = match &*item.result {
+            "failed" => format!("FAILED: {}", item.failure),
+            "tolerated" => format!("tolerated: {}", item.failure),
+            other => other.to_owned(),
         };
         table.row([format!("self-test {}", item.name), result]);
     }

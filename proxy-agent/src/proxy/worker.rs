@@ -345,9 +345,9 @@ impl Worker {
         &self.recorder
     }
 
-    /// What connections are accelerated by, where they can be.
-    pub(super) const fn acceleration(&self) -> Option<&Arc<Acceleration>> {
-        self.acceleration.as_ref()
+    /// What connections are accelerated by, where and as soon as they can be.
+    pub(super) fn acceleration(&self) -> Option<&Arc<Acceleration>> {
+        self.acceleration.as_ref().filter(|of| of.is_admitted())
     }
 
     /// Returns when connections may be accepted.

@@ -22,6 +22,12 @@ impl PodFlags {
         Self(self.0 | other.0)
     }
 
+    /// What is in this set and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether every flag of `other` is set.
     #[inline(always)]
     pub const fn contains(self, other: Self) -> bool {
@@ -54,6 +60,15 @@ impl PodEntry {
     #[inline(always)]
     pub const fn listener_port(&self) -> u16 {
         u16::from_be_bytes(self.listener_port)
+    }
+
+    /// The same with other flags.
+    #[must_use]
+    pub const fn with_flags(self, flags: PodFlags) -> Self {
+        Self {
+            flags: flags.0,
+            ..self
+        }
     }
 
     /// The flags; bits that this version does not know are kept and ignored.

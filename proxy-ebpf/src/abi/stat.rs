@@ -99,6 +99,16 @@ stats! {
 }
 
 impl Stat {
+    /// Those of messages, which the self-test of acceleration counts too.
+    pub const OF_ACCELERATION: &'static [Self] = &[
+        Self::Redirected,
+        Self::RedirectedBytes,
+        Self::ByTcpNotJoined,
+        Self::ByTcpUnread,
+        Self::ByTcpWindow,
+        Self::ByTcpGone,
+    ];
+
     /// How many counters there are.
     #[expect(
         clippy::cast_possible_truncation,

@@ -1,54 +1,73 @@
 //! What acceleration relies on, tried on this very kernel with the very programs and maps, on
-//! loopback connections of the agent with itself. Whatever fails refuses acceleration here.
+//! loopback connections of the agent with itself. Whatever fails refuses acceleration here, but for
+//! what a program that asks for it can be told to do without.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+mod trials;
+
+use std::io::{self, Read};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use proxy_ebpf::{Channel as Kept, FlowKey, WINDOW_BYTES};
+use proxy_ebpf::{Channel as Kept, FlowKey};
 
-use super::{Acceleration, Channel, Outgoing};
+use super::{Acceleration, Channel};
 use crate::bpf::sys;
 
 /// How long one wait may take before the kernel is taken to have lost something.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at a socket that says it has nothing.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Requests and answers of the exchange, of many sizes.
-const ROUNDS: usize = 120;
-/// Connections that are opened, used once and closed.
-const SHORT: usize = 250;
-/// Far more than the socket buffers of a connection hold.
-const FLOOD_BYTES: u64 = 64 << 20;
-
 /// One thing that was tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SelfTestItem {
     /// Stable name.
     pub name: &'static str,
-    /// Why acceleration is refused; `None` if all was well.
+    /// What was not well, if anything.
     pub failure: Option<String>,
+    /// Whether a failure refuses acceleration.
+    pub refuses: bool,
+}
+
+impl SelfTestItem {
+    /// Whether acceleration is refused for its sake.
+    pub const fn is_refusal(&self) -> bool {
+        self.refuses && self.failure.is_some()
+    }
 }
 
 type Trial = fn(&Arc<Acceleration>) -> io::Result<()>;
 
-const TRIALS: [(&str, Trial); 4] = [
-    ("exchange_in_order", exchange),
-    ("unread_is_bounded", bounded),
-    ("half_close", half_close),
-    ("short_connections", short_connections),
+/// Names, whether a failure refuses acceleration, and what is tried.
+const TRIALS: [(&str, bool, Trial); 6] = [
+    ("exchange_in_order", true, trials::exchange),
+    ("bulk", true, trials::bulk),
+    ("unread_is_bounded", true, trials::bounded),
+    ("half_close", true, trials::half_close),
+    ("short_connections", true, trials::short_connections),
+    // It is 0 on kernels before 6.9: documented, for few programs ask.
+    ("fionread", false, trials::fionread),
 ];
 
 impl Acceleration {
+    /// Names of what [`Self::self_test`] tries, in its order.
+    pub fn self_test_names() -> impl Iterator<Item = &'static str> {
+        TRIALS.iter().map(|(name, ..)| *name)
+    }
+
     /// Tries everything.
     pub(in crate::bpf) fn self_test(self: &Arc<Self>) -> Vec<SelfTestItem> {
-        let tried = TRIALS.into_iter().map(|(name, trial)| SelfTestItem {
-            name,
-            failure: trial(self).err().map(|error| error.to_string()),
+        let tried = TRIALS.into_iter().map(|(name, refuses, trial)| {
+            let begun = Instant::now();
+            let failure = trial(self).err().map(|error| error.to_string());
+            tracing::debug!(name, took = ?begun.elapsed(), ?failure, "self-test of acceleration");
+            SelfTestItem {
+                name,
+                failure,
+                refuses,
+            }
         });
         let items = tried.collect();
         self.ever.store(0, Ordering::Relaxed);
@@ -82,6 +101,7 @@ impl Pair {
         for socket in [&application, &agent] {
             socket.set_nodelay(true)?;
             socket.set_read_timeout(Some(PAUSE))?;
+            socket.set_write_timeout(Some(PATIENCE))?;
         }
         let flow = FlowKey::from_accepted(sys::netns_cookie(&agent)?, source, to.port());
         let entered = acceleration.enter_application(flow, application.as_fd());
@@ -147,125 +167,6 @@ fn read_exactly(
         let some = read_some(socket, offset, left)?;
         offset += some.ok_or(io::ErrorKind::UnexpectedEof)? as u64;
         read(offset);
-    }
-    Ok(())
-}
-
-/// The size of a message: small ones, large ones, and some that no window holds.
-const fn size_of_round(round: usize) -> usize {
-    match round % 10 {
-        3 => 100 * 1024,
-        6 => 60 * 1024,
-        other => 1 + other * 700,
-    }
-}
-
-/// Requests and answers, by both ways and with changes between them in both directions.
-fn exchange(acceleration: &Arc<Acceleration>) -> io::Result<()> {
-    let mut pair = Pair::new(acceleration)?;
-    let mut application = pair.application.try_clone()?;
-    let client = thread::Builder::new().spawn(move || -> io::Result<()> {
-        let (mut sent, mut read) = (0, 0);
-        for round in 0..ROUNDS {
-            let request = size_of_round(round);
-            application.write_all(&bytes(sent, request))?;
-            sent += request as u64;
-            let answer = size_of_round(round + 5);
-            read_exactly(&mut application, read, answer, |_| {})?;
-            read += answer as u64;
-        }
-        Ok(())
-    })?;
-    let served = serve(&mut pair);
-    if served.is_err() {
-        // The client ends too.
-        pair.agent.shutdown(Shutdown::Both)?;
-    }
-    let asked = client.join();
-    served?;
-    asked.map_err(|_panic| io::Error::other("the client has panicked"))??;
-    let kept = acceleration.kept(&pair.application)?;
-    let redirected = pair.channel.redirected();
-    let ways = [redirected, kept.redirected, kept.by_tcp, kept.read_by_tcp];
-    if ways.contains(&0) {
-        return Err(io::Error::other(format!(
-            "not all ways were taken: {ways:?}"
-        )));
-    }
-    Ok(())
-}
-
-fn serve(pair: &mut Pair) -> io::Result<()> {
-    let (mut sent, mut read) = (0, 0);
-    let mut outgoing = Outgoing::default();
-    for round in 0..ROUNDS {
-        let request = size_of_round(round);
-        let channel = &pair.channel;
-        read_exactly(&mut pair.agent, read, request, |to| {
-            channel.publish_read(to)
-        })?;
-        read += request as u64;
-        let answer = size_of_round(round + 5);
-        outgoing.begin(channel, sent, Some(answer as u64));
-        pair.agent.write_all(&bytes(sent, answer))?;
-        sent += answer as u64;
-    }
-    Ok(())
-}
-
-/// A reader that does not read holds a window of redirected bytes, and what TCP holds anyway.
-fn bounded(acceleration: &Arc<Acceleration>) -> io::Result<()> {
-    let mut pair = Pair::new(acceleration)?;
-    pair.application.set_nonblocking(true)?;
-    let mut sent = 0;
-    while sent < FLOOD_BYTES {
-        match pair.application.write(&bytes(sent, 8 * 1024)) {
-            Ok(count) => sent += count as u64,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    let redirected = acceleration.kept(&pair.application)?.redirected;
-    if redirected == 0 || redirected > WINDOW_BYTES || sent >= FLOOD_BYTES {
-        let text = format!("{redirected} of {sent} bytes were redirected to a reader that slept");
-        return Err(io::Error::other(text));
-    }
-    let count = usize::try_from(sent).map_err(io::Error::other)?;
-    read_exactly(&mut pair.agent, 0, count, |_| {})
-}
-
-/// The end of a stream comes behind its last byte, and the other direction goes on.
-fn half_close(acceleration: &Arc<Acceleration>) -> io::Result<()> {
-    let mut pair = Pair::new(acceleration)?;
-    pair.application.write_all(&bytes(0, 1_000))?;
-    pair.application.shutdown(Shutdown::Write)?;
-    read_exactly(&mut pair.agent, 0, 1_000, |_| {})?;
-    let over = "bytes came behind the end of the stream";
-    if read_some(&mut pair.agent, 1_000, 1)?.is_some() {
-        return Err(io::Error::other(over));
-    }
-    Outgoing::default().begin(&pair.channel, 0, Some(1_000));
-    pair.agent.write_all(&bytes(0, 1_000))?;
-    drop((pair.agent, pair.channel));
-    read_exactly(&mut pair.application, 0, 1_000, |_| {})?;
-    if read_some(&mut pair.application, 1_000, 1)?.is_some() {
-        return Err(io::Error::other(over));
-    }
-    Ok(())
-}
-
-/// Connections that send a head and a body, and are answered: nothing of one in another, and the
-/// head first.
-fn short_connections(acceleration: &Arc<Acceleration>) -> io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    for _ in 0..SHORT {
-        let mut pair = Pair::on(&listener, acceleration)?;
-        pair.application.write_all(&bytes(0, 100))?;
-        pair.application.write_all(&bytes(100, 900))?;
-        read_exactly(&mut pair.agent, 0, 1_000, |_| {})?;
-        Outgoing::default().begin(&pair.channel, 0, Some(500));
-        pair.agent.write_all(&bytes(0, 500))?;
-        read_exactly(&mut pair.application, 0, 500, |_| {})?;
     }
     Ok(())
 }

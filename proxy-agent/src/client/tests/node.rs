@@ -145,19 +145,23 @@ pub(super) fn bpf() -> BpfStatus {
         acceleration: AccelerationStatus {
             unusable: "self-test: half_close".into(),
             self_test: vec![
-                SelfTestStatus {
-                    name: "exchange_in_order".into(),
-                    failure: String::new(),
-                },
-                SelfTestStatus {
-                    name: "half_close".into(),
-                    failure: "bytes from 0 on never came".into(),
-                },
+                tried("exchange_in_order", "passed", ""),
+                tried("half_close", "failed", "bytes from 0 on never came"),
+                tried("fionread", "tolerated", "it says 0"),
+                tried("bulk", "not run: no pod asks", ""),
             ],
             connections_open: 1,
             connections_total: 2,
             not_accelerated: [("http2".into(), 3)].into(),
         },
+    }
+}
+
+fn tried(name: &str, result: &str, failure: &str) -> SelfTestStatus {
+    SelfTestStatus {
+        name: name.into(),
+        result: result.into(),
+        failure: failure.into(),
     }
 }
 
