@@ -20,13 +20,15 @@ mod sys;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketDst, Stat};
+use proxy_ebpf::{
+    EndpointState, FrontendKey, PodAddress, PodEntry, Settings, SocketDst, Stat, octets,
+};
 
 pub use self::acceleration::{Acceleration, Channel, JoinError, Outgoing, SelfTestItem};
 pub use self::error::Error;
@@ -76,7 +78,9 @@ impl Kernel {
         let accelerator = object::load_accelerator(&mut object);
         let maps = Maps::take(&mut object)?;
         let log = KernelLog::take(&mut object)?;
-        let acceleration = accelerator.and_then(|of| Acceleration::take(&mut object, &of));
+        let addresses = Arc::clone(&maps.addresses);
+        let acceleration =
+            accelerator.and_then(|of| Acceleration::take(&mut object, &of, addresses));
         let cpus = aya::util::nr_cpus().map_err(|(_path, source)| Error::Map {
             operation: "count the CPUs of",
             name: proxy_ebpf::map::STATS,
@@ -170,6 +174,29 @@ impl Kernel {
     /// [`Error::Map`]: the entry may still be there, so keep the listeners.
     pub fn remove_pod(&self, netns_cookie: u64) -> Result<bool, Error> {
         self.maps.pods.remove(&netns_cookie)
+    }
+
+    /// Says whose an address is: what the pod accepts there from pods of this node may be accelerated.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MapFull`] or [`Error::Map`]: it goes by TCP.
+    pub fn set_address(&self, address: IpAddr, pod: PodAddress) -> Result<(), Error> {
+        self.maps.addresses.set(&octets(address), &pod)
+    }
+
+    /// Forgets an address, if it is still that pod's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn remove_address(&self, address: IpAddr, netns_cookie: u64) -> Result<(), Error> {
+        let (addresses, key) = (&self.maps.addresses, octets(address));
+        let owner = addresses.read(&key)?;
+        if owner.is_some_and(|pod| pod.netns_cookie() == netns_cookie) {
+            addresses.remove(&key)?;
+        }
+        Ok(())
     }
 
     /// Every pod that the programs know.
@@ -343,6 +370,7 @@ impl Kernel {
         let maps = &self.maps;
         let mut all = vec![
             maps.pods.status()?,
+            maps.addresses.status()?,
             maps.frontends.status()?,
             maps.orig_dst.status()?,
         ];

@@ -37,6 +37,7 @@ mod tee;
 mod traffic;
 mod upgrade;
 mod upstream;
+mod upstream_io;
 mod wire;
 mod worker;
 

@@ -313,10 +313,16 @@ pub struct AccelerationStatus {
     pub unusable: String,
     /// What is tried on this kernel when the first pod asks.
     pub self_test: Vec<SelfTestStatus>,
-    /// Connections that are accelerated now.
+    /// Connections of pods to the agent that are accelerated now.
     pub connections_open: u64,
     /// Connections that ever were.
     pub connections_total: u64,
+    /// Connections of the agent to pods that are accelerated now.
+    #[serde(default)]
+    pub to_pods_open: u64,
+    /// Those that ever were.
+    #[serde(default)]
+    pub to_pods_total: u64,
     /// Connections of pods that ask for it that are not, or not in both directions, by reason.
     pub not_accelerated: BTreeMap<String, u64>,
 }

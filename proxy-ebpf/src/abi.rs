@@ -15,6 +15,8 @@ pub(crate) mod stat;
 pub mod map {
     /// `HashMap<u64, PodEntry>`: netns cookie → what the agent decided about the pod.
     pub const PODS: &str = "PODS";
+    /// `HashMap<[u8; 16], PodAddress>`: addresses of captured pods.
+    pub const ADDRESSES: &str = "ADDRESSES";
     /// `HashMap<FrontendKey, Frontend>`: Service addresses.
     pub const FRONTENDS: &str = "FRONTENDS";
     /// `HashMap<FlowKey, OrigDst>`: redirected connections that were not yet accepted.

@@ -13,9 +13,9 @@ pub use abi::channel::{Channel, Credit, CreditId, End, EndKey, WINDOW_BYTES};
 pub use abi::endpoint::{
     Affinity, AffinityKey, EndpointKey, EndpointState, MemberKey, Slot, SlotKey,
 };
-pub use abi::flow::{DESTINATIONS_LAYOUT, FlowKey, OrigDst};
+pub use abi::flow::{DESTINATIONS_LAYOUT, FlowKey, OrigDst, octets};
 pub use abi::frontend::{Choice, Direct, Frontend, FrontendKey, Verdict};
-pub use abi::pod::{PodEntry, PodFlags};
+pub use abi::pod::{PodAddress, PodEntry, PodFlags};
 pub use abi::settings::Settings;
 pub use abi::share::{Group, Share};
 pub use abi::socket::SocketDst;

@@ -7,8 +7,8 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockHash};
 use proxy_ebpf::{
     Affinity, AffinityKey, Channel, Credit, CreditId, EndKey, EndpointKey, EndpointState, FlowKey,
-    Frontend, FrontendKey, MemberKey, OrigDst, PodEntry, Settings, Share, Slot, SlotKey, SocketDst,
-    Stat, bounds,
+    Frontend, FrontendKey, MemberKey, OrigDst, PodAddress, PodEntry, Settings, Share, Slot,
+    SlotKey, SocketDst, Stat, bounds,
 };
 
 use crate::log::Window;
@@ -17,6 +17,11 @@ use crate::log::Window;
 #[map]
 pub(crate) static PODS: HashMap<u64, PodEntry> =
     HashMap::with_max_entries(bounds::PODS, BPF_F_NO_PREALLOC);
+
+/// Addresses of captured pods → whose they are.
+#[map]
+pub(crate) static ADDRESSES: HashMap<[u8; 16], PodAddress> =
+    HashMap::with_max_entries(bounds::ADDRESSES, BPF_F_NO_PREALLOC);
 
 /// Service addresses.
 #[map]

@@ -135,6 +135,30 @@ pub(crate) fn local_addr(ctx: &SockOpsContext) -> [u8; 16] {
     }
 }
 
+/// Remote address of the socket, IPv4 v4-mapped; read as the local one is.
+#[inline(always)]
+pub(crate) fn remote_addr(ctx: &SockOpsContext) -> [u8; 16] {
+    let family = read!((*ctx.ops).family);
+    let v4 = read!((*ctx.ops).remote_ip4);
+    let v6 = join([
+        read!((*ctx.ops).remote_ip6[0]),
+        read!((*ctx.ops).remote_ip6[1]),
+        read!((*ctx.ops).remote_ip6[2]),
+        read!((*ctx.ops).remote_ip6[3]),
+    ]);
+    if family == AF_INET {
+        v4_mapped(v4.to_ne_bytes())
+    } else {
+        v6
+    }
+}
+
+/// Sequence numbers of the next byte to be sent and to be received.
+#[inline(always)]
+pub(crate) fn next_bytes(ctx: &SockOpsContext) -> (u32, u32) {
+    (read!((*ctx.ops).snd_nxt), read!((*ctx.ops).rcv_nxt))
+}
+
 /// Local port, host order.
 #[inline(always)]
 pub(crate) fn local_port(ctx: &SockOpsContext) -> u16 {

@@ -1,15 +1,16 @@
 //! sockops: what becomes of a steered connection once its source port is known.
 //!
-//! Minimum kernel version: 5.15 (netns cookie). Sockets that were not steered, among them all of
-//! the agent's, have no `SOCKET_DST` and are left alone.
+//! Minimum kernel version: 5.15 (netns cookie). Sockets that connect and were not steered, among
+//! them all of the agent's, have no `SOCKET_DST` and are left alone; so is what is accepted at no address of
+//! a pod that asks for acceleration.
 
 mod accelerate;
 mod direct;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-    BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT,
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT,
 };
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_storage_get};
 use aya_ebpf::macros::sock_ops;
@@ -29,6 +30,7 @@ pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connects(&ctx),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(&ctx),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accelerate::accepted(&ctx),
         BPF_SOCK_OPS_STATE_CB => state_changed(&ctx),
         _ => {}
     }

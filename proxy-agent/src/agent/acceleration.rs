@@ -4,9 +4,10 @@
 //! the acceleration of pods.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proxy_ebpf::{PodEntry, PodFlags};
+use proxy_ebpf::{PodAddress, PodEntry, PodFlags};
 
 use crate::bpf::{Acceleration, Error, Kernel, SelfTestItem};
 use crate::cli::{Acceleration as Flag, RunArgs};
@@ -19,7 +20,14 @@ use crate::status::{AccelerationStatus, SelfTestStatus};
 pub(super) struct Verdict {
     flag: Flag,
     kernel: Arc<Kernel>,
-    stage: Mutex<Stage>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    stage: Stage,
+    /// What each pod has in the `ADDRESSES` map.
+    addresses: HashMap<u64, Vec<IpAddr>>,
 }
 
 #[derive(Debug)]
@@ -37,7 +45,10 @@ impl Verdict {
         let verdict = Self {
             flag: args.acceleration,
             kernel: Arc::clone(kernel),
-            stage: Mutex::new(Stage::NotRun),
+            known: Mutex::new(Known {
+                stage: Stage::NotRun,
+                addresses: HashMap::new(),
+            }),
         };
         if verdict.flag != Flag::Off
             && let Err(error) = kernel.acceleration()
@@ -68,17 +79,24 @@ impl Verdict {
     /// # Errors
     ///
     /// That of the map.
-    pub(super) fn set_pod(self: &Arc<Self>, cookie: u64, entry: PodEntry) -> Result<(), Error> {
-        let mut stage = self.stage();
+    pub(super) fn set_pod(
+        self: &Arc<Self>,
+        cookie: u64,
+        entry: PodEntry,
+        addresses: &[IpAddr],
+    ) -> Result<(), Error> {
+        let mut known = self.known();
         let asks = entry.flags().contains(PodFlags::ACCELERATES);
         let plain = entry.with_flags(entry.flags().without(PodFlags::ACCELERATES));
         let admitted = self.offered().is_some_and(|of| of.is_admitted());
         // Under the lock, as what waits is written: the last one holds.
         let written = if asks && !admitted { plain } else { entry };
         self.kernel.set_pod(cookie, written)?;
-        match &mut *stage {
+        let addresses = one_of_each_family(addresses);
+        self.set_addresses(&mut known.addresses, cookie, addresses, written.flags());
+        match &mut known.stage {
             Stage::NotRun if asks => {
-                *stage = Stage::Running(HashMap::from([(cookie, entry)]));
+                known.stage = Stage::Running(HashMap::from([(cookie, entry)]));
                 let verdict = Arc::clone(self);
                 tokio::task::spawn_blocking(move || verdict.find());
             }
@@ -99,11 +117,47 @@ impl Verdict {
     ///
     /// That of the map.
     pub(super) fn remove_pod(&self, cookie: u64) -> Result<(), Error> {
-        let mut stage = self.stage();
-        if let Stage::Running(waiting) = &mut *stage {
+        let mut known = self.known();
+        if let Stage::Running(waiting) = &mut known.stage {
             waiting.remove(&cookie);
         }
+        self.set_addresses(
+            &mut known.addresses,
+            cookie,
+            Vec::new(),
+            PodFlags::default(),
+        );
         self.kernel.remove_pod(cookie).map(drop)
+    }
+
+    /// Says which addresses are the pod's from now on. One that cannot be written goes by TCP.
+    fn set_addresses(
+        &self,
+        known: &mut HashMap<u64, Vec<IpAddr>>,
+        cookie: u64,
+        addresses: Vec<IpAddr>,
+        flags: PodFlags,
+    ) {
+        if self.offered().is_none() {
+            return;
+        }
+        let log = |error: Error| tracing::warn!(%error, cookie, "an address of a pod is not known");
+        for address in known.remove(&cookie).unwrap_or_default() {
+            if !addresses.contains(&address)
+                && let Err(error) = self.kernel.remove_address(address, cookie)
+            {
+                log(error);
+            }
+        }
+        for address in &addresses {
+            let pod = PodAddress::new(cookie, flags);
+            if let Err(error) = self.kernel.set_address(*address, pod) {
+                log(error);
+            }
+        }
+        if !addresses.is_empty() {
+            known.insert(cookie, addresses);
+        }
     }
 
     /// Tries what acceleration relies on, and lets those who wait have it.
@@ -114,9 +168,9 @@ impl Verdict {
             return;
         };
         let took = begun.elapsed();
-        let mut stage = self.stage();
-        let former = std::mem::replace(&mut *stage, Stage::Tried(items));
-        let unusable = unusable(&stage);
+        let mut known = self.known();
+        let former = std::mem::replace(&mut known.stage, Stage::Tried(items));
+        let unusable = unusable(&known.stage);
         if !unusable.is_empty() {
             return tracing::warn!(reason = unusable, ?took, "no connection is accelerated");
         }
@@ -129,11 +183,13 @@ impl Verdict {
             if let Err(error) = self.kernel.set_pod(cookie, entry) {
                 tracing::error!(%error, cookie, "a pod that asks for acceleration goes without");
             }
+            let addresses = known.addresses.get(&cookie).cloned().unwrap_or_default();
+            self.set_addresses(&mut known.addresses, cookie, addresses, entry.flags());
         }
     }
 
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why nobody is accelerated; empty where that is not so, or not known.
@@ -147,17 +203,28 @@ impl Verdict {
 
     /// As `status` shows it.
     pub(super) fn status(&self, traffic: &Traffic) -> AccelerationStatus {
-        let stage = self.stage();
+        let stage = &self.known().stage;
         let (open, total) = self.offered().map_or((0, 0), |of| of.connections());
+        let to_pods = self.offered().map(|of| of.connections_to_pods());
+        let (to_pods_open, to_pods_total) = to_pods.unwrap_or_default();
         let not = traffic.workers().unaccelerated.into_iter();
         AccelerationStatus {
-            unusable: self.unusable(&stage),
-            self_test: results(&stage),
+            unusable: self.unusable(stage),
+            self_test: results(stage),
             connections_open: open,
             connections_total: total,
+            to_pods_open,
+            to_pods_total,
             not_accelerated: not.map(|(why, n)| (why.to_owned(), n)).collect(),
         }
     }
+}
+
+/// A second address of a family could make two connections of one key.
+fn one_of_each_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let v4 = addresses.iter().find(|address| address.is_ipv4());
+    let v6 = addresses.iter().find(|address| address.is_ipv6());
+    v4.into_iter().chain(v6).copied().collect()
 }
 
 fn unusable(stage: &Stage) -> String {

@@ -1,6 +1,7 @@
 //! Joins capture to the kernel side and to the proxy.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxy_ebpf::PodEntry;
@@ -16,8 +17,8 @@ use super::acceleration::Verdict;
 pub(super) struct EnrolKernel(pub(super) Arc<Verdict>);
 
 impl Enrol for EnrolKernel {
-    fn set_pod(&self, cookie: u64, entry: PodEntry) -> Result<(), BoxError> {
-        Ok(self.0.set_pod(cookie, entry)?)
+    fn set_pod(&self, cookie: u64, entry: PodEntry, addresses: &[IpAddr]) -> Result<(), BoxError> {
+        Ok(self.0.set_pod(cookie, entry, addresses)?)
     }
 
     fn remove_pod(&self, cookie: u64) -> Result<(), BoxError> {

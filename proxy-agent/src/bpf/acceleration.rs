@@ -1,6 +1,9 @@
 //! The kernel side of acceleration as the agent uses it: joining a connection, and what the two
 //! sides then tell each other by memory alone. When to do so is not decided here.
 //!
+//! Connections are of two kinds: those that pods make to the agent, and those that the agent makes to
+//! pods. Either way one end is an application's and one the agent's.
+//!
 //! The map of sockets is never handed on: it ends with this process, and with it every redirection.
 
 mod outgoing;
@@ -8,11 +11,15 @@ mod self_test;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use proxy_ebpf::{Channel as Kept, Credit, CreditId, End, EndKey, FlowKey, bounds, map, program};
+use proxy_ebpf::{
+    Channel as Kept, Credit, CreditId, End, EndKey, FlowKey, PodAddress, bounds, map, octets,
+    program,
+};
 
 pub use self::outgoing::Outgoing;
 pub use self::self_test::SelfTestItem;
@@ -45,19 +52,38 @@ pub struct Acceleration {
     sockets: OwnedFd,
     channels: OwnedFd,
     joined: Table<FlowKey, CreditId>,
+    addresses: Arc<Table<[u8; 16], PodAddress>>,
     credits: Credits,
     /// Credits that nobody has, the longest unused first. Taken once a connection, never by a
     /// request.
     free: Mutex<VecDeque<CreditId>>,
-    now: AtomicU64,
-    ever: AtomicU64,
+    from_pods: Count,
+    to_pods: Count,
     /// The self-test has passed.
     admitted: AtomicBool,
 }
 
+/// Connections that are accelerated now, and that ever were.
+#[derive(Debug, Default)]
+struct Count {
+    now: AtomicU64,
+    ever: AtomicU64,
+}
+
+impl Count {
+    fn get(&self) -> (u64, u64) {
+        let now = self.now.load(Ordering::Relaxed);
+        (now, self.ever.load(Ordering::Relaxed))
+    }
+}
+
 impl Acceleration {
     /// Takes the maps out of an object, and has them run `program`.
-    pub(super) fn take(object: &mut aya::Ebpf, program: &OwnedFd) -> Result<Self, Error> {
+    pub(super) fn take(
+        object: &mut aya::Ebpf,
+        program: &OwnedFd,
+        addresses: Arc<Table<[u8; 16], PodAddress>>,
+    ) -> Result<Self, Error> {
         let sizes = (size_of::<EndKey>(), size_of::<u32>());
         let sockets = object::take_sockets(object, map::SOCKETS, sizes)?;
         let sizes = (size_of::<u32>(), size_of::<Kept>());
@@ -80,11 +106,40 @@ impl Acceleration {
             sockets,
             channels,
             joined,
+            addresses,
             credits,
             free: Mutex::new((0..count).map(unused).collect()),
-            now: AtomicU64::new(0),
-            ever: AtomicU64::new(0),
+            from_pods: Count::default(),
+            to_pods: Count::default(),
             admitted: AtomicBool::new(false),
+        })
+    }
+
+    /// The connection from `local`, of the pod `netns_cookie`, to `remote` as its application's end is
+    /// known by; `None` unless both addresses are those of captured pods of this node, `local` is
+    /// that very pod's, and the other one's asks for acceleration.
+    pub fn flow_to_pod(
+        &self,
+        netns_cookie: u64,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<FlowKey> {
+        let server = self.pod_at(remote).filter(PodAddress::accelerates)?;
+        let client = self.pod_at(local)?;
+        let own = client.netns_cookie() == netns_cookie;
+        own.then(|| FlowKey::to_pod_from(server.netns_cookie(), local, remote.port()))
+    }
+
+    /// Whether connections to `address` are to be accelerated.
+    pub fn is_asked_at(&self, address: SocketAddr) -> bool {
+        self.pod_at(address).is_some_and(|pod| pod.accelerates())
+    }
+
+    fn pod_at(&self, address: SocketAddr) -> Option<PodAddress> {
+        let read = self.addresses.read(&octets(address.ip()));
+        read.unwrap_or_else(|error| {
+            tracing::debug!(%error, "nobody's address, then");
+            None
         })
     }
 
@@ -122,8 +177,9 @@ impl Acceleration {
         credit
             .generation
             .store(generation.into(), Ordering::Release);
-        self.now.fetch_add(1, Ordering::Relaxed);
-        self.ever.fetch_add(1, Ordering::Relaxed);
+        let count = self.count(&flow);
+        count.now.fetch_add(1, Ordering::Relaxed);
+        count.ever.fetch_add(1, Ordering::Relaxed);
         Some(Channel {
             acceleration: Arc::clone(self),
             flow,
@@ -171,10 +227,22 @@ impl Acceleration {
         self.admitted.load(Ordering::Acquire)
     }
 
-    /// Connections that are accelerated now, and that ever were.
+    /// Connections of pods to the agent that are accelerated now, and that ever were.
     pub fn connections(&self) -> (u64, u64) {
-        let now = self.now.load(Ordering::Relaxed);
-        (now, self.ever.load(Ordering::Relaxed))
+        self.from_pods.get()
+    }
+
+    /// The same of the agent's to pods.
+    pub fn connections_to_pods(&self) -> (u64, u64) {
+        self.to_pods.get()
+    }
+
+    const fn count(&self, flow: &FlowKey) -> &Count {
+        if flow.is_to_pod() {
+            &self.to_pods
+        } else {
+            &self.from_pods
+        }
     }
 
     fn free(&self) -> std::sync::MutexGuard<'_, VecDeque<CreditId>> {
@@ -236,7 +304,8 @@ impl Drop for Channel {
             tracing::debug!(%error, "the entry of an accelerated connection stays");
         }
         acceleration.free().push_back(self.id);
-        acceleration.now.fetch_sub(1, Ordering::Relaxed);
+        let count = acceleration.count(&self.flow);
+        count.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

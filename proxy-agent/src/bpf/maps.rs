@@ -239,6 +239,7 @@ pub(super) struct Maps {
     /// Only the programs read and write it.
     pub(super) socket_dst: OwnedFd,
     pub(super) pods: Table<u64, proxy_ebpf::PodEntry>,
+    pub(super) addresses: Arc<Table<[u8; 16], proxy_ebpf::PodAddress>>,
     pub(super) frontends: Table<proxy_ebpf::FrontendKey, proxy_ebpf::Frontend>,
     pub(super) orig_dst: Arc<Table<FlowKey, OrigDst>>,
     pub(super) agents: Table<u64, u8>,
@@ -254,6 +255,7 @@ impl Maps {
         Ok(Self {
             socket_dst: storage(object, map::SOCKET_DST)?,
             pods: Table::take(object, map::PODS)?,
+            addresses: Arc::new(Table::take(object, map::ADDRESSES)?),
             frontends: Table::take(object, map::FRONTENDS)?,
             orig_dst: Arc::new(Table::take(object, map::ORIG_DST)?),
             agents: Table::take(object, map::AGENTS)?,

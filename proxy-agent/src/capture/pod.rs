@@ -9,7 +9,7 @@ mod enrolment;
 mod locate;
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -124,7 +124,7 @@ impl PodTask {
         let context = Arc::clone(&self.context);
         let mut backoff = Backoff::new();
         loop {
-            let decision = self.decision();
+            let (decision, addresses) = self.wanted();
             // The proxy may keep a step waiting; the agent's end does not wait with it.
             let Some(done) = context.leave.run_until_cancelled(self.step(decision)).await else {
                 return self.leave();
@@ -148,8 +148,10 @@ impl PodTask {
                 () = context.leave.cancelled() => return self.leave(),
                 () = gone.cancelled() => break,
                 () = kick.notified() => backoff = Backoff::new(),
-                () = self.decision_other_than(decision) => {
-                    self.since = self.since.map(|_earlier| Instant::now());
+                other = self.other_than(decision, &addresses) => {
+                    if other {
+                        self.since = self.since.map(|_earlier| Instant::now());
+                    }
                     backoff = Backoff::new();
                 }
                 () = sleep_or_never(again) => {}
@@ -161,19 +163,28 @@ impl PodTask {
         self.context.status.forget(&self.uid);
     }
 
-    fn decision(&mut self) -> Option<CaptureDecision> {
+    /// What is decided about the pod, and which addresses it has.
+    fn wanted(&mut self) -> (Option<CaptureDecision>, Vec<IpAddr>) {
         let snapshot = self.snapshots.borrow_and_update();
-        snapshot.pods.get(&self.uid).map(|pod| pod.capture)
+        let pod = snapshot.pods.get(&self.uid);
+        let addresses = pod.map(|pod| pod.ips.clone()).unwrap_or_default();
+        (pod.map(|pod| pod.capture), addresses)
     }
 
-    async fn decision_other_than(&mut self, decision: Option<CaptureDecision>) {
+    /// Returns when anything is wanted that was not: whether that is another decision.
+    async fn other_than(
+        &mut self,
+        decision: Option<CaptureDecision>,
+        addresses: &[IpAddr],
+    ) -> bool {
         loop {
             if self.snapshots.changed().await.is_err() {
                 // The sources have ended; the last decision stays.
                 std::future::pending::<()>().await;
             }
-            if self.decision() != decision {
-                return;
+            let wanted = self.wanted();
+            if wanted.0 != decision || wanted.1 != addresses {
+                return wanted.0 != decision;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -17,12 +18,13 @@ pub type Ack = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
 /// The `PODS` map.
 pub trait Enrol: Debug + Send + Sync {
-    /// Writes the entry of a network namespace; in force when it returns.
+    /// Writes the entry of a network namespace, of a pod with these addresses; in force when it
+    /// returns.
     ///
     /// # Errors
     ///
     /// The map is full, or the cookie is the node's.
-    fn set_pod(&self, cookie: u64, entry: PodEntry) -> Result<(), BoxError>;
+    fn set_pod(&self, cookie: u64, entry: PodEntry, addresses: &[IpAddr]) -> Result<(), BoxError>;
 
     /// Removes the entry; one that is not there is no error.
     ///

@@ -3,7 +3,8 @@
 use super::table::Table;
 use super::units::{microseconds, percent};
 use crate::status::{
-    AccelerationStatus, BpfStatus, EndpointStatus, PodStatus, RouteStatus, SelfTestStatus, ServiceStatus,
+    AccelerationStatus, BpfStatus, EndpointStatus, PodStatus, RouteStatus, SelfTestStatus,
+    ServiceStatus,
 };
 
 /// `status pods`.
@@ -229,6 +230,8 @@ fn acceleration(of: &AccelerationStatus) -> String {
         "connections ever".to_owned(),
         of.connections_total.to_string(),
     ]);
+    table.row(["to pods open".to_owned(), of.to_pods_open.to_string()]);
+    table.row(["to pods ever".to_owned(), of.to_pods_total.to_string()]);
     for (why, count) in &of.not_accelerated {
         table.row([format!("not accelerated: {why}"), count.to_string()]);
     }

@@ -3,6 +3,8 @@
 //! Bytes then go from socket to socket, past TCP, in both directions. That is for HTTP/1 alone,
 //! whose answers say how long they are; `bpf::Outgoing` has the rule for what the agent sends.
 
+mod to_pod;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use tokio::net::TcpStream;
 
 use crate::bpf::{Acceleration, Channel, JoinError, Outgoing};
 use crate::metrics::traffic::WorkerRecorder;
+
+pub(super) use self::to_pod::{Announced, Never, ToPod};
 
 use super::clock::{Answer, Clock};
 
@@ -29,6 +33,32 @@ pub(super) mod reason {
     pub(super) const NO_CREDIT: &str = "no_credit";
     /// The kernel refused.
     pub(super) const REFUSED: &str = "refused";
+    /// The endpoint's pod asks, and the connection to it is no HTTP.
+    pub(in crate::proxy) const TO_POD_OPAQUE: &str = "to_pod_opaque";
+    /// It is HTTP/2.
+    pub(in crate::proxy) const TO_POD_HTTP2: &str = "to_pod_http2";
+    /// The client's address is none that is known as its pod's.
+    pub(super) const TO_POD_ADDRESS: &str = "to_pod_address";
+    /// As many connections are accelerated as can be.
+    pub(super) const TO_POD_NO_CREDIT: &str = "to_pod_no_credit";
+    /// The kernel refused.
+    pub(super) const TO_POD_REFUSED: &str = "to_pod_refused";
+}
+
+/// Reads what is there; how many bytes. Not as tokio does, which takes a short read for the last one:
+/// behind redirected bytes there may be others that came by TCP, and nothing tells of them again.
+fn poll_read(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        match stream.try_read_buf(buf) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read),
+        }
+    }
 }
 
 /// A connection of a pod that asks for acceleration.
@@ -80,25 +110,14 @@ impl Accelerated {
         })
     }
 
-    /// Reads what is there. Not as tokio does, which takes a short read for the last one: behind
-    /// redirected bytes there may be others that came by TCP, and nothing tells of them again.
+    /// Reads what is there.
     pub(super) fn poll_read(
         &mut self,
         stream: &TcpStream,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(stream.poll_read_ready(cx))?;
-            match stream.try_read_buf(buf) {
-                Ok(count) => {
-                    self.has_read(stream, count);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        poll_read(stream, cx, buf).map_ok(|count| self.has_read(stream, count))
     }
 
     fn has_read(&mut self, stream: &TcpStream, count: usize) {

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use crate::model::ClusterId;
 use crate::net;
 
+use super::accelerate::reason;
 use super::accept::reset;
 use super::load::{Client, ClusterState, OpenOnEndpoint};
 use super::reply::Reason;
@@ -91,7 +92,13 @@ async fn connect(
         let on_endpoint = OpenOnEndpoint::new(Rc::clone(&endpoint));
         let home = open.worker.home();
         match net::connect(&open.pod.netns, home, endpoint.address, CONNECT_LIMIT).await {
-            Ok(upstream) => return Ok((upstream, on_endpoint)),
+            Ok(upstream) => {
+                let acceleration = open.worker.acceleration();
+                if acceleration.is_some_and(|of| of.is_asked_at(endpoint.address)) {
+                    open.worker.recorder().unaccelerated(reason::TO_POD_OPAQUE);
+                }
+                return Ok((upstream, on_endpoint));
+            }
             Err(error) => {
                 if error.blames_endpoint() {
                     endpoint.recorder.connect_failed();

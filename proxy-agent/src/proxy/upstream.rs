@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,10 +16,12 @@ use tokio::time::Instant;
 
 use crate::net::{self, ConnectError};
 
+use super::accelerate::{Announced, ToPod, reason};
 use super::body::RequestBody;
 use super::exec::LocalExec;
 use super::load::EndpointState;
 use super::pod::PodState;
+use super::upstream_io::UpstreamIo;
 use super::wire::Wire;
 use super::worker::Worker;
 use super::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, MAX_HEAD_LIST};
@@ -58,8 +61,16 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct IdleHttp1 {
-    sender: http1::SendRequest<RequestBody>,
+    sender: Http1,
     since: Instant,
+}
+
+/// The side of an HTTP/1 connection that requests are sent on.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    /// Where each is announced, if the endpoint's pod asks for acceleration.
+    announced: Option<Arc<Announced>>,
 }
 
 #[derive(Debug)]
@@ -87,9 +98,10 @@ impl Pool {
     }
 
     /// The one that was used last: the oldest run into the idle limit and the pool shrinks.
-    fn take_http1(&mut self) -> Option<http1::SendRequest<RequestBody>> {
-        self.http1.retain(|idle| !idle.sender.is_closed());
-        let index = self.http1.iter().rposition(|idle| idle.sender.is_ready())?;
+    fn take_http1(&mut self) -> Option<Http1> {
+        self.http1.retain(|idle| !idle.sender.sender.is_closed());
+        let ready = |idle: &IdleHttp1| idle.sender.sender.is_ready();
+        let index = self.http1.iter().rposition(ready)?;
         Some(self.http1.remove(index).sender)
     }
 
@@ -110,7 +122,7 @@ impl Pool {
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         let fresh = |since: Instant| now.duration_since(since) < IDLE_LIMIT;
         self.http1
-            .retain(|idle| !idle.sender.is_closed() && fresh(idle.since));
+            .retain(|idle| !idle.sender.sender.is_closed() && fresh(idle.since));
         self.http2.retain(|shared| {
             let busy = Rc::strong_count(&shared.streams) > 1;
             !shared.sender.is_closed() && (busy || fresh(shared.last_used))
@@ -122,7 +134,7 @@ impl Pool {
 /// A connection that takes a request.
 pub(super) enum Sender {
     /// This request's alone until its response has ended.
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Http1),
     /// Shared; the reference counts the stream.
     Http2(http2::SendRequest<RequestBody>, Rc<Streams>),
 }
@@ -135,7 +147,12 @@ impl Sender {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http1(http1) => {
+                if let Some(announced) = &http1.announced {
+                    announced.announce(&request);
+                }
+                http1.sender.try_send_request(request).await
+            }
             Self::Http2(sender, _) => sender.try_send_request(request).await,
         }
     }
@@ -157,7 +174,7 @@ impl Sender {
 pub(super) enum Lease {
     /// Goes back to the pool if the response ends whole, else is closed.
     Http1 {
-        sender: http1::SendRequest<RequestBody>,
+        sender: Http1,
         endpoint: Rc<EndpointState>,
         pod: Rc<PodState>,
     },
@@ -176,7 +193,7 @@ impl Lease {
         else {
             return;
         };
-        if sender.is_closed() || pod.is_released() {
+        if sender.sender.is_closed() || pod.is_released() {
             return;
         }
         let mut pools = endpoint.pools.borrow_mut();
@@ -287,15 +304,25 @@ async fn connect(
     if let Err(error) = net::keep_alive(&stream) {
         tracing::debug!(%error, "no TCP keepalive on an upstream connection");
     }
-    let io = Wire::new(stream);
+    let acceleration = worker.acceleration();
+    let acceleration = acceleration.filter(|of| of.is_asked_at(endpoint.address));
     match protocol {
         Protocol::Http1 => {
+            let announced = acceleration.map(|_| Announced::new());
+            let accelerated = acceleration.zip(announced.as_ref()).map(|(of, announced)| {
+                ToPod::new(of, worker.recorder(), pod.netns.cookie(), announced)
+            });
+            let io = UpstreamIo::new(stream, accelerated);
             // hyper's own limit of 100 headers in a response stays: a higher one costs every response.
             let (sender, connection) = http1::handshake(io).await.map_err(OpenError::Handshake)?;
             drive(connection.with_upgrades());
-            Ok(Sender::Http1(sender))
+            Ok(Sender::Http1(Http1 { sender, announced }))
         }
         Protocol::Http2 => {
+            if acceleration.is_some() {
+                worker.recorder().unaccelerated(reason::TO_POD_HTTP2);
+            }
+            let io = Wire::new(stream);
             let (sender, connection) = http2::Builder::new(LocalExec)
                 .timer(TokioTimer::new())
                 .max_header_list_size(MAX_HEAD_LIST)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -95,7 +96,7 @@ fn count_down(left: &AtomicU32) -> bool {
 }
 
 impl Enrol for Recorder {
-    fn set_pod(&self, cookie: u64, entry: PodEntry) -> Result<(), BoxError> {
+    fn set_pod(&self, cookie: u64, entry: PodEntry, _: &[IpAddr]) -> Result<(), BoxError> {
         if count_down(&self.map_refusals) {
             return Err(BoxError::from("map full"));
         }

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Set for the process that [`killed_with_unread_bytes`] kills.
 const VICTIM: &str = "PROXY_AGENT_TEST_VICTIM";
 
-fn kernel() -> Kernel {
+pub(crate) fn kernel() -> Kernel {
     let options = LoadOptions {
         object: None,
         log_level: LevelFilter::OFF,
@@ -25,7 +25,7 @@ fn kernel() -> Kernel {
     Kernel::load(&options).expect("load the programs")
 }
 
-fn connection() -> (TcpStream, TcpStream, SocketAddr, u16) {
+pub(crate) fn connection() -> (TcpStream, TcpStream, SocketAddr, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
     let application = TcpStream::connect(to).unwrap();
@@ -76,7 +76,7 @@ fn unconnected() -> OwnedFd {
 }
 
 /// Reads as many bytes; a socket in such a map may say that it has nothing when it has.
-fn read(socket: &mut TcpStream, bytes: usize) -> Vec<u8> {
+pub(crate) fn read(socket: &mut TcpStream, bytes: usize) -> Vec<u8> {
     socket
         .set_read_timeout(Some(Duration::from_millis(50)))
         .unwrap();
@@ -105,7 +105,7 @@ fn this_kernel_passes_the_self_test() {
     let kernel = kernel();
     let items = kernel.self_test().expect("acceleration");
     let failed: Vec<_> = items.iter().filter(|item| item.failure.is_some()).collect();
-    assert!(items.len() == 4 && failed.is_empty(), "{failed:?}");
+    assert!(items.len() == 6 && failed.is_empty(), "{failed:?}");
     assert_eq!(redirected(&kernel), 0, "the self-test does not count");
 }
 

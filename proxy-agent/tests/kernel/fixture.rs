@@ -186,6 +186,16 @@ impl Pod {
         client
     }
 
+    /// Runs something in the pod's network namespace, in a thread of its own, outside of its cgroup.
+    pub(crate) fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        let netns = File::open(format!("/run/netns/{}", self.place.netns)).expect("open the netns");
+        let enter = move || {
+            nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("enter");
+            run()
+        };
+        thread::scope(|scope| scope.spawn(enter).join()).expect("run in the netns")
+    }
+
     /// Runs a client; returns what it printed.
     pub(crate) fn finish(mut client: Command) -> String {
         let output = client.output().expect("run a client");

@@ -7,6 +7,8 @@
 )]
 
 mod acceleration;
+mod acceleration_bounds;
+mod acceleration_to_pods;
 mod attachment;
 mod direct;
 mod direct_shares;

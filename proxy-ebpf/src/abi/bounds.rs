@@ -3,6 +3,8 @@
 /// Pods of one node: kubelet's default is 110, the largest clusters run 500 or so; the rest is
 /// room for netns that come and go faster than they are swept.
 pub const PODS: u32 = 4_096;
+/// Addresses of captured pods, one of each family.
+pub const ADDRESSES: u32 = 2 * PODS;
 /// Service addresses times ports. Kubernetes names 10,000 Services as its limit, dual stack and
 /// several ports each.
 pub const FRONTENDS: u32 = 131_072;
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
     use crate::{
         Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, Frontend, FrontendKey,
-        MemberKey, OrigDst, PodEntry, Share, Slot, SlotKey,
+        MemberKey, OrigDst, PodAddress, PodEntry, Share, Slot, SlotKey,
     };
 
     /// `struct htab_elem` in kernel/bpf/hashtab.c, and the list node that the allocator adds from
@@ -69,7 +71,8 @@ mod tests {
     #[test]
     fn empty_hash_maps_take_less_than_10_mib() {
         let maps = [
-            PODS, FRONTENDS, ORIG_DST, SLOTS, SHARES, MEMBERS, ENDPOINTS, AFFINITY, AGENTS,
+            PODS, ADDRESSES, FRONTENDS, ORIG_DST, SLOTS, SHARES, MEMBERS, ENDPOINTS, AFFINITY,
+            AGENTS,
         ];
         let total: usize = maps.into_iter().map(buckets_bytes).sum();
         assert!(total < 10 << 20, "{total} bytes");
@@ -93,6 +96,7 @@ mod tests {
             element * max_entries as usize + buckets_bytes(max_entries)
         };
         let total = bytes(element_bytes::<u64, PodEntry>(), PODS)
+            + bytes(element_bytes::<[u8; 16], PodAddress>(), ADDRESSES)
             + bytes(element_bytes::<FrontendKey, Frontend>(), FRONTENDS)
             + bytes(element_bytes::<FlowKey, OrigDst>(), ORIG_DST)
             + bytes(element_bytes::<SlotKey, Slot>(), SLOTS)

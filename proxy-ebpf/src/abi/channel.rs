@@ -1,5 +1,5 @@
-//! Acceleration: the two ends of a connection between an application and the agent, and what each
-//! side must know of the other so that bytes may go from socket to socket.
+//! Acceleration: the two ends of a connection between an application and the agent, whichever of them
+//! made it, and what each side must know of the other so that bytes may go from socket to socket.
 //!
 //! Bytes that are redirected are read before bytes that came by TCP, and nothing bounds how many
 //! of them lie unread. Hence the two rules: none is redirected before everything that went by TCP
@@ -16,7 +16,7 @@ pub const WINDOW_BYTES: u64 = 64 * 1024;
 pub enum End {
     /// The pod's own socket.
     Application = 1,
-    /// The socket that the agent accepted.
+    /// The agent's: accepted from a pod, or connected to one.
     Agent = 2,
 }
 
@@ -51,7 +51,8 @@ pub struct Channel {
     flow: [u64; 4],
     /// An [`End`].
     pub end: u32,
-    /// 1 since the first message of an application: the sequence numbers are set.
+    /// 1 since the sequence numbers are set: those of an application that connects at its first message,
+    /// those of one that accepts when it does.
     pub started: u32,
     /// The connection's credit; 0 in `generation` before the agent has joined.
     pub credit: CreditId,
@@ -86,6 +87,18 @@ impl Channel {
             by_tcp: 0,
             last_by_tcp: 0,
             read_by_tcp: 0,
+        }
+    }
+
+    /// The same, of an application that accepts: it has sent and read what these sequence numbers say,
+    /// and nothing of it counts.
+    #[inline(always)]
+    pub const fn begun(self, write_seq: u32, copied_seq: u32) -> Self {
+        Self {
+            started: 1,
+            write_seq,
+            copied_seq,
+            ..self
         }
     }
 

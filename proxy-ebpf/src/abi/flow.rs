@@ -9,7 +9,7 @@ use super::v4_mapped;
 /// every change of it. Agents of different numbers cannot share these maps.
 pub const DESTINATIONS_LAYOUT: u32 = 2;
 
-/// Names one redirected connection from connect to accept.
+/// Names one redirected connection from connect to accept, or one from the agent to a pod.
 ///
 /// Addresses and ports are in network byte order; IPv4 is stored v4-mapped. The listener port is
 /// part of the key: with two listener ports on 127.0.0.1 one ephemeral port serves both.
@@ -20,7 +20,9 @@ pub struct FlowKey {
     source: [u8; 16],
     source_port: [u8; 2],
     listener_port: [u8; 2],
-    reserved: [u8; 4],
+    /// 1 on the way to a pod, 0 on the way from one.
+    to_pod: u8,
+    reserved: [u8; 3],
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 32, "FlowKey must have no padding");
@@ -39,8 +41,29 @@ impl FlowKey {
             source,
             source_port: source_port.to_be_bytes(),
             listener_port: listener_port.to_be_bytes(),
-            reserved: [0; 4],
+            to_pod: 0,
+            reserved: [0; 3],
         }
+    }
+
+    /// The key of a connection that the pod `netns_cookie` has accepted on `port`, as its own socket
+    /// sees it: `source` is where it came from. No connection from a pod has such a key.
+    #[inline(always)]
+    pub const fn to_pod(netns_cookie: u64, source: [u8; 16], source_port: u16, port: u16) -> Self {
+        Self {
+            to_pod: 1,
+            ..Self::new(netns_cookie, source, source_port, port)
+        }
+    }
+
+    /// The same from the other end: `local` is the address of the socket that connected.
+    pub const fn to_pod_from(netns_cookie: u64, local: SocketAddr, port: u16) -> Self {
+        Self::to_pod(netns_cookie, octets(local.ip()), local.port(), port)
+    }
+
+    /// Whether it is one to a pod.
+    pub const fn is_to_pod(&self) -> bool {
+        self.to_pod != 0
     }
 
     /// Builds the key that the agent looks up at accept.
@@ -66,7 +89,7 @@ impl FlowKey {
                 self.source_port[1],
                 self.listener_port[0],
                 self.listener_port[1],
-                0,
+                self.to_pod,
                 0,
                 0,
                 0,
@@ -79,13 +102,14 @@ impl FlowKey {
     pub const fn from_words([netns_cookie, high, low, ports]: [u64; 4]) -> Self {
         let [a, b, c, d, e, f, g, h] = high.to_ne_bytes();
         let [i, j, k, l, m, n, o, p] = low.to_ne_bytes();
-        let [s0, s1, l0, l1, ..] = ports.to_ne_bytes();
+        let [s0, s1, l0, l1, to_pod, ..] = ports.to_ne_bytes();
         Self {
             netns_cookie,
             source: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
             source_port: [s0, s1],
             listener_port: [l0, l1],
-            reserved: [0; 4],
+            to_pod,
+            reserved: [0; 3],
         }
     }
 
@@ -164,7 +188,7 @@ impl OrigDst {
 }
 
 /// The address in the form that all keys use: 16 bytes, IPv4 v4-mapped.
-pub(crate) const fn octets(ip: IpAddr) -> [u8; 16] {
+pub const fn octets(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(v4) => mapped(v4),
         IpAddr::V6(v6) => v6.octets(),
@@ -203,6 +227,15 @@ mod tests {
             FlowKey::from_accepted(7, source, 15001),
             FlowKey::from_accepted(7, source, 15101)
         );
+    }
+
+    #[test]
+    fn a_connection_to_a_pod_is_never_one_from_it() {
+        let source: SocketAddr = "10.1.2.3:4000".parse().unwrap();
+        let to = FlowKey::to_pod_from(7, source, 15001);
+        assert!(to.is_to_pod());
+        assert_ne!(to, FlowKey::from_accepted(7, source, 15001));
+        assert_eq!(FlowKey::from_words(to.words()), to);
     }
 
     #[test]

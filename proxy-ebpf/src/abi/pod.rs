@@ -78,6 +78,47 @@ impl PodEntry {
     }
 }
 
+/// Value of the `ADDRESSES` map: whose an address is. The agent alone writes it, by what the API server
+/// says; what a pod says of itself is not asked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PodAddress {
+    netns_cookie: u64,
+    accelerates: u8,
+    reserved: [u8; 7],
+}
+
+const _: () = assert!(
+    size_of::<PodAddress>() == 16,
+    "PodAddress must have no padding"
+);
+
+impl PodAddress {
+    /// Of a captured pod.
+    pub const fn new(netns_cookie: u64, flags: PodFlags) -> Self {
+        Self {
+            netns_cookie,
+            accelerates: flags.contains(PodFlags::ACCELERATES) as u8,
+            reserved: [0; 7],
+        }
+    }
+
+    /// Cookie of the pod's network namespace.
+    #[inline(always)]
+    pub const fn netns_cookie(&self) -> u64 {
+        self.netns_cookie
+    }
+
+    /// Whether what the pod accepts is to be accelerated.
+    #[inline(always)]
+    pub const fn accelerates(&self) -> bool {
+        self.accelerates != 0
+    }
+}
+
+// SAFETY: `repr(C)`, size asserted above: no padding, and every bit pattern is a valid value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for PodAddress {}
 // SAFETY: `repr(C)`, size asserted above: no padding, and every bit pattern is a valid value.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for PodEntry {}

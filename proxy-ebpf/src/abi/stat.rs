@@ -82,6 +82,8 @@ stats! {
     AccelerationRefused = "acceleration_refused",
     /// An application's socket has sent data with its SYN.
     AccelerationFastOpen = "acceleration_fast_open",
+    /// A socket that a pod which asks has accepted was made ready.
+    AccelerationAccepted = "acceleration_accepted",
     /// Messages that went from socket to socket.
     Redirected = "redirected",
     /// Bytes of these.

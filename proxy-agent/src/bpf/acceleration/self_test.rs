@@ -70,7 +70,7 @@ impl Acceleration {
             }
         });
         let items = tried.collect();
-        self.ever.store(0, Ordering::Relaxed);
+        self.from_pods.ever.store(0, Ordering::Relaxed);
         items
     }
 

@@ -43,7 +43,10 @@ fn acceleration(kernel: &Kernel) -> Check {
     let results = items.iter().map(|item| match &item.failure {
         None => format!("{} passed", item.name),
         Some(failure) if item.refuses => format!("{} FAILED: {failure}", item.name),
-        Some(failure) => format!("{} is not so here, and can be done without: {failure}", item.name),
+        Some(failure) => format!(
+            "{} is not so here, and can be done without: {failure}",
+            item.name
+        ),
     });
     let results = results.collect::<Vec<_>>().join("; ");
     let verdict = if refused { "not here" } else { "can be used" };

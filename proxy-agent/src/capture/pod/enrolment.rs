@@ -2,7 +2,7 @@
 //!
 //! Listeners, then the proxy, then the map; back in reverse.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) struct Held {
     pub(super) netns: Arc<Netns>,
     /// In the map.
     entry: Option<PodEntry>,
+    /// There with it.
+    addresses: Vec<IpAddr>,
     /// With the proxy.
     pub(super) serving: Option<Serving>,
 }
@@ -43,6 +45,7 @@ impl PodTask {
         self.held = Some(Held {
             netns: Arc::new(netns),
             entry: None,
+            addresses: Vec::new(),
             serving: None,
         });
         Ok(())
@@ -146,13 +149,16 @@ impl PodTask {
         let Some(held) = &mut self.held else {
             return Ok(());
         };
-        if held.entry != Some(entry) {
+        let captured = entry.flags().contains(PodFlags::CAPTURED);
+        let pod = self.snapshots.borrow().pods.get(&self.uid).cloned();
+        let addresses = pod.filter(|_| captured).map(|pod| pod.ips.clone());
+        let addresses = addresses.unwrap_or_default();
+        if held.entry != Some(entry) || held.addresses != addresses {
             let cookie = held.netns.cookie();
-            self.context
-                .enrol
-                .set_pod(cookie, entry)
-                .map_err(Fault::Map)?;
+            let written = self.context.enrol.set_pod(cookie, entry, &addresses);
+            written.map_err(Fault::Map)?;
             held.entry = Some(entry);
+            held.addresses = addresses;
         }
         Ok(())
     }

@@ -152,6 +152,8 @@ pub(super) fn bpf() -> BpfStatus {
             ],
             connections_open: 1,
             connections_total: 2,
+            to_pods_open: 3,
+            to_pods_total: 4,
             not_accelerated: [("http2".into(), 3)].into(),
         },
     }

@@ -54,6 +54,16 @@ fn acceleration(of: &AccelerationStatus, page: &mut Page<'_>) -> fmt::Result {
         "Connections whose bytes went from socket to socket",
     );
     page.counter(&ever, of.connections_total)?;
+    let open = Metric::new(
+        "accelerated_to_pods_open",
+        "Connections from the agent to pods whose bytes go from socket to socket",
+    );
+    page.gauge(&open, of.to_pods_open as f64)?;
+    let ever = Metric::new(
+        "accelerated_to_pods",
+        "Connections from the agent to pods whose bytes went from socket to socket",
+    );
+    page.counter(&ever, of.to_pods_total)?;
     let not = Metric::new(
         "not_accelerated",
         "Connections of pods that ask for acceleration without it, or without it in one direction",

@@ -57,6 +57,8 @@ fn status() -> Status {
             acceleration: AccelerationStatus {
                 connections_open: 1,
                 connections_total: 4,
+                to_pods_open: 2,
+                to_pods_total: 5,
                 not_accelerated: [("http2".into(), 2)].into(),
                 ..AccelerationStatus::default()
             },

@@ -111,7 +111,10 @@ pub(super) fn bulk(acceleration: &Arc<Acceleration>) -> io::Result<()> {
             let ended = other.join();
             ended.unwrap_or_else(|_panic| Err(io::Error::other("a thread has panicked")))
         });
-        joined.into_iter().chain([sent]).collect::<io::Result<Vec<()>>>()
+        joined
+            .into_iter()
+            .chain([sent])
+            .collect::<io::Result<Vec<()>>>()
     });
     results?;
     let kept = acceleration.kept(&pair.application)?;
