@@ -1,0 +1,76 @@
+//! What becomes of accelerated connections when the agent ends, or another one takes over.
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use proxy_e2e::{AgentOptions, Load, until};
+
+use crate::{ON, accelerating_both, admitted, python};
+
+/// Whoever was in the middle of an answer sees it break off: none is whole that is not, and no byte is
+/// another one's.
+#[test]
+fn when_the_agent_is_killed_no_answer_looks_whole_that_is_not() -> Result<()> {
+    let scene = accelerating_both(2)?;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(
+            scene
+                .client
+                .spawn("client", python(&scene, &["until-cut"]))?,
+        );
+    }
+    for client in &mut clients {
+        client.wait_for_output("going")?;
+    }
+    until("both halves carry bytes", || {
+        let status = scene.agent.status()?["bpf"]["acceleration"].clone();
+        Ok(status["to_pods_open"].as_u64() >= Some(8))
+    })?;
+
+    scene.agent.signal(Signal::SIGKILL)?;
+
+    for client in clients {
+        let said = client.finish()?.success()?;
+        ensure!(said.contains("cut") || said.contains("closed"), "{said}");
+        ensure!(!said.contains("WRONG"), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_handover_under_accelerated_load_fails_no_request() -> Result<()> {
+    let mut scene = accelerating_both(2)?;
+    let loads = [
+        scene
+            .client
+            .start_load(&Load::new(&scene.web.url()).connections(4))?,
+        scene
+            .client
+            .start_load(&Load::new(&scene.web.url()).fresh().pause_ms(1))?,
+    ];
+    for load in &loads {
+        load.wait_answers(200)?;
+    }
+    ensure!(scene.agent.counter("redirected")? > 0, "it is accelerated");
+
+    for _ in 0..3 {
+        let successor = AgentOptions::new(&scene.node).arguments(&ON).succeed()?;
+        let pods = scene.servers.iter().chain([&scene.client]);
+        successor.wait_captured(pods)?;
+        admitted(&successor)?;
+        for load in &loads {
+            load.wait_answers(load.answers() + 200)?;
+        }
+        std::mem::replace(&mut scene.agent, successor).stop()?;
+        until("the successor accelerates", || {
+            loads
+                .iter()
+                .try_for_each(|load| load.wait_answers(load.answers() + 50))?;
+            Ok(scene.agent.counter("redirected")? > 0)
+        })?;
+    }
+
+    loads
+        .into_iter()
+        .try_for_each(|load| load.stop()?.flawless())
+}
