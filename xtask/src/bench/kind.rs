@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     Agent,
     /// The same, the Services in direct mode.
     AgentDirect,
-    /// The same with `--acceleration on`.
+    /// The same with `--acceleration on`, the endpoints' pods captured too: both halves of the path.
     AgentAccelerated,
     /// Another build of the agent (`--before`).
     AgentBefore,

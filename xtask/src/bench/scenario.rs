@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use proxy_e2e::{Agent, AgentOptions, Node, Pod, Process, Service};
+use proxy_e2e::{Agent, AgentOptions, Node, Pod, Process, Service, until};
+use serde_json::Value;
 
 use super::kind::Kind;
 use super::sidecar::{self, Hop, THREADS};
@@ -77,8 +78,8 @@ impl Scenario {
         fs::create_dir(&files)?;
         fs::write(files.join("large"), vec![b'x'; LARGE_BYTES])?;
         let servers = vec![
-            server(&node, "server-0", programs)?,
-            server(&node, "server-1", programs)?,
+            server(&node, "server-0", programs, kind)?,
+            server(&node, "server-1", programs, kind)?,
         ];
         let services = Services::of(&node, &servers, kind)?;
         let client = node.pod("client");
@@ -127,6 +128,19 @@ impl Scenario {
         agent.wait_captured([&self.client])?;
         for service in self.services.all() {
             agent.wait_endpoints(service, self.servers.len())?;
+        }
+        if self.kind == Kind::AgentAccelerated {
+            agent.wait_captured(&self.servers)?;
+            // Pods have their acceleration when the self-test is over.
+            until("the self-test is over", || {
+                let acceleration = agent.status()?["bpf"]["acceleration"].clone();
+                let items = acceleration["self_test"].as_array().cloned();
+                let over = |item: &Value| {
+                    let result = item["result"].as_str().unwrap_or("passed");
+                    !result.starts_with("not run") && result != "running"
+                };
+                Ok(items.unwrap_or_default().iter().all(over))
+            })?;
         }
         Ok(agent)
     }
@@ -278,8 +292,14 @@ impl Services {
     }
 }
 
-fn server(node: &Node, name: &str, programs: &Programs) -> Result<Pod> {
-    let pod = node.pod(name).start()?;
+fn server(node: &Node, name: &str, programs: &Programs, kind: Kind) -> Result<Pod> {
+    let pod = node.pod(name);
+    let pod = if kind == Kind::AgentAccelerated {
+        pod.captured()
+    } else {
+        pod
+    };
+    let pod = pod.start()?;
     pod.serve_nginx_http2(HTTP1, HTTP2, node.scratch())?;
     let mut command = Command::new(&programs.bench);
     command.args(["grpc", "--port", &GRPC.to_string()]);
