@@ -5,17 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_ebpf::Settings;
+use proxy_ebpf::{Settings, bounds};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
-use crate::bpf::{Acceleration, Kernel, LoadOptions};
+use crate::bpf::{Acceleration as Accelerates, Kernel, LoadOptions};
 use crate::capture::cgroup::own_id;
 use crate::capture::{FirstLook, Surroundings};
-use crate::cli::{RunArgs, UnknownPods};
+use crate::cli::{Acceleration, RunArgs, UnknownPods};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
 use crate::net;
@@ -61,6 +61,10 @@ pub(super) fn load_kernel(
     let options = LoadOptions {
         object: args.bpf_object.clone(),
         log_level: LevelFilter::current(),
+        accelerated: match args.acceleration {
+            Acceleration::Off => 0,
+            Acceleration::OptIn | Acceleration::On => bounds::CREDITS,
+        },
     };
     let kernel = match claim {
         Claim::Free(_) => Kernel::load(&options)?,
@@ -126,7 +130,7 @@ pub(super) fn start_proxy(
     kernel: &Kernel,
     traffic: &Arc<Traffic>,
     snapshots: &watch::Receiver<Arc<Snapshot>>,
-    acceleration: Option<&Arc<Acceleration>>,
+    acceleration: Option<&Arc<Accelerates>>,
 ) -> Result<Arc<Proxy>, Error> {
     let heartbeats = (0..args.workers).map(|worker| kernel.heartbeat(worker));
     let options = proxy::Options {

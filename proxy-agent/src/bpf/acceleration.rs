@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proxy_ebpf::{
-    Channel as Kept, Credit, CreditId, End, EndKey, FlowKey, PodAddress, bounds, map, octets,
-    program,
+    Channel as Kept, Credit, CreditId, End, EndKey, FlowKey, PodAddress, map, octets, program,
 };
 
 pub use self::outgoing::Outgoing;
@@ -32,7 +31,7 @@ use super::{Error, object};
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// As many connections are accelerated as can be.
-    #[error("{} connections are accelerated already", bounds::CREDITS)]
+    #[error("as many connections are accelerated as can be")]
     NoCredit,
     /// The kernel refused.
     #[error("{operation} map {name}")]

@@ -8,13 +8,17 @@ use aya::maps::Map;
 use aya::programs::{CgroupSockAddr, ProgramType, SkMsg, SockOps};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use proxy_ebpf::{global, program};
+use proxy_ebpf::{bounds, global, map, program};
 use tracing::level_filters::LevelFilter;
 
 use super::inherit::SharedMaps;
 use super::links::{HOOKS, Program};
 use super::sys::MapInfo;
 use super::{Error, InheritError, btf, sys};
+
+/// Sockets to a connection that may be accelerated: those that are made ready and not joined among
+/// them.
+const SOCKETS_EACH: u32 = bounds::SOCKETS / bounds::CREDITS;
 
 static EMBEDDED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxy-ebpf"));
 
@@ -25,6 +29,9 @@ pub struct LoadOptions {
     pub object: Option<PathBuf>,
     /// Level from which the programs' messages are dropped in the kernel. `OFF` costs nothing.
     pub log_level: LevelFilter,
+    /// Connections that may be accelerated at a time, and no more than [`bounds::CREDITS`]: so much
+    /// memory is taken from the start.
+    pub accelerated: u32,
 }
 
 /// Loads the object: maps are created, programs are not yet.
@@ -33,7 +40,11 @@ pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
     let log_level = log_level(options.log_level);
     let refuse_with_errno = refuse_with_errno();
     let offsets = btf::offsets();
+    let accelerated = options.accelerated.clamp(1, bounds::CREDITS);
     EbpfLoader::new()
+        .map_max_entries(map::CREDITS, accelerated)
+        .map_max_entries(map::JOINED, accelerated)
+        .map_max_entries(map::SOCKETS, accelerated * SOCKETS_EACH)
         .override_global(aya_log::LEVEL, &log_level, true)
         .override_global(global::REFUSE_WITH_ERRNO, &refuse_with_errno, true)
         .override_global(global::SK_ERR_OFFSET, &offsets.sk_err, true)

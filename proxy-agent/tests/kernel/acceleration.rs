@@ -17,10 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Set for the process that [`killed_with_unread_bytes`] kills.
 const VICTIM: &str = "PROXY_AGENT_TEST_VICTIM";
 
-pub(crate) fn kernel() -> Kernel {
+fn kernel() -> Kernel {
+    kernel_for(bounds::CREDITS)
+}
+
+/// With room for so many connections.
+pub(crate) fn kernel_for(accelerated: u32) -> Kernel {
     let options = LoadOptions {
         object: None,
         log_level: LevelFilter::OFF,
+        accelerated,
     };
     Kernel::load(&options).expect("load the programs")
 }

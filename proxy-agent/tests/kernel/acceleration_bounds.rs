@@ -5,53 +5,59 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::thread;
 
-use proxy_agent::bpf::{JoinError, netns_cookie};
-use proxy_ebpf::{FlowKey, PodFlags, Stat, bounds};
+use proxy_agent::bpf::JoinError;
+use proxy_ebpf::{FlowKey, PodFlags, Stat};
 
-use crate::acceleration::{connection, kernel, read};
+use crate::acceleration::{connection, kernel_for, read};
 use crate::fixture::{LISTENER_PORT, Pod};
 
 #[test]
 #[ignore = "needs root and the eBPF object: cargo xtask e2e"]
 fn one_more_than_there_are_credits_goes_by_tcp() {
-    let kernel = kernel();
+    const CREDITS: u32 = 3;
+    let kernel = kernel_for(CREDITS);
     let acceleration = kernel.acceleration().unwrap();
-    let (mut application, mut agent, source, port) = connection();
-    let join = |cookie: u64| {
-        let flow = FlowKey::from_accepted(cookie, source, port);
+    let mut connections: Vec<_> = (0..=CREDITS).map(|_| connection()).collect();
+    let join = |of: usize| {
+        let (_, agent, source, port) = &connections[of];
+        let flow = FlowKey::from_accepted(7, *source, *port);
         acceleration.join(flow, agent.as_fd(), 0)
     };
-    let mut held = Vec::new();
-    for cookie in 0..u64::from(bounds::CREDITS) {
-        held.push(join(u64::MAX - cookie).expect("a credit"));
-    }
-    assert_eq!(acceleration.connections().0, u64::from(bounds::CREDITS));
-    let own = netns_cookie(&agent).unwrap();
-    assert!(matches!(join(own), Err(JoinError::NoCredit)));
-    // It goes on as it was.
-    application.write_all(b"by TCP").unwrap();
-    assert_eq!(read(&mut agent, 6), b"by TCP");
-    assert_eq!(kernel.stat(Stat::Redirected).unwrap(), 0);
+    let mut held: Vec<_> = (0..3).map(|of| join(of).expect("a credit")).collect();
+    assert_eq!(acceleration.connections(), (3, 3));
+    assert!(matches!(join(3), Err(JoinError::NoCredit)));
     held.pop();
-    let flow = FlowKey::from_accepted(own, source, port);
-    assert!(acceleration.join(flow, agent.as_fd(), 6).is_ok());
+    drop(join(3).expect("the one that was given back"));
+    assert_eq!(acceleration.connections(), (2, 4));
+    // They go on as they were.
+    for (application, agent, ..) in &mut connections {
+        application.write_all(b"by TCP").unwrap();
+        assert_eq!(read(agent, 6), b"by TCP");
+    }
+    assert_eq!(kernel.stat(Stat::Redirected).unwrap(), 0);
 }
 
 #[test]
 #[ignore = "needs root and the eBPF object: cargo xtask e2e"]
 fn a_socket_that_the_full_map_does_not_take_goes_by_tcp() {
-    let pod = Pod::new();
+    let pod = Pod::with_room_for(1);
     pod.enrol(PodFlags::CAPTURED.with(PodFlags::ACCELERATES));
     pod.v4.set_nonblocking(false).unwrap();
     let acceleration = pod.kernel.acceleration().unwrap();
-    // One socket fills it, under as many names.
-    let (filler, _other, ..) = connection();
+    let mut fillers = Vec::new();
     let filler_at: SocketAddr = "10.0.0.1:1".parse().unwrap();
-    for cookie in 0..u64::from(bounds::SOCKETS) {
-        let flow = FlowKey::from_accepted(u64::MAX - cookie, filler_at, 1);
-        let entered = acceleration.enter_application(flow, filler.as_fd());
-        entered.unwrap_or_else(|error| panic!("{cookie}: {error}"));
-    }
+    let full = loop {
+        let filler = connection();
+        let cookie = u64::MAX - fillers.len() as u64;
+        let flow = FlowKey::from_accepted(cookie, filler_at, 1);
+        let entered = acceleration.enter_application(flow, filler.0.as_fd());
+        fillers.push(filler);
+        if let Err(error) = entered {
+            break error;
+        }
+    };
+    assert!(matches!(full, JoinError::Kernel { .. }));
+    assert_eq!(fillers.len(), 8 + 1, "{full}");
     let script = "s = socket.socket(); s.settimeout(10); c(s, '10.96.0.10', 80)\n\
                   s.sendall(b'1234'); print(s.recv(9))";
     let said = thread::scope(|scope| {

@@ -57,6 +57,7 @@ fn programs_of_others_coexist_and_detach_takes_only_ours() {
     let options = LoadOptions {
         object: None,
         log_level: LevelFilter::OFF,
+        accelerated: 0,
     };
     let other = Kernel::load(&options).unwrap();
     other.attach(pod.cgroup().as_fd()).unwrap();

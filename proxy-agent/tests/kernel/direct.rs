@@ -218,6 +218,7 @@ fn open_connections_are_counted_and_the_next_agent_goes_on_counting() {
         let options = LoadOptions {
             object: None,
             log_level: LevelFilter::OFF,
+            accelerated: 0,
         };
         pod.succeed(Kernel::load_sharing(&options, &maps).unwrap());
         pod.steer([(V4, &set)]);

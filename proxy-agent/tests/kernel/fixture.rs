@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use proxy_agent::bpf::{DirectSet, Kernel, LoadOptions, ReconcileReport, Wanted, netns_cookie};
-use proxy_ebpf::{FlowKey, FrontendKey, PodEntry, PodFlags, Settings, Stat};
+use proxy_ebpf::{FlowKey, FrontendKey, PodEntry, PodFlags, Settings, Stat, bounds};
 use tracing::level_filters::LevelFilter;
 
 /// Where the stand-in for the agent listens.
@@ -97,16 +97,26 @@ impl Pod {
 
     /// Programs attached and fed, the pod not yet in `PODS`.
     pub(crate) fn new() -> Self {
-        Self::logging(LevelFilter::OFF)
+        Self::made(LevelFilter::OFF, bounds::CREDITS)
     }
 
     /// As [`Self::new`], with programs that log.
     pub(crate) fn logging(log_level: LevelFilter) -> Self {
+        Self::made(log_level, 0)
+    }
+
+    /// As [`Self::new`], with room for so many accelerated connections.
+    pub(crate) fn with_room_for(accelerated: u32) -> Self {
+        Self::made(LevelFilter::OFF, accelerated)
+    }
+
+    fn made(log_level: LevelFilter, accelerated: u32) -> Self {
         let place = Place::new();
         let (v4, v6) = listen(&place.netns);
         let kernel = Kernel::load(&LoadOptions {
             object: None,
             log_level,
+            accelerated,
         });
         let pod = Self {
             kernel: kernel.expect("load the programs"),

@@ -15,6 +15,7 @@ use crate::fixture::Pod;
 const OPTIONS: LoadOptions = LoadOptions {
     object: None,
     log_level: LevelFilter::OFF,
+    accelerated: 0,
 };
 
 fn shared(kernel: &Kernel) -> SharedMaps {

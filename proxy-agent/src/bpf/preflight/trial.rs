@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use proxy_ebpf::bounds;
 use tracing::level_filters::LevelFilter;
 
 use super::Check;
@@ -19,6 +20,7 @@ pub(super) fn run(object: Option<&Path>, cgroup2: Option<&Path>) -> Vec<Check> {
     let options = LoadOptions {
         object: object.map(Path::to_owned),
         log_level: LevelFilter::OFF,
+        accelerated: bounds::CREDITS,
     };
     let kernel = match Kernel::load(&options) {
         Ok(kernel) => kernel,
