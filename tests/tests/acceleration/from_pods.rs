@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use proxy_e2e::{AgentOptions, Load, Node, Pod, Scene, until};
 
-use crate::{ANNOTATION, accelerating, acceleration, admitted, long, python, sleeps};
+use crate::{ANNOTATION, accelerating, acceleration, long, python, sleeps};
 
 #[test]
 fn the_requests_of_a_connection_go_from_socket_to_socket() -> Result<()> {

@@ -228,7 +228,7 @@ impl Scenario {
             }
             let urls = self.urls(work);
             arguments.extend(urls.first().map(String::as_str));
-            proxy_e2e::until(&format!("{} answers, {work}", self.kind), || {
+            until(&format!("{} answers, {work}", self.kind), || {
                 Ok(self.client.status(&arguments).is_ok_and(|code| code == 200))
             })?;
         }

@@ -115,14 +115,33 @@ impl Pair {
     }
 }
 
-/// What stands at an offset of every stream here.
-const fn byte_at(offset: u64) -> u8 {
-    let [low, high, third, ..] = offset.to_le_bytes();
-    low ^ high.wrapping_mul(31) ^ third.wrapping_mul(7)
+/// What every stream here repeats: a prime number of bytes, so that no power of two is a whole number
+/// of turns.
+static CYCLE: [u8; 4_093] = {
+    let mut cycle = [0; 4_093];
+    let mut at = 0;
+    while at < cycle.len() {
+        let [low, high, ..] = at.to_le_bytes();
+        cycle[at] = low ^ high.wrapping_mul(31);
+        at += 1;
+    }
+    cycle
+};
+
+/// The stream from an offset on, in parts that are compared and copied as wholes: a pod waits for it.
+fn parts(from: u64, count: usize) -> impl Iterator<Item = &'static [u8]> {
+    let (mut at, mut left) = (from, count);
+    std::iter::from_fn(move || {
+        let start = usize::try_from(at % CYCLE.len() as u64).ok()?;
+        let length = left.min(CYCLE.len() - start);
+        at += length as u64;
+        left -= length;
+        (length > 0).then(|| &CYCLE[start..start + length])
+    })
 }
 
 fn bytes(from: u64, count: usize) -> Vec<u8> {
-    (from..).take(count).map(byte_at).collect()
+    parts(from, count).collect::<Vec<_>>().concat()
 }
 
 /// Reads some bytes and compares them; `None` at the end of the stream. A socket in such a map may
@@ -143,14 +162,14 @@ fn read_some(socket: &mut TcpStream, offset: u64, most: usize) -> io::Result<Opt
             read => break read?,
         }
     };
-    let wanted = (offset..).map(byte_at);
-    if let Some(at) = buffer[..count]
-        .iter()
-        .zip(wanted)
-        .position(|(a, b)| *a != b)
-    {
-        let at = offset + at as u64;
-        return Err(io::Error::other(format!("a wrong byte at {at}")));
+    let mut at = 0;
+    for wanted in parts(offset, count) {
+        let got = &buffer[at..at + wanted.len()];
+        if got != wanted {
+            let from = offset + at as u64;
+            return Err(io::Error::other(format!("a wrong byte from {from} on")));
+        }
+        at += wanted.len();
     }
     Ok(Some(count).filter(|count| *count > 0))
 }
