@@ -197,6 +197,8 @@ impl Agent {
         let arrival = Arrival::open(entrance, &args.admin_socket, assemble::views(&parts)).await?;
         let read = sources.first_sync(&publish, &kernel, arrival.patience());
         read.await?;
+        let first = Arc::clone(&snapshots.borrow());
+        acceleration.prepare(&first, arrival.follows()).await;
         let stop_rest = CancellationToken::new();
         let stop_capture = CancellationToken::new();
         let reports = build::spawn_reports(sources.cluster(), &parts, &stop_capture);

@@ -6,14 +6,21 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proxy_ebpf::{PodAddress, PodEntry, PodFlags};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::bpf::{Acceleration, Error, Kernel, SelfTestItem};
 use crate::cli::{Acceleration as Flag, RunArgs};
 use crate::compile;
 use crate::metrics::traffic::Traffic;
+use crate::model::{CaptureDecision, Pod, Snapshot};
 use crate::status::{AccelerationStatus, SelfTestStatus};
+
+/// How long a handover waits for the self-test: many times what it takes.
+const PREPARE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is known of acceleration so far, and which pods wait to hear of it.
 #[derive(Debug)]
@@ -73,6 +80,42 @@ impl Verdict {
         }
     }
 
+    /// Has the kernel tried if one of these pods asks, and returns when it was. Who follows another agent
+    /// waits for it, so that the connections that come over are accelerated; nobody else does.
+    pub(super) async fn prepare(self: &Arc<Self>, snapshot: &Snapshot, waits: bool) {
+        let asks = |pod: &Arc<Pod>| {
+            matches!(
+                pod.capture,
+                CaptureDecision::Capture {
+                    accelerates: true,
+                    ..
+                }
+            )
+        };
+        if !snapshot.pods.values().any(asks) {
+            return;
+        }
+        let trial = self.try_out(&mut self.known().stage);
+        if let (true, Some(trial)) = (waits, trial) {
+            match timeout(PREPARE_LIMIT, trial).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the self-test of acceleration has failed")
+                }
+                Err(_elapsed) => tracing::warn!("the self-test of acceleration takes long"),
+            }
+        }
+    }
+
+    fn try_out(self: &Arc<Self>, stage: &mut Stage) -> Option<JoinHandle<()>> {
+        if !matches!(stage, Stage::NotRun) {
+            return None;
+        }
+        *stage = Stage::Running(HashMap::new());
+        let verdict = Arc::clone(self);
+        Some(tokio::task::spawn_blocking(move || verdict.find()))
+    }
+
     /// Writes a pod's entry: without acceleration until this kernel was found good for it, so that no
     /// socket of the pod comes near it. The first that asks has it tried.
     ///
@@ -94,19 +137,15 @@ impl Verdict {
         self.kernel.set_pod(cookie, written)?;
         let addresses = one_of_each_family(addresses);
         self.set_addresses(&mut known.addresses, cookie, addresses, written.flags());
-        match &mut known.stage {
-            Stage::NotRun if asks => {
-                known.stage = Stage::Running(HashMap::from([(cookie, entry)]));
-                let verdict = Arc::clone(self);
-                tokio::task::spawn_blocking(move || verdict.find());
-            }
-            Stage::Running(waiting) if asks => {
+        if asks {
+            // Its end is told by what it writes.
+            drop(self.try_out(&mut known.stage));
+        }
+        if let Stage::Running(waiting) = &mut known.stage {
+            waiting.remove(&cookie);
+            if asks {
                 waiting.insert(cookie, entry);
             }
-            Stage::Running(waiting) => {
-                waiting.remove(&cookie);
-            }
-            Stage::NotRun | Stage::Tried(_) => {}
         }
         Ok(())
     }

@@ -65,6 +65,11 @@ impl Entrance {
 }
 
 impl Arrival {
+    /// Whether another agent serves the node until this one does.
+    pub(super) const fn follows(&self) -> bool {
+        matches!(self.claim, Claim::Offered(_))
+    }
+
     /// Answers where no other agent does.
     pub(super) async fn open(
         entrance: Entrance,

@@ -124,7 +124,10 @@ impl Accelerated {
         self.read += count as u64;
         match &self.state {
             State::Joined(channel) | State::ReadsOnly(channel) => channel.publish_read(self.read),
-            State::Waits if self.written > 0 && self.clock.awaits_head() => self.join(stream),
+            // Not with the end of the stream.
+            State::Waits if count > 0 && self.written > 0 && self.clock.awaits_head() => {
+                self.join(stream);
+            }
             State::Waits | State::Never => {}
         }
         if count > 0 && self.clock.is_serving_http1() && !self.clock.expects_body() {

@@ -157,6 +157,10 @@ fn many_short_connections_are_answered() -> Result<()> {
     report.all_ok(connections.into())?;
     let entered = scene.agent.counter("acceleration_entered")?;
     assert_eq!(entered, u64::from(connections));
+    // One request is nothing to join for.
+    let status = acceleration(&scene)?;
+    assert_eq!(status["connections_total"], 0, "{status}");
+    assert_eq!(status["not_accelerated"], serde_json::json!({}));
     Ok(())
 }
 
