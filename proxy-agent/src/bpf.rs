@@ -4,6 +4,7 @@
 //! Minimum kernel: 5.15.
 
 mod acceleration;
+mod addresses;
 mod btf;
 mod error;
 mod fdinfo;
@@ -20,15 +21,13 @@ mod sys;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proxy_ebpf::{
-    EndpointState, FrontendKey, PodAddress, PodEntry, Settings, SocketDst, Stat, octets,
-};
+use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketDst, Stat};
 
 pub use self::acceleration::{Acceleration, Channel, JoinError, Outgoing, SelfTestItem};
 pub use self::error::Error;
@@ -177,29 +176,6 @@ impl Kernel {
     /// [`Error::Map`]: the entry may still be there, so keep the listeners.
     pub fn remove_pod(&self, netns_cookie: u64) -> Result<bool, Error> {
         self.maps.pods.remove(&netns_cookie)
-    }
-
-    /// Says whose an address is: what the pod accepts there from pods of this node may be accelerated.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::MapFull`] or [`Error::Map`]: it goes by TCP.
-    pub fn set_address(&self, address: IpAddr, pod: PodAddress) -> Result<(), Error> {
-        self.maps.addresses.set(&octets(address), &pod)
-    }
-
-    /// Forgets an address, if it is still that pod's.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Map`].
-    pub fn remove_address(&self, address: IpAddr, netns_cookie: u64) -> Result<(), Error> {
-        let (addresses, key) = (&self.maps.addresses, octets(address));
-        let owner = addresses.read(&key)?;
-        if owner.is_some_and(|pod| pod.netns_cookie() == netns_cookie) {
-            addresses.remove(&key)?;
-        }
-        Ok(())
     }
 
     /// Every pod that the programs know.

@@ -86,6 +86,7 @@ pub(crate) fn python(scene: &Scene, arguments: &[&str]) -> Command {
 
 /// A client that does not read a large answer: agent and kernel hold little of it, and all of it
 /// comes when it does.
+#[expect(clippy::print_stdout, reason = "figures, for those who ask for them")]
 pub(crate) fn sleeps(scene: &Scene) -> Result<()> {
     let bytes: u64 = if long() { 1 << 30 } else { 1 << 28 };
     let bytes = bytes.to_string();
