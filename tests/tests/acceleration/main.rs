@@ -121,5 +121,9 @@ pub(crate) fn sleeps(scene: &Scene) -> Result<()> {
     );
 
     client.input("\n")?;
+    // Each in its own time: all of it may take longer than one thing should.
+    for part in 1..=16 {
+        client.wait_for_output(&format!("{part} of 16"))?;
+    }
     client.wait_for_output(&format!("read {bytes}"))
 }
