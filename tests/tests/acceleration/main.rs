@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use proxy_e2e::{Agent, AgentOptions, Node, Scene, until};
+use proxy_e2e::{Agent, AgentOptions, Node, Pod, Scene, until};
 use serde_json::Value;
 
 const CLIENT: &str = concat!(
@@ -34,10 +34,18 @@ pub(crate) fn accelerating(servers: usize) -> Result<Scene> {
 
 /// A client and servers that do.
 pub(crate) fn accelerating_both(servers: usize) -> Result<Scene> {
+    accelerating_all(servers, |_, pod| pod.serve_echo(8080))
+}
+
+/// The same, with servers of another kind.
+pub(crate) fn accelerating_all(
+    servers: usize,
+    serve: impl Fn(&Node, &Pod) -> Result<()>,
+) -> Result<Scene> {
     let node = Node::new()?;
     let server = |index| {
         let pod = node.pod(&format!("web-{index}")).captured().start()?;
-        pod.serve_echo(8080)?;
+        serve(&node, &pod)?;
         Ok(pod)
     };
     let servers = (0..servers).map(server).collect::<Result<Vec<_>>>()?;
