@@ -47,7 +47,7 @@ const TRIALS: [(&str, bool, Trial); 6] = [
     ("unread_is_bounded", true, trials::bounded),
     ("half_close", true, trials::half_close),
     ("short_connections", true, trials::short_connections),
-    // It is 0 on kernels before 6.9: documented, for few programs ask.
+    // It is 0 on kernels 5.10 and 6.1: documented, for few programs ask.
     ("fionread", false, trials::fionread),
 ];
 
