@@ -52,7 +52,7 @@ const TRIALS: [(&str, bool, Trial); 6] = [
 ];
 
 impl Acceleration {
-    /// Names of what [`Self::self_test`] tries, in its order.
+    /// Names of what the self-test tries, in its order.
     pub fn self_test_names() -> impl Iterator<Item = &'static str> {
         TRIALS.iter().map(|(name, ..)| *name)
     }
