@@ -56,7 +56,10 @@ impl Entries {
     pub(super) fn shard(&mut self, key: &Key) -> &mut Shard {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        // The remainder is below the number of shards, whatever the width of usize.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "any bits of a hash will do"
+        )]
         let number = hasher.finish() as usize % SHARDS;
         &mut self.0[number]
     }
