@@ -6,7 +6,8 @@ use std::time::Duration;
 pub(super) fn gep2257(text: &str) -> Option<Duration> {
     let parts = parts(text)?;
     let short = |(digits, unit): &(&str, &str)| {
-        digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()) && unit.len() <= 2
+        let known = matches!(*unit, "h" | "m" | "s" | "ms");
+        digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()) && known
     };
     if parts.len() > 4 || !parts.iter().all(short) {
         return None;
@@ -14,8 +15,11 @@ pub(super) fn gep2257(text: &str) -> Option<Duration> {
     sum(&parts)
 }
 
-/// Parses a duration as Go and protobuf's JSON write it: `1.5s`, `1h30m`, `250ms`.
+/// Parses a duration as Go and protobuf's JSON write it: `1.5s`, `1h30m`, `250ms`, `0`.
 pub(super) fn go(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
     sum(&parts(text)?)
 }
 
@@ -26,7 +30,7 @@ fn parts(mut text: &str) -> Option<Vec<(&str, &str)>> {
         let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let rest = &text[digits..];
         let unit = rest
-            .find(|c: char| c.is_ascii_digit())
+            .find(|c: char| c.is_ascii_digit() || c == '.')
             .unwrap_or(rest.len());
         parts.push((&text[..digits], &rest[..unit]));
         text = &rest[unit..];
@@ -43,6 +47,9 @@ fn sum(parts: &[(&str, &str)]) -> Option<Duration> {
                 "m" => 60.0,
                 "s" => 1.0,
                 "ms" => 0.001,
+                // The micro sign, and the Greek letter, as Go has both.
+                "us" | "\u{b5}s" | "\u{3bc}s" => 0.000_001,
+                "ns" => 0.000_000_001,
                 _ => return None,
             };
             let value: f64 = digits.parse().ok()?;
@@ -70,6 +77,9 @@ mod tests {
             ("", None),
             ("-1s", None),
             ("1d", None),
+            ("0", None),
+            ("1us", None),
+            ("1ns", None),
         ] {
             let expected = expected_ms.map(Duration::from_millis);
             assert_eq!(gep2257(text), expected, "{text}");
@@ -77,9 +87,23 @@ mod tests {
     }
 
     #[test]
-    fn istio_durations_may_have_fractions() {
-        assert_eq!(go("1.5s"), Some(Duration::from_millis(1_500)));
-        assert_eq!(go("0s"), Some(Duration::ZERO));
-        assert_eq!(go("1..5s"), None);
+    fn other_durations_are_those_of_go() {
+        for (text, expected_us) in [
+            ("1.5s", Some(1_500_000)),
+            ("0s", Some(0)),
+            ("0", Some(0)),
+            ("1h.5s", Some(3_600_500_000)),
+            ("250us", Some(250)),
+            ("250\u{b5}s", Some(250)),
+            ("250\u{3bc}s", Some(250)),
+            ("5000ns", Some(5)),
+            ("1..5s", None),
+            ("1", None),
+            ("00", None),
+            ("-1s", None),
+            ("1.s.", None),
+        ] {
+            assert_eq!(go(text), expected_us.map(Duration::from_micros), "{text}");
+        }
     }
 }
