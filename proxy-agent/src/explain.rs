@@ -23,6 +23,7 @@ use crate::model::{
     Action, CaptureDecision, Destination, Listener, ListenerProtocol, ListenerVerdict, Pod,
     RouteTable, Rule, Snapshot,
 };
+use crate::proxy::is_grpc;
 use crate::route::{Client, RequestView, Unmet, location, normalise, virtual_host};
 use crate::status::Explanation;
 
@@ -58,6 +59,12 @@ pub enum Error {
         /// Why.
         source: InvalidUri,
     },
+    /// The URL names a port that there is not.
+    #[error("`{url}` names no port; accepted: 1 to 65535")]
+    Port {
+        /// What was given.
+        url: String,
+    },
     /// The URL names no host.
     #[error("`{url}` names no host; expected a URL as in http://web.shop:8080/path")]
     NoHost {
@@ -78,11 +85,9 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
         });
     };
     let tls = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let sent = query
-        .headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let default = if tls { 443 } else { 80 };
+    let port = port_of(&uri, query)?.unwrap_or(default);
+    let authority = authority(query, host, Some(port).filter(|port| *port != default));
     let mut pods = snapshot.pods.values();
     let pod = pods.find(|pod| *pod.namespace == *query.namespace && *pod.name == *query.pod);
     let client = Client {
@@ -94,7 +99,7 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
         method: &query.method,
         path: uri.path(),
         query: uri.query(),
-        authority: sent.unwrap_or(host),
+        authority: &authority,
         headers: &query.headers,
         client: Some(client),
     };
@@ -130,6 +135,33 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Result<Explanation, Error>
         },
     }
     Ok(answer)
+}
+
+/// The authority as a client writes it where no `Host` is given: without the port that the scheme
+/// has anyway (RFC 9110, section 4.2.3).
+fn authority(query: &Query, host: &str, port: Option<u16>) -> String {
+    let sent = query.headers.get(header::HOST);
+    match (sent.and_then(|host| host.to_str().ok()), port) {
+        (Some(sent), _) => sent.to_owned(),
+        (None, Some(port)) => format!("{host}:{port}"),
+        (None, None) => host.to_owned(),
+    }
+}
+
+/// The port that a URL names.
+fn port_of(uri: &Uri, query: &Query) -> Result<Option<u16>, Error> {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = uri.host().unwrap_or_default();
+    let behind = authority.rsplit_once(host).map_or("", |(_, behind)| behind);
+    match behind.strip_prefix(':').filter(|port| !port.is_empty()) {
+        None => Ok(None),
+        Some(port) => match port.parse() {
+            Ok(port) if port > 0 => Ok(Some(port)),
+            Ok(_) | Err(_) => Err(Error::Port {
+                url: query.url.clone(),
+            }),
+        },
+    }
 }
 
 fn parse(url: &str) -> Result<Uri, Error> {
@@ -189,8 +221,8 @@ fn route(
         normalise(request.path)
     };
     let Ok(path) = path else {
-        let line = "answers 400 (bad_request): the path holds %00";
-        return answer.action.push(line.to_owned());
+        let line = answers(400, "bad_request", request.headers);
+        return answer.action.push(format!("{line}: the path holds %00"));
     };
     if *path != *request.path {
         answer.path = path.to_string();
@@ -206,13 +238,26 @@ fn route(
     near_misses(misses.collect(), request, answer);
     let Some(rule) = found else {
         answer.route = format!("no rule of {} matches", table.origin);
-        return answer.action.push("answers 404 (no_route)".to_owned());
+        return answer
+            .action
+            .push(answers(404, "no_route", request.headers));
     };
     answer.route = match &rule.object {
         None => "implicit: the Service has no route".to_owned(),
         Some(object) => format!("{object} {}", rule.field),
     };
     act(snapshot, rule, request, port, answer);
+}
+
+/// An answer of the agent's own, as the client sees it: to a gRPC call, it is a status of gRPC.
+fn answers(status: u16, reason: &str, headers: &HeaderMap) -> String {
+    let grpc = match status {
+        _ if !is_grpc(headers) => return format!("answers {status} ({reason})"),
+        400 => "13 INTERNAL",
+        404 => "12 UNIMPLEMENTED",
+        _ => "2 UNKNOWN",
+    };
+    format!("answers 200 with grpc-status {grpc} ({reason})")
 }
 
 /// Names the rules that did not match: a rule whose path holds was nearer than one whose does not.
@@ -255,7 +300,7 @@ fn act(
             format!("answers {} to {to}", redirect.status.as_u16())
         }
         Action::Direct { status, .. } => format!("answers {} (direct_response)", status.as_u16()),
-        Action::Respond { status, reason } => format!("answers {} ({reason})", status.as_u16()),
+        Action::Respond { status, reason } => answers(status.as_u16(), reason, request.headers),
     };
     answer.action.push(line);
 }

@@ -58,6 +58,7 @@ use worker::{Command, Parts, Worker};
 
 pub use client_hello::{Hello, client_hello};
 pub use detect::{Detected, detect};
+pub(crate) use headers::is_grpc;
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

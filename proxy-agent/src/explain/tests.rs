@@ -298,3 +298,74 @@ fn rules_are_one_line_each() {
         ]
     );
 }
+
+#[test]
+fn the_authority_is_asked_as_a_client_writes_it() {
+    const BY_AUTHORITY: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.0.0.1, ports: [{port: 80, name: http}, {port: 8080, name: http-alt}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: shop}
+spec:
+  hosts: [web]
+  http:
+  - match: [{authority: {regex: 'web:[0-9]+'}}]
+    directResponse: {status: 418}
+  - match: [{authority: {regex: 'web'}}]
+    directResponse: {status: 404}
+";
+    let snapshot = compiled(BY_AUTHORITY);
+    for (url, headers, expected) in [
+        ("http://web:8080/", &[][..], "answers 418 (direct_response)"),
+        ("http://web:80/", &[], "answers 404 (direct_response)"),
+        ("http://web/", &[], "answers 404 (direct_response)"),
+        (
+            "http://web:8080/",
+            &[("host", "web")],
+            "answers 404 (direct_response)",
+        ),
+        (
+            "http://web/",
+            &[("host", "web:1")],
+            "answers 418 (direct_response)",
+        ),
+    ] {
+        let answer = explain(&snapshot, &query(url, headers)).expect("an explanation");
+        assert!(
+            answer.action.iter().any(|line| line == expected),
+            "{url}: {answer:?}"
+        );
+    }
+}
+
+#[test]
+fn a_port_that_there_is_not_is_no_default_one() {
+    for url in [
+        "http://web:99999/",
+        "web:0",
+        "http://web:65536",
+        "http://[::1]:70000/",
+    ] {
+        let refused = explain(&snapshot(), &query(url, &[]));
+        assert!(
+            matches!(refused, Err(Error::Port { .. })),
+            "{url}: {refused:?}"
+        );
+    }
+    let whole = explain(&snapshot(), &query("http://web:65535/", &[]));
+    assert!(whole.is_ok(), "{whole:?}");
+}
+
+#[test]
+fn a_call_without_a_rule_is_answered_in_grpcs_own_way() {
+    let call = [("content-type", "application/grpc+proto")];
+    let answer = ask("http://web/a.B/C", &call);
+    let expected = "answers 200 with grpc-status 12 UNIMPLEMENTED (no_route)";
+    assert_eq!(answer.action, [expected]);
+    let other = ask("http://web/a.B/C", &[("content-type", "application/json")]);
+    assert_eq!(other.action, ["answers 404 (no_route)"]);
+}

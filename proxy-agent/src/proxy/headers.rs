@@ -96,7 +96,7 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the request is gRPC, so that failures are told in its own way.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         let rest = value.as_bytes().strip_prefix(b"application/grpc");
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
