@@ -1,12 +1,12 @@
 //! Manifests checked offline, by the reader and the compiler that serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::compile::{Compiler, Options};
-use crate::model::{Problem, Severity};
+use crate::model::{Place, Problem, Severity};
 use crate::source::file;
 
 /// What came of a check.
@@ -30,14 +30,21 @@ impl Report {
 
 /// Checks files and directories, with what is below them, together as one configuration.
 pub fn validate(paths: &[PathBuf]) -> Report {
-    let paths = paths.iter().flat_map(|path| directories(path));
-    let sets: Vec<_> = paths.map(|path| Arc::new(file::read(&path))).collect();
+    let mut known = BTreeSet::new();
+    let below = paths.iter().flat_map(|path| directories(path));
+    // However often and by whatever name a path is given, it is one.
+    let below = below.filter(|path| known.insert(fs::canonicalize(path).unwrap_or(path.clone())));
+    let sets: Vec<_> = below.map(|path| Arc::new(file::read(&path))).collect();
     let snapshot = Compiler::default().compile(&sets, &Options::default());
     let mut problems: Vec<Problem> = snapshot
         .problems
         .iter()
         .map(|problem| Problem::clone(problem))
         .collect();
+    let objects = snapshot.objects + snapshot.unknown_kinds.len();
+    if objects == 0 && problems.is_empty() {
+        problems.extend(paths.iter().map(|path| nothing(path)));
+    }
     problems.sort_by(|one, other| one.place.cmp(&other.place));
     let mut not_read = BTreeMap::new();
     for (id, _) in snapshot.unknown_kinds.iter() {
@@ -48,9 +55,25 @@ pub fn validate(paths: &[PathBuf]) -> Report {
         *not_read.entry(kind).or_default() += 1;
     }
     Report {
-        objects: snapshot.objects + snapshot.unknown_kinds.len(),
+        objects,
         not_read,
         problems,
+    }
+}
+
+/// A check of nothing is hardly what was meant.
+fn nothing(path: &Path) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        place: Some(Place {
+            source: path.to_string_lossy().into(),
+            line: 0,
+        }),
+        object: None,
+        field: String::new(),
+        reason: "no objects; accepted: files, and directories of files, that end with .yaml, .yml \
+                 or .json"
+            .to_owned(),
     }
 }
 
@@ -137,6 +160,35 @@ mod tests {
         assert_eq!(report.problems, []);
         assert_eq!(report.objects, 3);
         assert_eq!(report.not_read, [("Job.batch".to_owned(), 1)].into());
+    }
+
+    #[test]
+    fn a_path_without_objects_is_an_error() {
+        let root = std::env::temp_dir().join(format!("proxy-agent-empty-{}", std::process::id()));
+        fs::create_dir_all(&root).expect("a directory");
+        let empty = validate(std::slice::from_ref(&root));
+        fs::write(
+            root.join("a.yaml"),
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n",
+        )
+        .expect("a file");
+        let full = validate(std::slice::from_ref(&root));
+        fs::remove_dir_all(&root).expect("removed");
+        assert!(empty.has_errors());
+        assert!(empty.problems[0].reason.starts_with("no objects"));
+        assert_eq!((full.objects, full.has_errors()), (1, false), "the control");
+    }
+
+    #[test]
+    fn a_path_that_is_given_twice_is_read_once() {
+        let once = examples(&["demo", "source-document/istio.yaml"]);
+        let twice = examples(&[
+            "demo",
+            "demo/../demo",
+            "source-document/istio.yaml",
+            "demo/../source-document/istio.yaml",
+        ]);
+        assert_eq!(twice, once);
     }
 
     #[test]
