@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue};
 use regex::{Regex, RegexBuilder};
 
+use super::re2;
 use crate::model::{Filters, HeaderEdits, StringMatch, normalise};
 
 /// Bytes of a compiled expression at most: one tenant's route must not eat the node's memory.
@@ -16,40 +18,41 @@ const MAX_REGEX_BYTES: usize = 1 << 20;
 const OF_THE_PROTOCOL: [HeaderName; 5] =
     [CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// Compiles an expression that must match all of a text.
+/// Compiles an expression of RE2 that must match all of a text.
 ///
 /// # Errors
 /// A reason for the user.
 pub(super) fn full_regex(text: &str) -> Result<Regex, String> {
-    let build = |text: &str| RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
-    // Alone first: `a)(b` would be well-formed inside the group.
-    build(text)
-        .and_then(|_| build(&format!("^(?:{text})$")))
-        .map_err(|error| not_regular(text, &error))
+    compiled(text, |own| format!("^(?:{own})$"))
 }
 
-fn not_regular(text: &str, error: &regex::Error) -> String {
-    let last = error.to_string();
-    let last = last.lines().last().unwrap_or_default();
-    format!("found `{text}`, which is no regular expression: {last}")
-}
-
-/// Compiles an expression that must match the beginning of a text.
+/// Compiles an expression of RE2 that must match the beginning of a text.
 ///
 /// # Errors
 /// A reason for the user.
 pub(super) fn prefix_regex(text: &str) -> Result<Regex, String> {
-    // Alone first, as above.
-    regex_part(text).and_then(|_alone| regex_part(&format!("^(?:{text})")))
+    compiled(text, |own| format!("^(?:{own})"))
 }
 
-/// Compiles an expression that matches parts of a text.
+/// Compiles an expression of RE2 that matches parts of a text.
 ///
 /// # Errors
 /// A reason for the user.
 pub(super) fn regex_part(text: &str) -> Result<Regex, String> {
-    let build = RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
-    build.map_err(|error| not_regular(text, &error))
+    compiled(text, str::to_owned)
+}
+
+fn compiled(text: &str, within: impl FnOnce(&str) -> String) -> Result<Regex, String> {
+    let own = re2::translated(text);
+    let build = |text: &str| RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
+    // Alone first: `a)(b` would be well-formed inside a group.
+    build(&own)
+        .and_then(|_| build(&within(&own)))
+        .map_err(|error| {
+            let last = error.to_string();
+            let last = last.lines().last().unwrap_or_default();
+            format!("found `{text}`, which is no regular expression: {last}")
+        })
 }
 
 /// Translates a replacement as RE2 writes it (`\1` is the first of `groups`) into this library's.
@@ -140,6 +143,52 @@ pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
 /// A reason for the user.
 pub(super) fn header_value(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|error| format!("found {text:?}: {error}"))
+}
+
+/// Parses what stands in the place of a request's authority: a host, with a port or without.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn authority_value(text: &str) -> Result<HeaderValue, String> {
+    let fault = || format!("found `{text}`, expected a host, as in a.example.org");
+    let parsed: Authority = text.parse().map_err(|_error| fault())?;
+    let port_is_odd = parsed.port_u16().is_none() && parsed.host().len() < text.len();
+    if parsed.host().is_empty() || text.contains('@') || port_is_odd {
+        return Err(fault());
+    }
+    header_value(text)
+}
+
+/// Parses a host name of Gateway API's sort `PreciseHostname`: labels, and no port.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn precise_hostname(text: &str) -> Result<&str, String> {
+    let label = |one: &str| {
+        let ends = [one.bytes().next(), one.bytes().last()];
+        let sound = ends.iter().flatten().all(u8::is_ascii_alphanumeric);
+        let mut bytes = one.bytes();
+        !one.is_empty() && sound && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Ok(text);
+    }
+    Err(format!(
+        "found `{text}`, expected a host name without a port, as in a.example.org"
+    ))
+}
+
+/// Checks a path, or a part of one, that requests are sent on with.
+///
+/// # Errors
+/// A reason for the user.
+pub(super) fn sent_path(text: &str) -> Result<&str, String> {
+    let whole = format!("/{}", text.trim_start_matches('/'));
+    let parsed = PathAndQuery::try_from(whole.as_str());
+    if parsed.is_ok() && !text.contains('#') {
+        return Ok(text);
+    }
+    Err(format!("found `{text}`, which no path of a URL holds"))
 }
 
 /// Builds header edits from names and values.
@@ -279,6 +328,51 @@ mod tests {
         assert_eq!(place, "add[1]");
         let (place, _) = edits(&[], &[], &["host"]).expect_err("no Host");
         assert_eq!(place, "remove[0]");
+    }
+
+    #[test]
+    fn what_is_sent_on_must_be_sendable() {
+        for (text, sound) in [
+            ("a", true),
+            ("a.example.org:8080", true),
+            ("[::1]:80", true),
+            ("A.b", true),
+            ("", false),
+            ("a b", false),
+            ("a b:80", false),
+            ("a:", false),
+            ("a:99999", false),
+            ("u@a", false),
+            ("a/b", false),
+        ] {
+            assert_eq!(authority_value(text).is_ok(), sound, "{text}");
+        }
+        for (text, sound) in [
+            ("a-1.example.org", true),
+            ("A", true),
+            ("a:80", false),
+            ("a b", false),
+            ("-a", false),
+            ("a.", false),
+            ("a_b", false),
+            ("", false),
+            (&"a".repeat(253), true),
+            (&"a".repeat(254), false),
+        ] {
+            assert_eq!(precise_hostname(text).is_ok(), sound, "{text}");
+        }
+        for (text, sound) in [
+            ("/a/b", true),
+            ("a", true),
+            ("", true),
+            ("/", true),
+            ("/%20x?y=z", true),
+            ("x y", false),
+            ("/a\tb", false),
+            ("/a#b", false),
+        ] {
+            assert_eq!(sent_path(text).is_ok(), sound, "{text}");
+        }
     }
 
     #[test]

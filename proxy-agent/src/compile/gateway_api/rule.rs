@@ -9,6 +9,7 @@ use gateway_api::apis::experimental::httproutes::{
 use super::destination::Of;
 use super::filter::RuleFilters;
 use super::findings::Findings;
+use super::{Fault, Faults};
 use super::{POLICY, destination, filter, policy};
 use crate::compile::attach::{NO_DESTINATION, respond};
 use crate::compile::defaults::Says;
@@ -16,9 +17,6 @@ use crate::compile::duration::gep2257;
 use crate::compile::index::At;
 use crate::compile::scope::Scope;
 use crate::model::{Action, Match, Policies, Timeouts};
-
-/// A field below the rule and what is wrong with it.
-pub(super) type Fault = (String, String);
 
 /// What a rule does, whichever of its alternatives matched.
 pub(super) struct CarriedOut {
@@ -83,20 +81,6 @@ pub(super) fn carried_out(
         }),
         Ok(_) => Err(faults.0),
         Err(fault) => Err([faults.0, vec![fault]].concat()),
-    }
-}
-
-/// Everything that is wrong with a rule.
-#[derive(Debug, Default)]
-pub(super) struct Faults(pub Vec<Fault>);
-
-impl Faults {
-    /// A part of the rule, or nothing in its place.
-    pub(super) fn of<T: Default>(&mut self, part: Result<T, Fault>) -> T {
-        part.unwrap_or_else(|fault| {
-            self.0.push(fault);
-            T::default()
-        })
     }
 }
 

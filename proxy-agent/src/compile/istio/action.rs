@@ -9,7 +9,7 @@ use crate::compile::attach::{NO_DESTINATION, destination, respond};
 use crate::compile::index::At;
 use crate::compile::scope::Scope;
 use crate::compile::text::{
-    header_edits, header_value, host_as_authority, regex_part, substitution,
+    authority_value, header_edits, host_as_authority, regex_part, substitution,
 };
 use crate::model::{
     Action, ClusterId, Destination, Filters, HeaderEdits, Mirror, PathRewrite, Policies, Redirect,
@@ -151,7 +151,7 @@ fn direct(from: &istio::DirectResponse, filters: Filters) -> Result<Action, Faul
 /// What of a rewrite does not depend on the match.
 fn set_rewrite(from: &istio::Rewrite, filters: &mut Filters) -> Result<(), Fault> {
     if let Some(authority) = &from.authority {
-        let value = header_value(authority);
+        let value = authority_value(authority);
         let value = value.map_err(|reason| ("rewrite.authority".to_owned(), reason))?;
         filters.rewrite_authority = Some(value);
     }
