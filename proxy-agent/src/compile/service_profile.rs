@@ -17,13 +17,14 @@ use super::attach::{
 use super::by_key::Name;
 use super::defaults::Says;
 use super::duration::go;
+use super::faults::{Fault, Faults};
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
 use super::service::Port;
 use super::{istio, switches};
 use crate::model::{Action, Backoff, Match, Policies, Retry, RetryBudget, RetryOn, Rule, Timeouts};
-use crate::objects::service_profile::{Budget, ProfileRoute, ServiceProfile};
+use crate::objects::service_profile::{ProfileRoute, ServiceProfile};
 
 /// Tries beyond the first at most. Linkerd sets no bound beside the budget and the timeout; here
 /// one request cannot use up the budget of all.
@@ -32,9 +33,6 @@ const MAX_ATTEMPTS: u32 = 16;
 /// gRPC statuses that count as failures where no response class says otherwise: unknown,
 /// deadline-exceeded, internal, unavailable, data-loss, as in Linkerd.
 const GRPC_FAILURES: [u16; 5] = [2, 4, 13, 14, 15];
-
-/// A field and what is wrong with it.
-type Fault = (String, String);
 
 /// Compiles a ServiceProfile.
 pub(super) fn compile(at: &At<'_, ServiceProfile>, scope: &mut Scope<'_>) -> Compiled {
@@ -54,10 +52,11 @@ pub(super) fn compile(at: &At<'_, ServiceProfile>, scope: &mut Scope<'_>) -> Com
     let clients = (service.namespace != *own).then(|| Arc::clone(own));
     let opaque = opaque(at, clients.is_some(), scope);
     let spec = &at.object.spec;
+    let budget = budget(at, scope);
     let rules = if spec.routes.is_empty() && spec.dst_overrides.is_empty() {
         Vec::new()
     } else {
-        rules(at, &service, ports, scope)
+        rules(at, (&service, ports), budget, scope)
     };
     compiled.attachments.push(Attachment {
         located: Arc::clone(at.located),
@@ -102,21 +101,28 @@ fn opaque(at: &At<'_, ServiceProfile>, of_client: bool, scope: &mut Scope<'_>) -
     all
 }
 
+/// How a route is carried out.
+#[derive(Clone, Debug, Default)]
+struct CarriedOut {
+    timeouts: Timeouts,
+    policies: Option<Arc<Policies>>,
+}
+
 /// What a route does, whichever the port.
 struct Planned {
     conditions: Match,
     field: Arc<str>,
     /// Why it cannot be carried out, else how.
-    carried_out: Option<(Timeouts, Option<Arc<Policies>>)>,
+    carried_out: Option<CarriedOut>,
 }
 
 fn rules(
     at: &At<'_, ServiceProfile>,
-    service: &Name,
-    ports: &[Port],
+    (service, ports): (&Name, &[Port]),
+    budget: Option<RetryBudget>,
     scope: &mut Scope<'_>,
 ) -> Vec<PortRule> {
-    let planned = planned(at, scope);
+    let planned = planned(at, budget, scope);
     let overrides = Overrides::compile(at, service, scope);
     let object = shared_id(at.located);
     let mut rules = Vec::new();
@@ -128,7 +134,7 @@ fn rules(
         let action = Arc::new(action);
         let invalid = Arc::new(respond(INVALID_ROUTE));
         rules.extend(planned.iter().map(|one| {
-            let (timeouts, policies) = one.carried_out.clone().unwrap_or_default();
+            let CarriedOut { timeouts, policies } = one.carried_out.clone().unwrap_or_default();
             let action: &Arc<Action> = if one.carried_out.is_some() {
                 &action
             } else {
@@ -153,100 +159,127 @@ fn rules(
 }
 
 /// The routes, and what holds for requests that none of them matches.
-fn planned(at: &At<'_, ServiceProfile>, scope: &mut Scope<'_>) -> Vec<Planned> {
-    let budget = budget(at.object.spec.retry_budget.as_ref());
+fn planned(
+    at: &At<'_, ServiceProfile>,
+    budget: Option<RetryBudget>,
+    scope: &mut Scope<'_>,
+) -> Vec<Planned> {
     let mut planned = Vec::new();
     for (index, route) in at.object.spec.routes.iter().enumerate() {
         let field = format!("spec.routes[{index}]");
-        let conditions = match conditions::compile(&route.condition) {
-            Ok(conditions) => conditions,
-            Err((below, reason)) => {
-                let reason = format!("{reason}; the route is left out");
+        if at.located.is_unread(&field) {
+            planned.push(Planned {
+                conditions: conditions::of_unread(&route.condition),
+                field: field.into(),
+                carried_out: None,
+            });
+            continue;
+        }
+        let mut name = |faults: Vec<Fault>, consequence: &str| {
+            for (below, reason) in faults {
+                let reason = format!("{reason}; {consequence}");
                 let field = format!("{field}.{below}");
                 scope.problems.error(at.located, field, reason);
-                continue;
             }
         };
-        let carried_out = carried_out(route, &budget).map_err(|(below, reason)| {
-            let reason = format!("{reason}; the route answers 500");
-            let field = match below.strip_prefix("spec.") {
-                Some(_) => below,
-                None => format!("{field}.{below}"),
-            };
-            scope.problems.error(at.located, field, reason);
-        });
-        planned.push(Planned {
-            conditions,
-            field: field.into(),
-            carried_out: carried_out.ok(),
-        });
+        // Both are looked at, whatever is wrong with one: a user hears of all at once.
+        let carried_out = carried_out(route, budget)
+            .map_err(|faults| name(faults, "the route answers 500"))
+            .ok();
+        let conditions = conditions::compile(&route.condition)
+            .map_err(|faults| name(faults, "the route is left out"));
+        if let Ok(conditions) = conditions {
+            planned.push(Planned {
+                conditions,
+                field: field.into(),
+                carried_out: carried_out.flatten(),
+            });
+        }
     }
     planned.push(Planned {
         conditions: Match::default(),
         field: "spec".into(),
-        carried_out: Some((Timeouts::default(), None)),
+        carried_out: Some(CarriedOut::default()),
     });
     planned
 }
 
+/// How a route is carried out; `None` if it is retryable by a budget that cannot be read.
 fn carried_out(
     route: &ProfileRoute,
-    budget: &Result<RetryBudget, Fault>,
-) -> Result<(Timeouts, Option<Arc<Policies>>), Fault> {
+    budget: Option<RetryBudget>,
+) -> Result<Option<CarriedOut>, Vec<Fault>> {
+    let mut faults = Faults::default();
     let timeout = route.timeout.as_deref().filter(|text| !text.is_empty());
     let timeout = timeout.map(|text| {
         let reason = || format!("found `{text}`, expected a duration as in 300ms or 1m30s");
         go(text).ok_or_else(|| ("timeout".to_owned(), reason()))
     });
     let timeouts = Timeouts {
-        request: timeout.transpose()?.filter(|limit| !limit.is_zero()),
+        request: faults
+            .of(timeout.transpose())
+            .filter(|limit| !limit.is_zero()),
         backend_request: None,
     };
-    let failures = responses::failures(&route.response_classes)?;
-    let retry = route.is_retryable.then(|| {
-        budget.clone().map(|budget| Retry {
-            attempts: MAX_ATTEMPTS,
-            on: RetryOn {
-                connect_failure: true,
-                refused_stream: true,
-                reset: true,
-                statuses: failures.clone().unwrap_or_else(|| vec![500..=599]),
-                grpc: GRPC_FAILURES.to_vec(),
-            },
-            per_try: None,
-            backoff: Backoff::default(),
-            budget: Some(budget),
-        })
+    let failures = responses::failures(&route.response_classes);
+    let failures = failures.unwrap_or_else(|mut found| {
+        faults.0.append(&mut found);
+        None
+    });
+    let retry = budget.filter(|_| route.is_retryable).map(|budget| Retry {
+        attempts: MAX_ATTEMPTS,
+        on: RetryOn {
+            connect_failure: true,
+            refused_stream: true,
+            reset: true,
+            statuses: failures.clone().unwrap_or_else(|| vec![500..=599]),
+            grpc: GRPC_FAILURES.to_vec(),
+        },
+        per_try: None,
+        backoff: Backoff::default(),
+        budget: Some(budget),
     });
     let policies = Policies {
-        retry: retry.transpose()?,
+        retry,
         failures,
         ..Policies::default()
     };
     let policies = (!policies.is_empty()).then(|| Arc::new(policies));
-    Ok((timeouts, policies))
+    let known = budget.is_some() || !route.is_retryable;
+    faults.or(known.then_some(CarriedOut { timeouts, policies }))
 }
 
-fn budget(from: Option<&Budget>) -> Result<RetryBudget, Fault> {
-    let Some(from) = from else {
-        return Ok(RetryBudget::default());
+/// The budget of retryable routes, judged whether there is one or not; `None` if it cannot be read.
+fn budget(at: &At<'_, ServiceProfile>, scope: &mut Scope<'_>) -> Option<RetryBudget> {
+    let Some(from) = &at.object.spec.retry_budget else {
+        return Some(RetryBudget::default());
     };
-    let fault = |name: &str, reason: String| (format!("spec.retryBudget.{name}"), reason);
+    let mut faults = Faults::default();
     let ratio = from.retry_ratio;
     if !(0.0..=1_000.0).contains(&ratio) {
         let reason = format!("found {ratio}, accepted: 0 to 1000");
-        return Err(fault("retryRatio", reason));
+        faults.0.push(("retryRatio".to_owned(), reason));
     }
     let ttl = go(&from.ttl).filter(|ttl| !ttl.is_zero() && ttl.as_secs() <= 3_600);
-    let ttl = ttl.ok_or_else(|| {
+    let ttl = faults.of(ttl.ok_or_else(|| {
         let reason = format!(
             "found `{}`, expected a duration above 0, at most 1h",
             from.ttl
         );
-        fault("ttl", reason)
-    })?;
+        ("ttl".to_owned(), reason)
+    }));
+    faults
+        .or(())
+        .map_err(|faults| {
+            for (below, reason) in faults {
+                let reason = format!("{reason}; routes that are retryable answer 500");
+                let field = format!("spec.retryBudget.{below}");
+                scope.problems.error(at.located, field, reason);
+            }
+        })
+        .ok()?;
     let per_million = std::time::Duration::from_secs_f64(ratio * 1_000_000.0).as_secs();
-    Ok(RetryBudget {
+    Some(RetryBudget {
         per_million: u32::try_from(per_million).unwrap_or(u32::MAX),
         min_per_second: from.min_retries_per_second,
         ttl,

@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::Fault;
 use super::conditions::MAX_DEPTH;
+use super::{Fault, Faults};
 use crate::objects::service_profile::{ResponseClass, ResponseMatch};
 
 /// Every status that a response may have.
@@ -12,11 +12,13 @@ const STATUSES: RangeInclusive<u16> = 100..=599;
 /// The statuses that are failures; `None` where the classes leave it at those from 500 on.
 pub(super) fn failures(
     classes: &[ResponseClass],
-) -> Result<Option<Vec<RangeInclusive<u16>>>, Fault> {
+) -> Result<Option<Vec<RangeInclusive<u16>>>, Vec<Fault>> {
+    let mut faults = Faults::default();
     for (index, class) in classes.iter().enumerate() {
         let field = format!("responseClasses[{index}].condition");
-        check(&class.condition, &field, MAX_DEPTH)?;
+        check(&class.condition, &field, MAX_DEPTH, &mut faults);
     }
+    faults.or(())?;
     if classes.is_empty() {
         return Ok(None);
     }
@@ -35,14 +37,14 @@ pub(super) fn failures(
     Ok(Some(ranges))
 }
 
-fn check(of: &ResponseMatch, field: &str, depth: usize) -> Result<(), Fault> {
+fn check(of: &ResponseMatch, field: &str, depth: usize, faults: &mut Faults) {
     if of.status.is_none() && of.all.is_none() && of.any.is_none() && of.not.is_none() {
         let reason = "says nothing; accepted: status, all, any, not".to_owned();
-        return Err((field.to_owned(), reason));
+        faults.0.push((field.to_owned(), reason));
     }
     let Some(depth) = depth.checked_sub(1) else {
         let reason = format!("is more than {MAX_DEPTH} conditions deep");
-        return Err((field.to_owned(), reason));
+        return faults.0.push((field.to_owned(), reason));
     };
     if let Some(status) = of.status {
         let (min, max) = (ends(status.min), ends(status.max));
@@ -53,17 +55,17 @@ fn check(of: &ResponseMatch, field: &str, depth: usize) -> Result<(), Fault> {
                 min.unwrap_or(*STATUSES.start()),
                 max.unwrap_or(*STATUSES.end())
             );
-            return Err((format!("{field}.status"), reason));
+            faults.0.push((format!("{field}.status"), reason));
         }
     }
     for (name, list) in [("all", &of.all), ("any", &of.any)] {
         for (index, inner) in list.iter().flatten().enumerate() {
-            check(inner, &format!("{field}.{name}[{index}]"), depth)?;
+            check(inner, &format!("{field}.{name}[{index}]"), depth, faults);
         }
     }
-    of.not
-        .as_ref()
-        .map_or(Ok(()), |inner| check(inner, &format!("{field}.not"), depth))
+    if let Some(inner) = &of.not {
+        check(inner, &format!("{field}.not"), depth, faults);
+    }
 }
 
 /// 0 is an open end, as in Linkerd.

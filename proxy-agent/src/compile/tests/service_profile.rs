@@ -272,6 +272,63 @@ fn faults_are_named_and_harm_their_own_route_alone() {
 }
 
 #[test]
+fn everything_that_is_wrong_is_named_at_once() {
+    let snapshot = with(
+        "retryBudget: {retryRatio: -1, minRetriesPerSecond: 1, ttl: 2h}, routes: [\
+         {name: r, condition: {all: [{pathRegex: '('}, {}], not: {method: 'a b'}}, timeout: never, \
+         responseClasses: [{condition: {}}, {condition: {status: {min: 7}}}]}]",
+    );
+    let mut fields: Vec<_> = snapshot.problems.iter().map(|one| &*one.field).collect();
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "spec.retryBudget.retryRatio",
+            "spec.retryBudget.ttl",
+            "spec.routes[0].condition.all[0].pathRegex",
+            "spec.routes[0].condition.all[1]",
+            "spec.routes[0].condition.not.method",
+            "spec.routes[0].responseClasses[0].condition",
+            "spec.routes[0].responseClasses[1].condition.status",
+            "spec.routes[0].timeout",
+        ]
+    );
+}
+
+#[test]
+fn a_budget_is_judged_whether_a_route_goes_by_it_or_not() {
+    let budget = "retryBudget: {retryRatio: 0.2, minRetriesPerSecond: 1, ttl: 0s}";
+    for (routes, line, expected) in [
+        ("", "GET /", "ns/web:80*1"),
+        (
+            "routes: [{name: r, condition: {method: GET}}]",
+            "GET /",
+            "ns/web:80*1",
+        ),
+        (
+            "routes: [{name: r, condition: {method: GET}, isRetryable: true}]",
+            "GET /",
+            "500 invalid_route",
+        ),
+        (
+            "routes: [{name: r, condition: {method: GET}, isRetryable: true}]",
+            "PUT /",
+            "ns/web:80*1",
+        ),
+    ] {
+        let snapshot = with(&format!("{budget}, {routes}"));
+        let problem = only_problem(&snapshot);
+        assert!(
+            problem.contains("spec.retryBudget.ttl: found `0s`"),
+            "{problem}"
+        );
+        assert_eq!(answers(&snapshot, line), expected, "{routes}");
+        let sound = with(&format!("{}, {routes}", budget.replace("0s", "10s")));
+        assert_eq!(problems(&sound), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_destination_that_leads_nowhere_keeps_its_share() {
     for (authority, expected) in [
         ("gone.ns.svc.cluster.local:80", "no Service ns/gone"),
