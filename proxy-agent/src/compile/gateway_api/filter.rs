@@ -14,7 +14,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Fault, policy};
-use crate::compile::text::{header_edits, header_value, host_as_authority};
+use crate::compile::text::{
+    authority_value, header_edits, host_as_authority, precise_hostname, sent_path,
+};
 use crate::model::{
     Cors, Filters, HeaderEdits, Match, PathMatch, PathRewrite, Redirect, RedirectPort,
 };
@@ -38,6 +40,9 @@ pub(super) fn compile<'f>(
     let filters = filters.unwrap_or_default();
     for (index, filter) in filters.iter().enumerate() {
         let field = format!("filters[{index}]");
+        if let Some((inner, reason)) = foreign(filter) {
+            return Err((format!("{field}.{inner}"), reason));
+        }
         let mut before = filters[..index].iter();
         if filter.r#type == HttpRouteRulesFiltersType::RequestMirror {
             let from = required(filter.request_mirror.as_ref(), "requestMirror")
@@ -54,6 +59,49 @@ pub(super) fn compile<'f>(
     }
     host_as_authority(&mut compiled.filters);
     Ok(compiled)
+}
+
+/// Names a part of a filter that is of another type.
+fn foreign(filter: &HttpRouteRulesFilters) -> Option<Fault> {
+    use HttpRouteRulesFiltersType as Type;
+    let parts = [
+        (
+            Type::RequestHeaderModifier,
+            "requestHeaderModifier",
+            filter.request_header_modifier.is_some(),
+        ),
+        (
+            Type::ResponseHeaderModifier,
+            "responseHeaderModifier",
+            filter.response_header_modifier.is_some(),
+        ),
+        (
+            Type::RequestMirror,
+            "requestMirror",
+            filter.request_mirror.is_some(),
+        ),
+        (
+            Type::RequestRedirect,
+            "requestRedirect",
+            filter.request_redirect.is_some(),
+        ),
+        (Type::UrlRewrite, "urlRewrite", filter.url_rewrite.is_some()),
+        (Type::Cors, "cors", filter.cors.is_some()),
+        (
+            Type::ExtensionRef,
+            "extensionRef",
+            filter.extension_ref.is_some(),
+        ),
+        (
+            Type::ExternalAuth,
+            "externalAuth",
+            filter.external_auth.is_some(),
+        ),
+    ];
+    let mut parts = parts.into_iter();
+    let (of, name, _) = parts.find(|(of, _, there)| *there && *of != filter.r#type)?;
+    let reason = format!("is of type {of:?}, and the filter is a {:?}", filter.r#type);
+    Some((name.to_owned(), reason))
 }
 
 /// Names filters of a rule that exclude each other.
@@ -148,6 +196,7 @@ fn request_headers(
             .map(|header| (&header.name, &header.value)),
         from.remove.iter().flatten(),
     )
+    .map(the_first_of_each)
     .map_err(|(inner, reason)| (format!("requestHeaderModifier.{inner}"), reason))
 }
 
@@ -165,7 +214,22 @@ fn response_headers(
             .map(|header| (&header.name, &header.value)),
         from.remove.iter().flatten(),
     )
+    .map(the_first_of_each)
     .map_err(|(inner, reason)| (format!("responseHeaderModifier.{inner}"), reason))
+}
+
+/// Of entries with the same name the first counts, whatever the letter case: HTTPHeader.name of the
+/// v1 reference.
+fn the_first_of_each(mut edits: HeaderEdits) -> HeaderEdits {
+    for list in [&mut edits.set, &mut edits.add] {
+        let mut known = Vec::new();
+        list.retain(|(name, _)| {
+            let new = !known.contains(name);
+            known.push(name.clone());
+            new
+        });
+    }
+    edits
 }
 
 fn redirect(
@@ -185,11 +249,14 @@ fn redirect(
             return Err(("requestRedirect.statusCode".to_owned(), reason));
         }
     };
-    let port = from
-        .port
-        .map(u16::try_from)
-        .transpose()
-        .map_err(|error| ("requestRedirect.port".to_owned(), error.to_string()))?;
+    let port = from.port.map(|number| {
+        let port = u16::try_from(number).ok().filter(|port| *port > 0);
+        let reason = || format!("found {number}, accepted: 1 to 65535");
+        port.ok_or_else(|| ("requestRedirect.port".to_owned(), reason()))
+    });
+    let port = port.transpose()?;
+    let hostname = from.hostname.as_deref().map(precise_hostname).transpose();
+    let hostname = hostname.map_err(|reason| ("requestRedirect.hostname".to_owned(), reason))?;
     let path = from.path.as_ref().map(|path| {
         let replaced = match path.r#type {
             RedirectPath::ReplaceFullPath => Replaced::Whole,
@@ -206,7 +273,7 @@ fn redirect(
             Http => "http".into(),
             Https => "https".into(),
         }),
-        hostname: from.hostname.as_deref().map(Into::into),
+        hostname: hostname.map(Into::into),
         port: port.map_or(RedirectPort::Unsaid, RedirectPort::Number),
         path,
         status,
@@ -219,7 +286,7 @@ fn rewrite(
     filters: &mut Filters,
 ) -> Result<(), Fault> {
     if let Some(hostname) = &from.hostname {
-        let value = header_value(hostname);
+        let value = precise_hostname(hostname).and_then(authority_value);
         let value = value.map_err(|reason| ("urlRewrite.hostname".to_owned(), reason))?;
         filters.rewrite_authority = Some(value);
     }
@@ -249,6 +316,10 @@ fn path_rewrite(
     prefix: Option<&str>,
     conditions: &[&Match],
 ) -> Result<PathRewrite, Fault> {
+    for (name, text) in [("replaceFullPath", full), ("replacePrefixMatch", prefix)] {
+        let checked = text.map(sent_path).transpose();
+        checked.map_err(|reason| (format!(".{name}"), reason))?;
+    }
     let is_prefix = |one: &&Match| matches!(one.path, Some(PathMatch::ElementPrefix(_)));
     match (replaced, full, prefix) {
         (Replaced::Whole, Some(path), None) => Ok(PathRewrite::Full(path.into())),

@@ -28,6 +28,10 @@ pub(super) fn conditions(from: &GrpcRouteRulesMatches) -> Result<(Match, Named),
 fn path(from: &GrpcRouteRulesMatchesMethod) -> Result<(Option<PathMatch>, Named), Fault> {
     let text = |part: &Option<String>| part.clone().filter(|text| !text.is_empty());
     let (service, method) = (text(&from.service), text(&from.method));
+    if service.is_none() && method.is_none() {
+        let reason = "says nothing; accepted: service, method, or both".to_owned();
+        return Err(("method".to_owned(), reason));
+    }
     let length = |part: &Option<String>| part.as_ref().map_or(0, String::len);
     let named = Named {
         service: length(&service),
@@ -45,6 +49,15 @@ fn path(from: &GrpcRouteRulesMatchesMethod) -> Result<(Option<PathMatch>, Named)
         let whole = full_regex(&whole).map_err(|reason| ("method".to_owned(), reason))?;
         return Ok((Some(PathMatch::Regex(whole)), named));
     }
+    for (name, part, is_name) in [
+        ("service", &service, is_service as fn(&str) -> bool),
+        ("method", &method, is_word),
+    ] {
+        if let Some(text) = part.as_deref().filter(|text| !is_name(text)) {
+            let reason = format!("found `{text}`, expected the name of a {name}");
+            return Err((format!("method.{name}"), reason));
+        }
+    }
     let path = match (service, method) {
         (None, None) => None,
         (Some(service), None) => Some(PathMatch::StringPrefix(format!("/{service}/").into())),
@@ -58,6 +71,21 @@ fn path(from: &GrpcRouteRulesMatchesMethod) -> Result<(Option<PathMatch>, Named)
         }
     };
     Ok((path, named))
+}
+
+/// The pattern that GRPCMethodMatch has for services: words between dots, one before them, too.
+fn is_service(text: &str) -> bool {
+    text.strip_prefix('.')
+        .unwrap_or(text)
+        .split('.')
+        .all(is_word)
+}
+
+/// The pattern that it has for methods.
+fn is_word(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    bytes.next().is_some_and(first) && bytes.all(|byte| first(byte) || byte.is_ascii_digit())
 }
 
 fn headers(from: &GrpcRouteRulesMatches) -> Result<Vec<HeaderMatch>, Fault> {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use gateway_api::apis::experimental::httproutes::{HttpRouteRules, HttpRouteRulesFiltersType};
+use gateway_api::apis::experimental::httproutes::{
+    HttpRouteRules, HttpRouteRulesBackendRefsFiltersType, HttpRouteRulesFiltersType,
+};
 
 use super::{Fault, To};
 use crate::compile::attach::{PortRule, forward_to};
@@ -23,18 +25,37 @@ pub(super) fn unknown(rule: &HttpRouteRules) -> Option<Fault> {
         let reason = "unknown field; accepted: matches, filters, backendRefs, timeouts".to_owned();
         return Some((name.to_owned(), reason));
     }
-    let mut filters = rule.filters.iter().flatten().enumerate();
-    let (index, filter) = filters.find(|(_, filter)| {
+    let own = rule.filters.iter().flatten().enumerate();
+    let mut own = own.map(|(index, filter)| (format!("filters[{index}]"), &filter.r#type));
+    if let Some((field, filter)) = own.find(|(_, filter)| {
         !matches!(
-            filter.r#type,
+            filter,
             RequestHeaderModifier | ResponseHeaderModifier | RequestRedirect
         )
+    }) {
+        return Some(of_another_kind(&field, filter));
+    }
+    let references = rule.backend_refs.iter().flatten().enumerate();
+    let mut theirs = references.flat_map(|(at, reference)| {
+        let filters = reference.filters.iter().flatten().enumerate();
+        filters.map(move |(index, filter)| (at, index, &filter.r#type))
+    });
+    let (at, index, filter) = theirs.find(|(_, _, filter)| {
+        use HttpRouteRulesBackendRefsFiltersType as Type;
+        !matches!(
+            filter,
+            Type::RequestHeaderModifier | Type::ResponseHeaderModifier | Type::RequestRedirect
+        )
     })?;
+    let field = format!("backendRefs[{at}].filters[{index}]");
+    Some(of_another_kind(&field, filter))
+}
+
+fn of_another_kind(field: &str, found: &impl std::fmt::Debug) -> Fault {
     let reason = format!(
-        "found {:?}, accepted: RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect",
-        filter.r#type
+        "found {found:?}, accepted: RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect"
     );
-    Some((format!("filters[{index}].type"), reason))
+    (format!("{field}.type"), reason)
 }
 
 /// Sends what rules without destinations match to the Service itself, on the port that was asked

@@ -88,11 +88,7 @@ fn conditions(from: &HttpRouteRulesMatches) -> Result<Match, Vec<Fault>> {
         query: faults.of(query(from)),
         ..Match::default()
     };
-    if faults.0.is_empty() {
-        Ok(conditions)
-    } else {
-        Err(faults.0)
-    }
+    faults.or(conditions)
 }
 
 fn path_of(from: &HttpRouteRulesMatchesPath) -> Result<PathMatch, Fault> {
@@ -120,8 +116,25 @@ fn plain_path(value: &str) -> Result<Arc<str>, String> {
     let at_end = ["/..", "/."].into_iter().find(|end| value.ends_with(end));
     match within.or(at_end) {
         Some(part) => Err(format!("found `{value}`, expected a path without {part}")),
+        None if !is_path(value) => Err(format!(
+            "found `{value}`, expected a path of letters, digits, -._~!$&'()*+,;=:@/ and of others \
+             as in %20"
+        )),
         None => normal_path(value),
     }
+}
+
+/// The pattern that HTTPPathMatch has for paths: what no request's path holds is none.
+fn is_path(value: &str) -> bool {
+    let mut bytes = value.bytes();
+    while let Some(byte) = bytes.next() {
+        let escaped = |next: Option<u8>| next.is_some_and(|byte| byte.is_ascii_hexdigit());
+        let plain = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte);
+        if !plain && (byte != b'%' || !escaped(bytes.next()) || !escaped(bytes.next())) {
+            return false;
+        }
+    }
+    true
 }
 
 fn method(from: &HttpRouteRulesMatchesMethod) -> Method {
@@ -183,6 +196,9 @@ pub(super) fn header_matches<'h>(
 fn query(from: &HttpRouteRulesMatches) -> Result<Vec<QueryMatch>, Fault> {
     let mut query: Vec<QueryMatch> = Vec::new();
     for (index, parameter) in from.query_params.iter().flatten().enumerate() {
+        // HTTPQueryParamMatch.name has the pattern of a header's name.
+        header_name(&parameter.name)
+            .map_err(|reason| (format!("queryParams[{index}].name"), reason))?;
         let value = match parameter.r#type {
             Some(HttpRouteRulesMatchesQueryParamsType::RegularExpression) => {
                 regex_match(&parameter.value)

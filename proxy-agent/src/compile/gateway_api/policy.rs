@@ -90,6 +90,10 @@ pub(super) fn session(
     let name = from.session_name.as_deref().unwrap_or(&own);
     // A cookie's name is a token too (RFC 6265, section 4.1.1).
     let header = header_name(name).map_err(|reason| fault("sessionName", reason))?;
+    if from.r#type == Some(Carrier::Header) && from.cookie_config.is_some() {
+        let reason = "is of type Cookie, and the session is by Header".to_owned();
+        return Err(fault("cookieConfig", reason));
+    }
     let lifetime = from.cookie_config.as_ref();
     let lifetime = lifetime.and_then(|config| config.lifetime_type.as_ref());
     let permanent = matches!(lifetime, Some(Lifetime::Permanent));
