@@ -47,6 +47,16 @@ pub struct Located {
     pub place: Place,
     /// What it is.
     pub object: Object,
+    /// Field paths of rules that could not be read, as in `spec.rules[1]`: of them, the object holds
+    /// the conditions alone, and they must fail for what these match.
+    pub unread: Vec<String>,
+}
+
+impl Located {
+    /// Whether the rule at this field path could not be read.
+    pub fn is_unread(&self, field: &str) -> bool {
+        self.unread.iter().any(|one| one == field)
+    }
 }
 
 /// An object of a kind that the agent reads.

@@ -71,6 +71,7 @@ mod tests {
                 line: 0,
             },
             object: Object::Unknown,
+            unread: Vec::new(),
         };
         (0..8).map(|name| Arc::new(one(name))).collect()
     }

@@ -1,7 +1,7 @@
 //! Gateway API's HTTPRoute, GRPCRoute, TLSRoute and TCPRoute with Services as parents (GAMMA), and
 //! Linkerd's HTTPRoute, which is of the same shape.
 //!
-//! Routes of Gateways are not the mesh's and are passed over in silence.
+//! Routes of Gateways are not the mesh's and are passed over in silence; any other parent is named.
 
 mod destination;
 mod filter;
@@ -15,16 +15,18 @@ mod policy;
 mod rule;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gateway_api::apis::experimental::grpcroutes::GrpcRouteRulesMatches;
-use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteParentRefs};
+use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteParentRefs, HttpRouteRules};
 
 use self::findings::Findings;
-use self::rule::{CarriedOut, Fault, Faults, carried_out};
+use self::rule::{CarriedOut, carried_out};
 use super::attach::{Attachment, Dialect, INVALID_ROUTE, PortRule, Profile, respond, shared_id};
 use super::by_key::Name;
 use super::defaults::override_with;
+use super::faults::{Fault, Faults};
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
@@ -86,6 +88,7 @@ fn route(
         return compiled;
     }
     switches::name_what_is_without_effect(at.located, &mut scope.problems);
+    name_rules_of_one_name(at, scope);
     let mut findings = Findings::default();
     let rules = rules(at, matches, dialect, scope, &mut findings);
     (compiled.attachments, compiled.parents) =
@@ -153,14 +156,19 @@ type Parent<'a> = (&'a HttpRouteParentRefs, Result<To, String>);
 /// The parents of a route that are Services, each once.
 fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>> {
     let mut parents: Vec<Parent<'a>> = Vec::new();
-    for (index, parent) in at.object.spec.parent_refs.iter().flatten().enumerate() {
-        if parent.group.is_none() && parent.kind.as_deref() == Some("Service") {
-            let reason = "is missing: for a Service write `group: \"\"`; without it, this names \
-                          no kind that there is";
-            let field = format!("spec.parentRefs[{index}].group");
-            scope.problems.warning(at.located, field, reason);
+    let written = at.object.spec.parent_refs.as_deref().unwrap_or_default();
+    if written.is_empty() && at.object.spec.use_default_gateways.is_none() {
+        let reason = "is missing: the route is of no effect without a parent";
+        scope
+            .problems
+            .warning(at.located, "spec.parentRefs", reason);
+    }
+    for (index, parent) in written.iter().enumerate() {
+        if !is_service(parent) {
+            name_another_parent(at, index, parent, scope);
+            continue;
         }
-        if !is_service(parent) || parents.iter().any(|(known, _)| *known == parent) {
+        if parents.iter().any(|(known, _)| *known == parent) {
             continue;
         }
         let attached = attach(at, parent, scope).map_err(|(field, reason)| {
@@ -178,6 +186,40 @@ fn parents<'a>(at: &At<'a, HttpRoute>, scope: &mut Scope<'_>) -> Vec<Parent<'a>>
 fn is_service(parent: &HttpRouteParentRefs) -> bool {
     let core = matches!(parent.group.as_deref(), Some("" | "core"));
     core && parent.kind.as_deref() == Some("Service")
+}
+
+/// Names a parent that the mesh does not know. Gateways, and what adds listeners to them, are
+/// another controller's.
+fn name_another_parent(
+    at: &At<'_, HttpRoute>,
+    index: usize,
+    parent: &HttpRouteParentRefs,
+    scope: &mut Scope<'_>,
+) {
+    let group = parent.group.as_deref();
+    let group = group.unwrap_or("gateway.networking.k8s.io");
+    let kind = parent.kind.as_deref().unwrap_or("Gateway");
+    let field = |name: &str| format!("spec.parentRefs[{index}].{name}");
+    match (group, kind) {
+        ("gateway.networking.k8s.io", "Gateway" | "ListenerSet")
+        | ("gateway.networking.x-k8s.io", "XListenerSet") => {}
+        (POLICY, "Server") => {
+            let reason = "found a Server of policy.linkerd.io: inbound policy is not enforced";
+            scope.problems.warning(at.located, field("kind"), reason);
+        }
+        (_, "Service") if parent.group.is_none() => {
+            let reason = "is missing: for a Service write `group: \"\"`; without it, this names \
+                          no kind that there is";
+            scope.problems.error(at.located, field("group"), reason);
+        }
+        _ => {
+            let reason = format!(
+                "found `{kind}` of group `{group}`, accepted: Service (group \"\"), \
+                 Gateway (group gateway.networking.k8s.io)"
+            );
+            scope.problems.error(at.located, field("kind"), reason);
+        }
+    }
 }
 
 fn attach(
@@ -241,24 +283,12 @@ fn rules(
         let alternatives = matches::named(at, &field, alternatives, &mut scope.problems, findings);
         let alternatives = hostnames::with_hosts(alternatives, hosts.as_deref());
         let conditions: Vec<&Match> = alternatives.iter().map(|(one, _)| one).collect();
-        let unknown = (dialect == Dialect::PolicyHttpRoute).then(|| linkerd::unknown(rule));
-        let outcome = match filter::incompatible(rule.filters.as_deref()) {
-            Some(fault) => Err((ConditionReason::IncompatibleFilters, vec![fault])),
-            None => unknown
-                .flatten()
-                .map_or_else(|| Ok(()), |fault| Err(vec![fault]))
-                .and_then(|()| carried_out(at, index, rule, &conditions, scope, findings))
-                .map_err(|faults| (ConditionReason::UnsupportedValue, faults)),
-        };
-        let carried_out = outcome.unwrap_or_else(|(why, faults)| {
-            for (inner, reason) in faults {
-                let field = [&*field, inner.as_str()].join(".");
-                let reason = format!("{reason}; the rule answers 500");
-                findings.unaccepted(why, &field, &reason);
-                scope.problems.error(at.located, field, reason);
-            }
+        let carried_out = if at.located.is_unread(&field) {
+            findings.unread(&field);
             CarriedOut::alone(respond(INVALID_ROUTE))
-        });
+        } else {
+            outcome(at, (index, rule), dialect, &conditions, scope, findings)
+        };
         compiled.extend(alternatives.into_iter().map(|(conditions, named)| {
             let mut rule = Rule {
                 object: Some(Arc::clone(&object)),
@@ -278,4 +308,51 @@ fn rules(
         }));
     }
     compiled.into()
+}
+
+/// Names rules that have the name of one before them: HTTPRouteRule.name is unique in its route.
+fn name_rules_of_one_name(at: &At<'_, HttpRoute>, scope: &mut Scope<'_>) {
+    let rules = at.object.spec.rules.as_deref().unwrap_or_default();
+    let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let Some(name) = rule.name.as_deref() else {
+            continue;
+        };
+        if let Some(first) = known.get(name) {
+            let reason = format!("found `{name}`, which spec.rules[{first}] is named, too");
+            let field = format!("spec.rules[{index}].name");
+            scope.problems.warning(at.located, field, reason);
+        } else {
+            known.insert(name, index);
+        }
+    }
+}
+
+/// What a rule does; what cannot be carried out is named and answers 500.
+fn outcome(
+    at: &At<'_, HttpRoute>,
+    (index, rule): (usize, &HttpRouteRules),
+    dialect: Dialect,
+    conditions: &[&Match],
+    scope: &mut Scope<'_>,
+    findings: &mut Findings,
+) -> CarriedOut {
+    let unknown = (dialect == Dialect::PolicyHttpRoute).then(|| linkerd::unknown(rule));
+    let outcome = match filter::incompatible(rule.filters.as_deref()) {
+        Some(fault) => Err((ConditionReason::IncompatibleFilters, vec![fault])),
+        None => unknown
+            .flatten()
+            .map_or_else(|| Ok(()), |fault| Err(vec![fault]))
+            .and_then(|()| carried_out(at, index, rule, conditions, scope, findings))
+            .map_err(|faults| (ConditionReason::UnsupportedValue, faults)),
+    };
+    outcome.unwrap_or_else(|(why, faults)| {
+        for (inner, reason) in faults {
+            let field = format!("spec.rules[{index}].{inner}");
+            let reason = format!("{reason}; the rule answers 500");
+            findings.unaccepted(why, &field, &reason);
+            scope.problems.error(at.located, field, reason);
+        }
+        CarriedOut::alone(respond(INVALID_ROUTE))
+    })
 }

@@ -21,6 +21,7 @@ use super::defaults::Says;
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
+use super::switches;
 use crate::model::{Action, Rule, Timeouts};
 use crate::objects::istio::{Delegate, HttpRoute, VirtualService};
 
@@ -40,6 +41,7 @@ type Fault = (String, String);
 /// Compiles a VirtualService if it applies to the mesh.
 pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Compiled {
     let mut compiled = Compiled::default();
+    switches::name_what_is_without_effect(at.located, &mut scope.problems);
     if is_delegate(at, scope) {
         let spec = &at.object.spec;
         for (field, there) in [
@@ -232,6 +234,9 @@ fn compile_route(
     scope: &mut Scope<'_>,
     compiled: &mut Vec<PortRule>,
 ) {
+    if at.located.is_unread(field) {
+        return push(at, field, route, None, scope, compiled);
+    }
     let outcome = if route.delegate.is_some() {
         let reason = "is of a delegate, which cannot delegate".to_owned();
         Err(("delegate".to_owned(), reason))

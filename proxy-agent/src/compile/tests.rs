@@ -7,6 +7,7 @@ mod dialects;
 mod direct;
 mod direct_routes;
 mod gateway_api;
+mod gateway_faults;
 mod grpc;
 mod incremental;
 mod istio;
@@ -25,6 +26,7 @@ mod stable;
 mod streams;
 mod subsets;
 mod traffic_policies;
+mod unread;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 
 mod further;
 mod kinds;
+mod rules;
+mod words;
 
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use self::kinds::{SMI, versions_read};
+use self::rules::Rest;
+use self::words::{in_words, steps, unknown_field};
 use super::accepted::{self, Step};
 use super::document::{Document, split};
 use super::{Located, Object, Slice};
@@ -99,7 +103,8 @@ enum Newer {
 enum Unknown {
     /// Newer Kubernetes versions add fields: the object stays in effect.
     Warn,
-    /// It may be a condition: an object without it would route what it should not.
+    /// It may be a condition: a rule without it would route what it should not. The rule fails; where
+    /// the field is of no rule, the object is not in effect.
     Reject,
 }
 
@@ -223,7 +228,7 @@ impl Reader<'_> {
             let field = accepted::render(&[prefix, &[Step::Key("kind".to_owned())]].concat());
             self.problem(Severity::Error, Some(&id), field, reason);
         }
-        self.accept(id, Object::Unknown);
+        self.accept(id, Object::Unknown, Vec::new());
     }
 
     fn typed<T: DeserializeOwned>(
@@ -237,9 +242,7 @@ impl Reader<'_> {
         let mut ignored = Vec::new();
         let read: Result<T, _> =
             serde_ignored::deserialize(&value, |path| ignored.push(steps(&path)));
-        // Both are looked at before, and some types leave them out. A status is not the user's.
-        let ignorable = |path: &[Step]| matches!(path, [Step::Key(key), ..] if ["apiVersion", "kind", "status"].contains(&key.as_str()));
-        ignored.retain(|path| !ignorable(path));
+        ignored.retain(|path| !words::is_of_no_matter(path));
         if (unknown, self.newer) == (Unknown::Warn, Newer::Trusted) {
             ignored.clear();
         }
@@ -247,37 +250,60 @@ impl Reader<'_> {
             Unknown::Warn => Severity::Warning,
             Unknown::Reject => Severity::Error,
         };
+        let of = (&*id.group, &*id.kind);
+        let faulty = unknown == Unknown::Reject && (read.is_err() || !ignored.is_empty());
+        let rest = faulty.then(|| rules::read::<T>(of, &value));
+        let in_part = rest.as_ref().is_some_and(|rest| rest.object.is_some());
         // Those before a value that cannot be read are named too: it may be their fault.
-        for path in &ignored {
-            let field = accepted::render(&[prefix, path].concat());
-            self.problem(severity, Some(&id), field, unknown_field::<T>(path));
+        let ignored = ignored.iter();
+        let mut found: Vec<_> = ignored
+            .map(|path| (severity, path.clone(), unknown_field::<T>(path)))
+            .collect();
+        let mut faults = rest
+            .as_ref()
+            .map(|rest| rest.faults.clone())
+            .unwrap_or_default();
+        if let Err(first) = &read {
+            faults.extend(further::faults::<T>(value, first));
         }
-        let object = match read {
-            Ok(object) => object,
-            Err(first) => {
-                let outer = accepted::render(prefix);
-                for (inner, reason) in further::faults::<T>(value, &first) {
-                    let parts = [outer.as_str(), &inner].into_iter();
-                    let parts = parts.filter(|part| !part.is_empty() && *part != ".");
-                    let field = parts.collect::<Vec<_>>().join(".");
-                    self.problem(Severity::Error, Some(&id), field, in_words(&reason));
-                }
-                self.parsed.rejected.push(Some(id));
-                return;
+        for (path, reason) in faults {
+            let reason = in_words(&reason);
+            if !found
+                .iter()
+                .any(|known| known.1 == path && known.2 == reason)
+            {
+                found.push((Severity::Error, path, reason));
             }
-        };
-        if unknown == Unknown::Reject && !ignored.is_empty() {
-            self.parsed.rejected.push(Some(id));
-            return;
         }
-        self.accept(id, wrap(Box::new(object)));
+        for (severity, path, mut reason) in found {
+            if let Some(what) = rules::consequence(of, &path).filter(|_| in_part) {
+                reason = format!("{reason}; {what}");
+            }
+            let field = accepted::render(&[prefix, &path].concat());
+            self.problem(severity, Some(&id), field, reason);
+        }
+        match (read, rest) {
+            (Ok(object), None) => self.accept(id, wrap(Box::new(object)), Vec::new()),
+            (
+                _,
+                Some(Rest {
+                    object: Some(object),
+                    unread,
+                    ..
+                }),
+            ) => {
+                self.accept(id, wrap(Box::new(object)), unread);
+            }
+            _ => self.parsed.rejected.push(Some(id)),
+        }
     }
 
-    fn accept(&mut self, id: ObjectId, object: Object) {
+    fn accept(&mut self, id: ObjectId, object: Object, unread: Vec<String>) {
         self.parsed.objects.push(Located {
             id,
             place: self.place.clone(),
             object,
+            unread,
         });
     }
 
@@ -349,45 +375,4 @@ fn identity(value: &Value, group: &str, kind: &str) -> Result<ObjectId, (String,
         namespace: namespace.into(),
         name: name.unwrap_or_default().into(),
     })
-}
-
-/// A reader's message without the names of Rust's types.
-fn in_words(message: &str) -> String {
-    let Some((found, expected)) = message.rsplit_once("expected ") else {
-        return message.to_owned();
-    };
-    let numbers = ["i32", "i64", "u8", "u16", "u32", "u64", "usize"];
-    let expected = match expected {
-        number if numbers.contains(&number) => "a whole number",
-        map if map.starts_with("struct ") || map == "a map" => "a map",
-        "a sequence" => "a list",
-        other => other,
-    };
-    format!("{found}expected {expected}")
-}
-
-fn unknown_field<T: DeserializeOwned>(path: &[Step]) -> String {
-    let fields = match path {
-        [parent @ .., Step::Key(_)] => accepted::fields::<T>(parent),
-        _ => &[],
-    };
-    if fields.is_empty() {
-        return "unknown field".to_owned();
-    }
-    format!("unknown field; accepted: {}", fields.join(", "))
-}
-
-fn steps(path: &serde_ignored::Path<'_>) -> Vec<Step> {
-    use serde_ignored::Path;
-    let (parent, step) = match path {
-        Path::Root => return Vec::new(),
-        Path::Seq { parent, index } => (parent, Some(Step::Index(*index))),
-        Path::Map { parent, key } => (parent, Some(Step::Key(key.clone()))),
-        Path::Some { parent }
-        | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => (parent, None),
-    };
-    let mut steps = steps(parent);
-    steps.extend(step);
-    steps
 }

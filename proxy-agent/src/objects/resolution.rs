@@ -26,6 +26,7 @@ impl Resolution {
             },
             place,
             object: Object::Resolution(Box::new(Self { addresses })),
+            unread: Vec::new(),
         }
     }
 }

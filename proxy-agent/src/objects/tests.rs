@@ -60,19 +60,98 @@ fn an_unknown_field_of_a_core_kind_is_a_warning_that_names_what_is_accepted() {
 }
 
 #[test]
-fn an_unknown_field_of_a_routing_kind_rejects_the_object() {
-    let parsed = yaml(
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n\
-         spec: {rules: [{matches: [{path: {valu: /x}}]}]}\n",
-    );
-    assert!(parsed.objects.is_empty());
+fn an_unknown_field_of_a_routing_kind_fails_its_rule_or_rejects_the_object() {
+    let route = |spec: &str| {
+        yaml(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\n\
+             spec: {{{spec}}}\n"
+        ))
+    };
+    let object = "a.yaml:1: HTTPRoute.gateway.networking.k8s.io default/r: ";
+    let parsed = route("rules: [{matches: [{path: {valu: /x}}]}]");
+    assert_eq!(parsed.objects[0].unread, ["spec.rules[0]"]);
     assert_eq!(parsed.problems[0].severity, Severity::Error);
     assert_eq!(
         lines(&parsed),
-        ["a.yaml:1: HTTPRoute.gateway.networking.k8s.io default/r: \
-          spec.rules[0].matches[0].path.valu: unknown field; accepted: type, value"]
+        [format!(
+            "{object}spec.rules[0].matches[0].path.valu: unknown field; accepted: type, value; \
+             the rule answers 500"
+        )]
+    );
+    assert_eq!(parsed.rejected, []);
+
+    let parsed = route("parentRef: [], rules: [{filter: []}]");
+    assert!(parsed.objects.is_empty(), "not of the rule alone");
+    assert_eq!(parsed.problems.len(), 2);
+    assert!(
+        parsed
+            .problems
+            .iter()
+            .all(|one| !one.reason.contains("500"))
     );
     assert!(parsed.rejected[0].is_some());
+}
+
+#[test]
+fn only_the_rules_that_cannot_be_read_are_left_unread() {
+    for (kind, spec, unread) in [
+        (
+            "gateway.networking.k8s.io/v1\nkind: HTTPRoute",
+            "rules: [{filters: [{type: Odd}]}, {backendRefs: 7}, {}, {matches: 7, x: y}, 7]",
+            &[
+                "spec.rules[0]",
+                "spec.rules[1]",
+                "spec.rules[3]",
+                "spec.rules[4]",
+            ][..],
+        ),
+        (
+            "gateway.networking.k8s.io/v1\nkind: GRPCRoute",
+            "rules: [{}, {matches: [{method: {typ: Exact}}]}]",
+            &["spec.rules[1]"],
+        ),
+        (
+            "gateway.networking.k8s.io/v1\nkind: TLSRoute",
+            "rules: [{backendRefs: [{name: a, prt: 1}]}, {backendRefs: []}]",
+            &["spec.rules[0]"],
+        ),
+        (
+            "gateway.networking.k8s.io/v1\nkind: TCPRoute",
+            "rules: [{backendRefs: []}, {}]",
+            &["spec.rules[1]"],
+        ),
+        (
+            "policy.linkerd.io/v1beta3\nkind: HTTPRoute",
+            "rules: [{timeouts: 7}, {}]",
+            &["spec.rules[0]"],
+        ),
+        (
+            "networking.istio.io/v1\nkind: VirtualService",
+            "hosts: [a], http: [{timeout: 7}, {}], tls: [{mtch: 7}, {match: {}}], tcp: [{}, {route: 7}]",
+            &["spec.http[0]", "spec.tcp[1]", "spec.tls[0]", "spec.tls[1]"],
+        ),
+        (
+            "linkerd.io/v1alpha2\nkind: ServiceProfile",
+            "routes: [{name: a, condition: {method: GET}}, {name: b, condition: {metod: GET}}, {}]",
+            &["spec.routes[1]", "spec.routes[2]"],
+        ),
+    ] {
+        let parsed = yaml(&format!(
+            "apiVersion: {kind}\nmetadata: {{name: r.ns}}\nspec: {{{spec}}}\n"
+        ));
+        let said = lines(&parsed);
+        let [object] = &parsed.objects[..] else {
+            panic!("{kind}: {said:#?}");
+        };
+        let mut found: Vec<_> = object.unread.iter().map(String::as_str).collect();
+        found.sort_unstable();
+        assert_eq!(found, unread, "{said:#?}");
+        for field in unread {
+            let named = said.iter().any(|line| line.contains(field));
+            assert!(named, "{field}: {said:#?}");
+        }
+        assert_eq!(parsed.rejected, []);
+    }
 }
 
 #[test]

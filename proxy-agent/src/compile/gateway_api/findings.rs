@@ -21,6 +21,12 @@ impl Findings {
         note(&mut self.unaccepted, why, field, reason);
     }
 
+    /// The rule at `field` holds what cannot be read: the reader named it.
+    pub(super) fn unread(&mut self, field: &str) {
+        let reason = "holds a field or value that cannot be read; it fails for what it matches";
+        self.unaccepted(ConditionReason::UnsupportedValue, field, reason);
+    }
+
     /// The reference at `field` leads nowhere.
     pub(super) fn unresolved(&mut self, why: ConditionReason, field: &str, reason: &str) {
         note(&mut self.unresolved, why, field, reason);

@@ -11,6 +11,7 @@ use crate::compile::index::At;
 use crate::compile::routes::Compiled;
 use crate::compile::scope::Scope;
 use crate::compile::streams::{self, PortStream};
+use crate::compile::switches;
 use crate::model::{ConditionReason, ServerName, StreamRule, WeightedDestination};
 use crate::objects::stream::{TcpRoute, TlsRoute};
 
@@ -39,13 +40,22 @@ fn route(at: &At<'_, HttpRoute>, dialect: Dialect, scope: &mut Scope<'_>) -> Com
     if parents.is_empty() {
         return Compiled::default();
     }
+    switches::name_what_is_without_effect(at.located, &mut scope.problems);
+    if dialect == Dialect::TcpRoute {
+        name_unreachable(at, scope);
+    }
     let mut findings = Findings::default();
     let names = (dialect == Dialect::TlsRoute).then(|| names(at, scope, &mut findings));
     let object = shared_id(at.located);
     let mut rules = Vec::new();
     for (index, rule) in at.object.spec.rules.iter().flatten().enumerate() {
         let field = format!("spec.rules[{index}]");
-        let destinations = destinations(at, &field, rule, scope, &mut findings);
+        let destinations = if at.located.is_unread(&field) {
+            findings.unread(&field);
+            Arc::default()
+        } else {
+            destinations(at, &field, rule, scope, &mut findings)
+        };
         rules.push(PortStream {
             rule: StreamRule {
                 object: Some(Arc::clone(&object)),
@@ -63,6 +73,16 @@ fn route(at: &At<'_, HttpRoute>, dialect: Dialect, scope: &mut Scope<'_>) -> Com
         attach_to_parents(at, dialect, parents, &findings, |_| Arc::clone(&rules));
     (compiled.streams, compiled.parents) = (streams, parents);
     compiled
+}
+
+/// Names the rules of a TCPRoute behind its first, which takes every connection.
+fn name_unreachable(at: &At<'_, HttpRoute>, scope: &mut Scope<'_>) {
+    let rules = at.object.spec.rules.as_deref().unwrap_or_default();
+    for index in 1..rules.len() {
+        let reason = "of no effect: spec.rules[0] takes every connection";
+        let field = format!("spec.rules[{index}]");
+        scope.problems.warning(at.located, field, reason);
+    }
 }
 
 /// The server names of a TLSRoute; none of them stands for any.

@@ -135,7 +135,7 @@ fn filters_are_those_of_http_routes_but_for_redirects_and_rewrites() {
 }
 
 #[test]
-fn a_field_that_the_kind_does_not_have_rejects_the_route() {
+fn a_field_that_the_kind_does_not_have_fails_its_rule() {
     let snapshot = with(&route(
         "GRPCRoute",
         "r",
@@ -146,7 +146,7 @@ fn a_field_that_the_kind_does_not_have_rejects_the_route() {
         problem.contains("spec.rules[0].retry: unknown field; accepted: backendRefs"),
         "{problem}"
     );
-    answers(&snapshot, &[("POST /a/B", "ns/web:80*1")]);
+    answers(&snapshot, &[("POST /a/B", "500 invalid_route")]);
 }
 
 #[test]

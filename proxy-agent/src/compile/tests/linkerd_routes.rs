@@ -45,14 +45,17 @@ fn every_version_routes_whichever_way_the_core_group_is_written() {
 
 #[test]
 fn routes_of_servers_are_not_the_meshs() {
-    for parent in [
-        "{name: web}",
-        "{group: policy.linkerd.io, kind: Server, name: web}",
-    ] {
-        let text = route("v1beta3", "group: ''", RULE)
-            .replace("{kind: Service, name: web, group: ''}", parent);
-        let snapshot = with(&text);
-        assert_eq!(problems(&snapshot), Vec::<String>::new());
+    let of = |parent: &str| {
+        let text = route("v1beta3", "group: ''", RULE);
+        with(&text.replace("{kind: Service, name: web, group: ''}", parent))
+    };
+    let gateways = of("{name: web}");
+    assert_eq!(problems(&gateways), Vec::<String>::new());
+    let servers = of("{group: policy.linkerd.io, kind: Server, name: web}");
+    let problem = only_problem(&servers);
+    let expected = "spec.parentRefs[0].kind: found a Server of policy.linkerd.io: inbound policy";
+    assert!(problem.contains(expected), "{problem}");
+    for snapshot in [gateways, servers] {
         assert_eq!(answers(&snapshot, "GET /a"), "ns/web:80*1");
     }
 }
@@ -76,12 +79,25 @@ fn what_this_kind_does_not_know_is_refused_by_name() {
             "{filters: [{type: URLRewrite, urlRewrite: {hostname: x}}]}",
             "spec.rules[0].filters[0].type: found UrlRewrite, accepted: RequestHeaderModifier",
         ),
+        (
+            "{backendRefs: [{name: b, port: 80, filters: [{type: URLRewrite, urlRewrite: {hostname: x}}]}]}",
+            "spec.rules[0].backendRefs[0].filters[0].type: found UrlRewrite, accepted: Request",
+        ),
     ] {
         let snapshot = with(&route("v1beta3", "group: core", rule));
         let problem = only_problem(&snapshot);
         assert!(problem.contains(expected), "{problem}");
         assert_eq!(answers(&snapshot, "GET /"), "500 invalid_route");
     }
+}
+
+#[test]
+fn a_destination_may_have_the_filters_that_a_rule_may_have() {
+    let edit = "{type: ResponseHeaderModifier, responseHeaderModifier: {remove: [x]}}";
+    let rule = format!("{{backendRefs: [{{name: b, port: 80, filters: [{edit}]}}]}}");
+    let snapshot = with(&route("v1beta3", "group: core", &rule));
+    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    assert_eq!(answers(&snapshot, "GET /"), "ns/b:80*1");
 }
 
 #[test]

@@ -75,6 +75,64 @@ fn a_gateway_as_parent_is_somebody_elses_to_answer_for() {
 }
 
 #[test]
+fn a_parent_of_another_kind_is_named() {
+    for (parent, field, found) in [
+        (
+            "{group: '', kind: Servce, name: web}",
+            "kind",
+            "found `Servce` of group ``",
+        ),
+        (
+            "{group: '', kind: service, name: web}",
+            "kind",
+            "found `service` of group ``",
+        ),
+        (
+            "{group: networking.istio.io, kind: ServiceEntry, name: web}",
+            "kind",
+            "found `ServiceEntry` of group `networking.istio.io`, accepted: Service (group \"\")",
+        ),
+        (
+            "{group: '', name: web}",
+            "kind",
+            "found `Gateway` of group ``",
+        ),
+        (
+            "{kind: Service, name: web}",
+            "group",
+            "is missing: for a Service write `group: \"\"`",
+        ),
+    ] {
+        let snapshot = with(&route(&format!("{PARENT}, {parent}"), TO_B));
+        let [problem] = &snapshot.problems[..] else {
+            panic!("{parent}: {:?}", problems(&snapshot));
+        };
+        assert_eq!(problem.severity, crate::model::Severity::Error);
+        assert_eq!(problem.field, format!("spec.parentRefs[1].{field}"));
+        assert!(problem.reason.starts_with(found), "{}", problem.reason);
+        assert_eq!(answer(&snapshot), "ns/b:80*1", "the other one is in force");
+    }
+}
+
+#[test]
+fn a_route_without_parents_is_named_and_one_of_gateways_is_not() {
+    let alone = with(&route("", TO_B));
+    let [problem] = &alone.problems[..] else {
+        panic!("{:?}", problems(&alone));
+    };
+    assert_eq!(problem.severity, crate::model::Severity::Warning);
+    assert_eq!(problem.field, "spec.parentRefs");
+    for parent in [
+        "{name: gw}",
+        "{group: gateway.networking.k8s.io, kind: ListenerSet, name: l}",
+        "{group: gateway.networking.x-k8s.io, kind: XListenerSet, name: l}",
+    ] {
+        let snapshot = with(&route(parent, TO_B));
+        assert_eq!(problems(&snapshot), Vec::<String>::new(), "{parent}");
+    }
+}
+
+#[test]
 fn a_parent_that_is_not_there_is_no_matching_parent_beside_one_that_is() {
     for missing in [
         "{group: '', kind: Service, name: gone}",

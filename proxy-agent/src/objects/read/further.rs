@@ -7,27 +7,47 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use crate::objects::accepted::{Step, render};
+use super::words;
+use crate::objects::accepted::Step;
 
 /// Faults of one object that are named at most.
 const MAX_FAULTS: usize = 32;
+
+/// A value that cannot be read, and why.
+type Fault = (Vec<Step>, String);
+
+/// Reads a value, or says where it cannot be read; and the fields before that which are not known.
+pub(super) fn whole<T: DeserializeOwned>(from: &Value) -> (Result<T, Fault>, Vec<Fault>) {
+    let mut ignored = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| ignored.push(words::steps(&path));
+    let from = serde_ignored::Deserializer::new(from, &mut note);
+    let read = serde_path_to_error::deserialize(from)
+        .map_err(|error| (steps(error.path()).0, error.inner().to_string()));
+    ignored.retain(|path| !words::is_of_no_matter(path));
+    let named = ignored.into_iter().map(|path| {
+        let reason = words::unknown_field::<T>(&path);
+        (path, reason)
+    });
+    (read, named.collect())
+}
 
 /// Every value of `from` that cannot be read as a `T`, as `first` says of one: its path, and why.
 pub(super) fn faults<T: DeserializeOwned>(
     mut from: Value,
     first: &serde_json::Error,
-) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
+) -> Vec<Fault> {
+    let mut found: Vec<Fault> = Vec::new();
     let mut taken: Vec<Vec<Step>> = Vec::new();
     while found.len() < MAX_FAULTS && taken.len() < 2 * MAX_FAULTS {
         let Err(error) = serde_path_to_error::deserialize::<_, T>(&from) else {
             break;
         };
         let reason = error.inner().to_string();
-        let Some(path) = steps(error.path()) else {
-            found.push((error.path().to_string(), reason));
+        let (path, exact) = steps(error.path());
+        if !exact {
+            found.push((path, reason));
             break;
-        };
+        }
         let is_gap = |one: &Vec<Step>| match one.split_last() {
             Some((Step::Key(key), parent)) => {
                 parent == path && reason == format!("missing field `{key}`")
@@ -36,7 +56,7 @@ pub(super) fn faults<T: DeserializeOwned>(
         };
         // Not the user's fault, but what was taken out before.
         if !taken.iter().any(is_gap) {
-            found.push((render(&path), reason));
+            found.push((path.clone(), reason));
         }
         let Some(at) = take(&mut from, &path) else {
             break;
@@ -44,18 +64,21 @@ pub(super) fn faults<T: DeserializeOwned>(
         taken.push(at);
     }
     if found.is_empty() {
-        found.push((String::new(), first.to_string()));
+        found.push((Vec::new(), first.to_string()));
     }
     found
 }
 
-fn steps(path: &Path) -> Option<Vec<Step>> {
+/// The steps to a value as far as they can be told, and whether that is all of them.
+fn steps(path: &Path) -> (Vec<Step>, bool) {
     let step = |segment: &Segment| match segment {
         Segment::Seq { index } => Some(Step::Index(*index)),
         Segment::Map { key } => Some(Step::Key(key.clone())),
         Segment::Enum { .. } | Segment::Unknown => None,
     };
-    path.iter().map(step).collect()
+    let known: Vec<_> = path.iter().map_while(step).collect();
+    let exact = known.len() == path.iter().count();
+    (known, exact)
 }
 
 /// Takes the value at `path` out; an item takes its list along, for those after it would change
