@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use proxy_e2e::{Agent, Load, Node, Pod, until_some};
+use serde_json::json;
 
 /// A node whose only configuration is the named examples, two pods that their selector finds, one
 /// that it does not, and a captured client.
@@ -9,7 +10,7 @@ struct Scene {
     agent: Agent,
     client: Pod,
     _pods: Vec<Pod>,
-    _node: Node,
+    node: Node,
 }
 
 impl Scene {
@@ -36,7 +37,7 @@ impl Scene {
             agent,
             client,
             _pods: pods,
-            _node: node,
+            node,
         })
     }
 
@@ -122,4 +123,49 @@ fn linkerd_routes_by_the_host_of_a_request() -> Result<()> {
     assert_eq!(requests, 40, "by the virtual host: {clusters}");
     // The control: another host is the Kubernetes Service's own business.
     scene.balanced(&Load::new(&url).fresh())
+}
+
+#[test]
+fn linkerd_routes_of_one_host_share_its_requests_by_weight() -> Result<()> {
+    let scene = Scene::new(&["kubernetes-clusterip.yaml", "linkerd.yaml"])?;
+    let url = scene.url()?;
+    let by_host = Load::new(&url)
+        .header("Host: my-service.linkerd.service")
+        .requests(400)
+        .connections(2);
+    let before = scene.client.load(&by_host)?;
+    assert_eq!(
+        before.of("other-0"),
+        0,
+        "one Route: {:?}",
+        before.by_endpoint
+    );
+
+    let object = |kind: &str, spec: serde_json::Value| {
+        json!({
+            "apiVersion": "linkerd.io/v1",
+            "kind": kind,
+            "metadata": { "name": "other" },
+            "spec": spec,
+        })
+    };
+    let service = json!({ "port": 8080, "host": "other.linkerd.service", "label": "app=other" });
+    // The example's own Route has a weight of 100.
+    let route = json!({
+        "host": "my-service.linkerd.service",
+        "kind": "service",
+        "weight": 300,
+        "service": { "kind": "Service", "name": "other" },
+    });
+    let objects = [object("Service", service), object("Route", route)];
+    scene
+        .agent
+        .apply(scene.node.config(), "other.yaml", &objects)?;
+    let after = scene.client.load(&by_host)?;
+
+    after.all_ok(400)?;
+    // Five standard deviations of a binomial share: 5 × sqrt(400 × 0.75 × 0.25) = 43.
+    let other = after.of("other-0");
+    assert!((257..=343).contains(&other), "{:?}", after.by_endpoint);
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::Result;
+use proxy_e2e::manifest::endpoint_slice;
 use proxy_e2e::{Agent, Node, Pod, Service, until};
 use serde_json::{Value, json};
 
@@ -12,10 +13,10 @@ const PYTHON: &str = "/usr/bin/python3";
 
 /// Services `web` and `blue` of one gRPC server each, and a captured client.
 struct Calls {
-    _agent: Agent,
+    agent: Agent,
     client: Pod,
     web: Service,
-    _servers: Vec<(Pod, Service)>,
+    servers: Vec<(Pod, Service)>,
     node: Node,
 }
 
@@ -44,10 +45,10 @@ impl Calls {
             .port("grpc", 50051, 50051)
             .to([&pod])?;
         Ok(Self {
-            _agent: agent,
+            agent,
             client,
             web,
-            _servers: vec![(pod, more), blue],
+            servers: vec![(pod, more), blue],
             node,
         })
     }
@@ -56,8 +57,18 @@ impl Calls {
         self.node.config().put("route.json", &[object])
     }
 
+    /// Puts this object in place of the one before and waits until it is in force.
+    fn apply(&self, object: Value) -> Result<()> {
+        self.agent
+            .apply(self.node.config(), "route.json", &[object])
+    }
+
     fn call(&self, methods: &[&str]) -> Result<String> {
-        let address = self.web.address().to_string();
+        self.call_to(&self.web, methods)
+    }
+
+    fn call_to(&self, service: &Service, methods: &[&str]) -> Result<String> {
+        let address = service.address().to_string();
         let script = format!("{FIXTURES}/grpc_call.py");
         let arguments = [&[script.as_str(), address.as_str()], methods].concat();
         self.client.run(PYTHON, &arguments)?.success()
@@ -140,5 +151,124 @@ fn a_call_that_is_unavailable_is_tried_again_by_istios_default() -> Result<()> {
         answer.contains("/test.Echo/Flaky OK at last from web-0"),
         "{answer}"
     );
+    Ok(())
+}
+
+fn grpc_route(version: &str, rules: &Value) -> Value {
+    json!({
+        "apiVersion": format!("gateway.networking.k8s.io/{version}"),
+        "kind": "GRPCRoute",
+        "metadata": { "namespace": "default", "name": "route" },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "web", "port": 50051 }],
+            "rules": rules,
+        },
+    })
+}
+
+#[test]
+fn calls_are_routed_by_metadata_and_expressions_in_every_version() -> Result<()> {
+    let scene = Calls::new()?;
+    let name = |value: &str| json!([{ "headers": [{ "name": "x-user", "value": value }] }]);
+    let color = json!([{ "headers": [
+        { "type": "RegularExpression", "name": "x-color", "value": "gr(e|a)y" },
+    ]}]);
+    let method = json!([{ "method": {
+        "type": "RegularExpression", "service": r"test\.E[a-z]+", "method": "Unar.",
+    }}]);
+    for version in ["v1", "v1beta1"] {
+        scene.apply(grpc_route(
+            version,
+            &json!([
+                { "matches": name("jane"), "backendRefs": to("blue") },
+                { "matches": color, "backendRefs": to("blue") },
+                { "matches": method, "backendRefs": to("web") },
+            ]),
+        ))?;
+
+        for (metadata, expected) in [
+            ("x-user=jane", "/test.Echo/Unary OK hello from blue-0"),
+            ("x-user=joe", "/test.Echo/Unary OK hello from web-0"),
+            ("x-color=gray", "/test.Echo/Unary OK hello from blue-0"),
+            ("x-color=grayish", "/test.Echo/Unary OK hello from web-0"),
+        ] {
+            let answer = scene.call(&[metadata, "/test.Echo/Unary"])?;
+            assert!(answer.contains(expected), "{version} {metadata}: {answer}");
+        }
+        let answer = scene.call(&["/test.Echo/Fail"])?;
+        let expected = "/test.Echo/Fail UNIMPLEMENTED no_route";
+        assert!(
+            answer.contains(expected),
+            "{version}, the control: {answer}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn calls_have_filters_and_weights() -> Result<()> {
+    let scene = Calls::new()?;
+    let method = |name: &str| json!([{ "method": { "service": "test.Echo", "method": name } }]);
+    let edits = json!([
+        { "type": "RequestHeaderModifier", "requestHeaderModifier": {
+            "set": [{ "name": "x-kind", "value": "edited" }],
+        }},
+        { "type": "ResponseHeaderModifier", "responseHeaderModifier": {
+            "set": [{ "name": "x-answered", "value": "yes" }],
+        }},
+    ]);
+    let plain = scene.call(&["/test.Echo/Unary"])?;
+    assert!(
+        plain.ends_with("hello from web-0\n"),
+        "the control: {plain}"
+    );
+    scene.apply(grpc_route(
+        "v1",
+        &json!([
+            { "matches": method("Unary"), "filters": edits, "backendRefs": to("blue") },
+        ]),
+    ))?;
+    let edited = scene.call(&["/test.Echo/Unary"])?;
+    assert!(
+        edited.ends_with("hello from blue-0 of edited yes\n"),
+        "{edited}"
+    );
+
+    scene.apply(grpc_route(
+        "v1",
+        &json!([{ "backendRefs": [
+            { "name": "web", "port": 50051, "weight": 1 },
+            { "name": "blue", "port": 50051, "weight": 1 },
+        ]}]),
+    ))?;
+    let shared = scene.call(&["/test.Echo/Unary"; 64])?;
+    let of = |name: &str| shared.matches(&format!("hello from {name}")).count();
+    assert_eq!(of("web-0") + of("blue-0"), 64, "{shared}");
+    // Five standard deviations of a binomial share: 5 × sqrt(64 × 0.5 × 0.5) = 20.
+    assert!((12..=52).contains(&of("blue-0")), "{shared}");
+    Ok(())
+}
+
+#[test]
+fn an_annotation_has_calls_tried_again_by_their_grpc_status() -> Result<()> {
+    let scene = Calls::new()?;
+    let (_, blue) = &scene.servers[1];
+    let without = scene.call_to(blue, &["/test.Echo/Flaky"])?;
+    assert!(
+        without.contains("UNAVAILABLE not yet"),
+        "the control: {without}"
+    );
+
+    let (pod, _) = &scene.servers[0];
+    let mut object = scene.web.object().clone();
+    object["metadata"]["annotations"] = json!({ "retry.linkerd.io/grpc": "unavailable" });
+    let slice = endpoint_slice(&object, "IPv4", &[(pod.name().to_owned(), pod.ip())]);
+    let file = scene.web.file();
+    scene
+        .agent
+        .apply(scene.node.config(), &file, &[object, slice])?;
+
+    let answer = scene.call(&["/test.Echo/Flaky"])?;
+    assert!(answer.contains("OK at last from web-0"), "{answer}");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use proxy_e2e::Load;
+use proxy_e2e::manifest::http_route;
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
@@ -170,6 +171,115 @@ fn a_response_that_has_begun_is_cut_off_at_its_limits() -> Result<()> {
     assert_eq!(scene.body("drip/10/c")?.len(), 10, "never idle for 1 s");
     let stalled = scene.body("stall/a")?;
     assert_eq!(stalled.len(), 1, "then nothing for 10 s");
+    Ok(())
+}
+
+#[test]
+fn a_limit_on_the_response_begins_with_the_request() -> Result<()> {
+    let scene = Scene::new()?;
+    annotated(&scene, &json!({ "timeout.linkerd.io/response": "9s" }))?;
+    assert_eq!(scene.body("drip/10/a")?.len(), 10, "the control");
+
+    annotated(&scene, &json!({ "timeout.linkerd.io/response": "900ms" }))?;
+    let cut = scene.body("drip/10/b")?;
+    assert!((1..10).contains(&cut.len()), "after 900 ms: {cut}");
+    Ok(())
+}
+
+#[test]
+fn a_routes_annotations_are_for_its_own_requests() -> Result<()> {
+    let scene = Scene::new()?;
+    let prefix = |value: &str| json!([{ "path": { "type": "PathPrefix", "value": value } }]);
+    let to_web = json!([{ "name": "web", "port": 80 }]);
+    let route = |name: &str, path: &str| {
+        let rules = json!([{ "matches": prefix(path), "backendRefs": to_web }]);
+        http_route(name, "web", &rules)
+    };
+    let mut with = route("with", "/fail/503");
+    with["metadata"]["annotations"] = json!({
+        "retry.linkerd.io/http": "5xx",
+        "retry.linkerd.io/limit": "3",
+    });
+    scene.put_all(&[with, route("without", "/fail/500")])?;
+
+    assert_eq!(scene.status("fail/503/1/a", &[])?, 200);
+    assert_eq!(scene.seen("/fail/503/1/a")?.len(), 4);
+    assert_eq!(scene.status("fail/500/1/a", &[])?, 500, "of another route");
+    Ok(())
+}
+
+#[test]
+fn conditions_of_a_profile_are_joined() -> Result<()> {
+    let scene = Scene::new()?;
+    let path = |expression: &str| json!({ "pathRegex": expression });
+    scene.put(&profile(json!({ "routes": [{
+        "name": "slow",
+        "condition": { "all": [
+            { "method": "GET" },
+            { "any": [path("/slow/.*/a"), path("/slow/.*/b")] },
+            { "not": path("/slow/2/.*") },
+        ]},
+        "timeout": "300ms",
+    }]})))?;
+
+    assert_eq!(scene.status("slow/99/a", &[])?, 504);
+    assert_eq!(scene.status("slow/99/b", &[])?, 504);
+    for (path, arguments, why) in [
+        ("slow/99/c", &[][..], "none of any"),
+        ("slow/99/a", &["--data", "x"], "not all"),
+        ("slow/2/a", &[], "what is not meant"),
+    ] {
+        assert_eq!(scene.status(path, arguments)?, 200, "{why}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_profile_of_the_clients_namespace_is_for_its_own_clients() -> Result<()> {
+    let scene = Scene::new()?;
+    let pod = scene.node.pod("consumer").namespace("shop").captured();
+    let consumer = pod.start()?;
+    scene.agent.wait_captured([&consumer])?;
+    let mut object = profile(json!({
+        "routes": [{ "name": "slow", "condition": { "method": "GET" }, "timeout": "300ms" }],
+    }));
+    object["metadata"]["namespace"] = json!("shop");
+    scene.put(&object)?;
+
+    assert_eq!(consumer.status(&[&scene.web.url_of("slow/99/a")])?, 504);
+    assert_eq!(scene.status("slow/99/a", &[])?, 200, "of another namespace");
+    Ok(())
+}
+
+#[test]
+fn ports_are_opaque_by_a_profile_and_by_a_namespace_too() -> Result<()> {
+    let scene = Scene::new()?;
+    let abort = json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": { "namespace": "default", "name": "route" },
+        "spec": { "hosts": ["web"], "http": [{
+            "fault": { "abort": { "httpStatus": 418, "percentage": { "value": 100 } } },
+            "route": [{ "destination": { "host": "web" } }],
+        }]},
+    });
+    let namespace = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": "default",
+            "annotations": { "config.linkerd.io/opaque-ports": "4222,80" },
+        },
+    });
+    for (opaque, expected) in [
+        (vec![], 418),
+        (vec![profile(json!({ "opaquePorts": ["80"] }))], 200),
+        (vec![profile(json!({ "opaquePorts": ["81"] }))], 418),
+        (vec![namespace], 200),
+    ] {
+        scene.put_all(&[&[abort.clone()], &opaque[..]].concat())?;
+        assert_eq!(scene.status("fail/200/0/a", &[])?, expected, "{opaque:?}");
+    }
     Ok(())
 }
 

@@ -56,8 +56,18 @@ fn a_copy_of_each_request_goes_to_the_mirror_and_its_answer_nowhere() -> Result<
 
 #[test]
 fn a_share_of_the_requests_is_mirrored() -> Result<()> {
+    share(&json!({ "percent": 25 }))
+}
+
+#[test]
+fn a_share_may_be_a_fraction() -> Result<()> {
+    share(&json!({ "fraction": { "numerator": 50, "denominator": 200 } }))
+}
+
+/// Mirrors a quarter of the requests, written this way.
+fn share(quarter: &Value) -> Result<()> {
     let scene = Scene::new()?;
-    scene.rule(json!({ "filters": [mirror(&json!({ "percent": 25 }))] }))?;
+    scene.rule(json!({ "filters": [mirror(quarter)] }))?;
 
     let load = Load::new(&scene.web.url_of("a"))
         .requests(400)

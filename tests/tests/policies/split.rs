@@ -25,7 +25,12 @@ fn a_split_shares_requests_by_weight() -> Result<()> {
     };
     let before = scene.client.load(&load())?;
     assert_eq!(before.of("shadow-0"), 0, "{:?}", before.by_endpoint);
-    for (version, weight) in [("v1alpha1", json!("250m")), ("v1alpha4", json!(250))] {
+    for (version, weight) in [
+        ("v1alpha1", json!("250m")),
+        ("v1alpha2", json!(250)),
+        ("v1alpha3", json!(250)),
+        ("v1alpha4", json!(250)),
+    ] {
         let rest = if version == "v1alpha1" {
             json!("750m")
         } else {
@@ -165,6 +170,56 @@ fn linkerds_own_route_is_for_the_hosts_that_it_names() -> Result<()> {
     ] {
         let head = scene.head("a", &["-H", &format!("Host: {host}")])?;
         assert!(head.contains(expected), "{host}: {head}");
+    }
+    Ok(())
+}
+
+#[test]
+fn linkerds_own_route_redirects_and_answers_with_headers_in_older_versions() -> Result<()> {
+    let scene = Scene::new()?;
+    let exact = |path: &str| json!([{ "path": { "type": "Exact", "value": path } }]);
+    let told = json!({ "add": [{ "name": "x-answered", "value": "yes" }], "remove": ["date"] });
+    let redirect = json!({ "hostname": "new.example", "statusCode": 301, "port": 8080 });
+    for version in ["v1beta1", "v1beta2"] {
+        scene.put(&json!({
+            "apiVersion": format!("policy.linkerd.io/{version}"),
+            "kind": "HTTPRoute",
+            "metadata": { "namespace": "default", "name": version },
+            "spec": {
+                "parentRefs": [{ "group": "core", "kind": "Service", "name": "web" }],
+                "rules": [
+                    {
+                        "matches": exact("/old"),
+                        "filters": [{ "type": "RequestRedirect", "requestRedirect": redirect }],
+                    },
+                    {
+                        "matches": exact("/told"),
+                        "filters": [{
+                            "type": "ResponseHeaderModifier", "responseHeaderModifier": told,
+                        }],
+                    },
+                    { "matches": exact("/plain") },
+                ],
+            },
+        }))?;
+
+        let old = scene.head("old", &[])?;
+        let told = scene.head("told", &[])?;
+        let plain = scene.head("plain", &[])?;
+
+        assert!(
+            old.contains(" 301 ") && old.contains("location: http://new.example:8080/old"),
+            "{version}: {old}"
+        );
+        assert!(
+            told.contains("x-answered: yes") && !told.contains("\ndate:"),
+            "{version}: {told}"
+        );
+        assert!(
+            plain.contains(" 200 ") && !plain.contains("x-answered") && plain.contains("\ndate:"),
+            "{version}, the control: {plain}"
+        );
+        assert_eq!(scene.status("none", &[])?, 404, "{version}");
     }
     Ok(())
 }

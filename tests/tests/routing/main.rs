@@ -1,6 +1,11 @@
 //! HTTPRoutes by traffic: matches, weights, filters, failure answers.
 
+mod explain;
+mod filters;
+mod matches;
+mod order;
 mod references;
+mod unread;
 
 use anyhow::Result;
 use proxy_e2e::manifest::http_route;
@@ -47,13 +52,27 @@ impl Scene {
 
     /// Puts a route on `web` and waits until it is in force.
     fn route(&self, rules: &Value) -> Result<()> {
+        self.put(&[http_route("route", "web", rules)])
+    }
+
+    /// Puts these objects in place of those before and waits until they are in force.
+    fn put(&self, objects: &[Value]) -> Result<()> {
         let version = self.agent.snapshot_version()?;
-        self.node
-            .config()
-            .put("route.json", &[http_route("route", "web", rules)])?;
+        self.node.config().put("route.yaml", objects)?;
         until("the route is in force", || {
             Ok(self.agent.snapshot_version()? > version)
         })
+    }
+
+    /// The head of an answer, lower case.
+    fn head(&self, path: &str, arguments: &[&str]) -> Result<String> {
+        let url = self.web.url_of(path);
+        let shown = ["--dump-header", "-", "--output", "/dev/null"];
+        let head = self
+            .client
+            .curl(&[&shown, arguments, &[&url]].concat())?
+            .success()?;
+        Ok(head.to_lowercase())
     }
 
     fn endpoint(&self, path: &str, arguments: &[&str]) -> Result<String> {
@@ -202,103 +221,6 @@ fn weights_share_the_requests_out() -> Result<()> {
 }
 
 #[test]
-fn headers_are_set_added_and_removed_both_ways() -> Result<()> {
-    let scene = Scene::new()?;
-    scene.route(&json!([{
-        "filters": [
-            { "type": "RequestHeaderModifier", "requestHeaderModifier": {
-                "set": [{ "name": "x-set", "value": "new" }],
-                "add": [{ "name": "x-add", "value": "more" }],
-                "remove": ["x-remove"],
-            }},
-            { "type": "ResponseHeaderModifier", "responseHeaderModifier": {
-                "set": [{ "name": "x-answered", "value": "yes" }],
-                "remove": ["x-peer"],
-            }},
-        ],
-        "backendRefs": to("blue"),
-    }]))?;
-
-    let url = scene.web.url();
-    let headers = [
-        "-H",
-        "x-set: old",
-        "-H",
-        "x-add: one",
-        "-H",
-        "x-remove: here",
-    ];
-    let answer = scene
-        .client
-        .request(&[&headers, &[url.as_str()][..]].concat())?;
-    let head = scene
-        .client
-        .curl(&["--include", &url])?
-        .success()?
-        .to_lowercase();
-
-    assert_eq!(answer.header("x-set"), "new");
-    assert_eq!(answer.header("x-add"), "one, more");
-    assert_eq!(answer.header("x-remove"), "");
-    assert!(head.contains("x-answered: yes"), "{head}");
-    assert!(!head.contains("x-peer:"), "{head}");
-    assert!(
-        head.contains("x-endpoint: blue-0"),
-        "the control: what is not named stays: {head}"
-    );
-    Ok(())
-}
-
-#[test]
-fn redirects_answer_without_an_endpoint() -> Result<()> {
-    let scene = Scene::new()?;
-    scene.route(
-        &json!([{ "filters": [{ "type": "RequestRedirect", "requestRedirect": {
-            "scheme": "https",
-            "hostname": "example.org",
-            "path": { "type": "ReplaceFullPath", "replaceFullPath": "/moved" },
-            "statusCode": 301,
-        }}]}]),
-    )?;
-
-    let head = scene
-        .client
-        .curl(&["--include", &scene.web.url_of("old")])?
-        .success()?;
-    let head = head.to_lowercase();
-
-    assert!(head.starts_with("http/1.1 301"), "{head}");
-    assert!(
-        head.contains("location: https://example.org/moved\r"),
-        "{head}"
-    );
-    assert!(
-        !head.contains("x-endpoint"),
-        "no endpoint was asked: {head}"
-    );
-    Ok(())
-}
-
-#[test]
-fn rewrites_change_what_the_endpoint_sees() -> Result<()> {
-    let scene = Scene::new()?;
-    scene.route(&json!([{
-        "matches": [{ "path": { "type": "PathPrefix", "value": "/api" } }],
-        "filters": [{ "type": "URLRewrite", "urlRewrite": {
-            "hostname": "inner.example",
-            "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/v2" },
-        }}],
-        "backendRefs": to("blue"),
-    }]))?;
-
-    let answer = scene.client.get(&scene.web.url_of("api/list?x=1"))?;
-
-    assert_eq!(answer.path, "/v2/list?x=1");
-    assert_eq!(answer.authority, "inner.example");
-    Ok(())
-}
-
-#[test]
 fn failures_have_a_status_and_a_reason() -> Result<()> {
     let scene = Scene::new()?;
     let empty = scene.node.service("empty").to([])?;
@@ -345,38 +267,6 @@ fn failures_have_a_status_and_a_reason() -> Result<()> {
     assert_eq!(scene.endpoint("fine", &[])?, "blue-0");
     let direct = scene.client.status(&[&empty.url()])?;
     assert_eq!(direct, 503, "a Service without endpoints");
-    Ok(())
-}
-
-#[test]
-fn a_consumer_route_is_seen_by_its_own_namespace_alone() -> Result<()> {
-    let scene = Scene::new()?;
-    let consumer = scene
-        .node
-        .pod("consumer")
-        .namespace("shop")
-        .captured()
-        .start()?;
-    scene.agent.wait_captured([&consumer])?;
-    let rules = json!([{ "filters": [{
-        "type": "RequestRedirect",
-        "requestRedirect": { "hostname": "elsewhere.example" },
-    }]}]);
-    let mut route = http_route("route", "web", &rules);
-    route["metadata"]["namespace"] = json!("shop");
-    route["spec"]["parentRefs"][0]["namespace"] = json!("default");
-    let version = scene.agent.snapshot_version()?;
-    scene.node.config().put("consumer.json", &[route])?;
-    until("the route is in force", || {
-        Ok(scene.agent.snapshot_version()? > version)
-    })?;
-
-    assert_eq!(consumer.status(&[&scene.web.url()])?, 302);
-    assert_eq!(
-        scene.endpoint("", &[])?,
-        "web-0",
-        "the control: a client of another namespace"
-    );
     Ok(())
 }
 
