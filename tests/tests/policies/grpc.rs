@@ -158,7 +158,7 @@ fn grpc_route(version: &str, rules: &Value) -> Value {
     json!({
         "apiVersion": format!("gateway.networking.k8s.io/{version}"),
         "kind": "GRPCRoute",
-        "metadata": { "namespace": "default", "name": "route" },
+        "metadata": { "namespace": "default", "name": version },
         "spec": {
             "parentRefs": [{ "group": "", "kind": "Service", "name": "web", "port": 50051 }],
             "rules": rules,

@@ -36,16 +36,16 @@ fn a_split_shares_requests_by_weight() -> Result<()> {
         } else {
             json!(750)
         };
-        scene.put(&split(
-            version,
-            &json!({
-                "service": "web",
-                "backends": [
-                    { "service": "web", "weight": rest },
-                    { "service": "shadow", "weight": weight },
-                ],
-            }),
-        ))?;
+        let spec = json!({
+            "service": "web",
+            "backends": [
+                { "service": "web", "weight": rest },
+                { "service": "shadow", "weight": weight },
+            ],
+        });
+        let mut object = split(version, &spec);
+        object["metadata"]["name"] = json!(version);
+        scene.put(&object)?;
 
         let report = scene.client.load(&load())?;
 

@@ -85,8 +85,8 @@ fn of_equal_matches_the_older_route_decides_then_the_first_by_name() -> Result<(
     };
     let (old, new) = ("2024-01-01T00:00:00Z", "2024-01-01T00:00:01Z");
     for (routes, expected) in [
-        ([("a", new, "blue"), ("b", old, "green")], "green-0"),
         ([("a", old, "blue"), ("b", new, "green")], "blue-0"),
+        ([("a", new, "blue"), ("b", old, "green")], "green-0"),
         ([("b", old, "green"), ("a", old, "blue")], "blue-0"),
     ] {
         scene.put(&routes.map(|(name, created, to)| route(name, created, to)))?;
