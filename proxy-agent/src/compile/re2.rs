@@ -11,6 +11,12 @@ use std::str::Chars;
 /// Characters that mean something in a class of this program's library.
 const OF_CLASSES: &str = r"[]^-&~\";
 
+/// What a class may be named within a class.
+const NAMES: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
+];
+
 /// Translates an expression. What is malformed stays so: the library says what is wrong.
 pub(super) fn translated(text: &str) -> String {
     let mut to = String::with_capacity(text.len());
@@ -122,9 +128,17 @@ fn named(from: &mut Peekable<Chars<'_>>, to: &mut String) {
     let Some(end) = rest.find(":]") else {
         return literal('[', to);
     };
-    to.push('[');
-    for _ in rest[..end + 2].chars() {
-        to.extend(from.next());
+    let text: String = from
+        .by_ref()
+        .take(rest[..end + 2].chars().count())
+        .collect();
+    let name = text.trim_matches([':', ']']).trim_start_matches('^');
+    if NAMES.contains(&name) {
+        to.push('[');
+        to.push_str(&text);
+    } else {
+        // To the library it would be a class of these letters; RE2 refuses it.
+        to.push_str(&format!(r"\p{{class {name}}}"));
     }
 }
 
