@@ -139,8 +139,7 @@ async fn an_object_that_cannot_be_read_keeps_its_last_good_version() {
     let mut worse = route("v1", "ns", "good", "s");
     worse["spec"]["conditions"] = json!([]);
     apply(&admin, worse).await;
-    let named =
-        |set: &ObjectSet| problems(set).contains(&"good spec.conditions".to_owned());
+    let named = |set: &ObjectSet| problems(set).contains(&"good spec.conditions".to_owned());
     let set = source.until("the unknown field is named", named).await;
     let kept = find(&set, "HTTPRoute", "ns", "good").unwrap();
     assert!(Arc::ptr_eq(&good, &kept), "the last good version");

@@ -169,20 +169,21 @@ fn grpc_route(version: &str, rules: &Value) -> Value {
 #[test]
 fn calls_are_routed_by_metadata_and_expressions_in_every_version() -> Result<()> {
     let scene = Calls::new()?;
-    let name = |value: &str| json!([{ "headers": [{ "name": "x-user", "value": value }] }]);
-    let color = json!([{ "headers": [
-        { "type": "RegularExpression", "name": "x-color", "value": "gr(e|a)y" },
-    ]}]);
-    let method = json!([{ "method": {
+    let method = json!({
         "type": "RegularExpression", "service": r"test\.E[a-z]+", "method": "Unar.",
-    }}]);
+    });
+    let plain = json!({ "name": "x-user", "value": "jane" });
+    let expression = json!({
+        "type": "RegularExpression", "name": "x-color", "value": "gr(e|a)y",
+    });
+    let with = |header: &Value| json!([{ "method": method, "headers": [header] }]);
     for version in ["v1", "v1beta1"] {
         scene.apply(grpc_route(
             version,
             &json!([
-                { "matches": name("jane"), "backendRefs": to("blue") },
-                { "matches": color, "backendRefs": to("blue") },
-                { "matches": method, "backendRefs": to("web") },
+                { "matches": with(&plain), "backendRefs": to("blue") },
+                { "matches": with(&expression), "backendRefs": to("blue") },
+                { "matches": [{ "method": method }], "backendRefs": to("web") },
             ]),
         ))?;
 
