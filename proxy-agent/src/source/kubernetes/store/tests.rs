@@ -209,11 +209,10 @@ fn fields_that_only_a_newer_server_knows_are_no_problem_of_its_own_kinds() {
     list(&mut store, ROUTES, &[]);
     store.put(ROUTES, route("r", json!([{"novelty": true}])));
     let set = store.set();
-    assert_eq!(
-        names(&set),
-        ["Service ns/a"],
-        "an unknown condition of a route is no route"
-    );
+    let name = "HTTPRoute.gateway.networking.k8s.io ns/r";
+    assert_eq!(names(&set), [name, "Service ns/a"]);
+    let rule = &object(&set, "r").unread;
+    assert_eq!(rule[..], ["spec.rules[0]"], "it may be a condition");
     assert_eq!(set.problems.len(), 1);
 }
 
