@@ -277,7 +277,7 @@ fn ports_are_opaque_by_a_profile_and_by_a_namespace_too() -> Result<()> {
         (vec![profile(json!({ "opaquePorts": ["81"] }))], 418),
         (vec![namespace], 200),
     ] {
-        scene.put_all(&[&[abort.clone()], &opaque[..]].concat())?;
+        scene.put_all(&[std::slice::from_ref(&abort), &opaque[..]].concat())?;
         assert_eq!(scene.status("fail/200/0/a", &[])?, expected, "{opaque:?}");
     }
     Ok(())
