@@ -341,6 +341,16 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How endpoints are chosen, and for clients of which namespaces otherwise.
+fn balance(of: &Cluster) -> String {
+    let own = of.own_policies.iter();
+    let own = own.map(|(namespace, own)| format!(", {namespace}: {}", own.balance.name()));
+    [of.balance.name().to_owned()]
+        .into_iter()
+        .chain(own)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,14 +378,4 @@ mod tests {
         let address = ["10.96.0.10:80".to_owned()];
         assert_eq!(shown, [("first", &address[..]), ("second", &[][..])]);
     }
-}
-
-/// How endpoints are chosen, and for clients of which namespaces otherwise.
-fn balance(of: &Cluster) -> String {
-    let own = of.own_policies.iter();
-    let own = own.map(|(namespace, own)| format!(", {namespace}: {}", own.balance.name()));
-    [of.balance.name().to_owned()]
-        .into_iter()
-        .chain(own)
-        .collect()
 }
