@@ -253,3 +253,88 @@ fn endpoints_get_their_share_by_weight() -> Result<()> {
     assert!((28..=36).contains(&first), "{first} of 40");
     Ok(())
 }
+
+#[test]
+fn endpoints_are_the_pods_that_are_selected() -> Result<()> {
+    let scene = Scene::new()?;
+    for server in &scene.servers {
+        scene.put(&[entry(json!({
+            "addresses": ["10.96.200.1"],
+            "ports": [{ "number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080 }],
+            "resolution": "STATIC",
+            "workloadSelector": { "labels": { "app": server.name() } },
+        }))])?;
+        for _ in 0..6 {
+            let answer = scene.answer("10.96.200.1", 80)?;
+            let own = format!("x-endpoint: {}", server.name());
+            assert!(answer.contains(&own), "{own}: {answer}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_entry_is_for_those_it_is_exported_to() -> Result<()> {
+    let scene = Scene::new()?;
+    let stranger = scene.node.pod("stranger").namespace("blog").captured();
+    let stranger = stranger.start()?;
+    scene.agent.wait_captured([&stranger])?;
+    let put = |to: &str| {
+        scene.put(&[entry(json!({
+            "exportTo": [to],
+            "addresses": ["10.96.200.1"],
+            "ports": [{ "number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080 }],
+            "resolution": "STATIC",
+            "endpoints": [{ "address": scene.servers[0].ip() }],
+        }))])
+    };
+    let ask = || {
+        let arguments = ["--max-time", "2", "http://10.96.200.1/"];
+        stranger.curl(&arguments)?.success()
+    };
+
+    put("*")?;
+    assert!(ask()?.contains("api-0"), "the control");
+    put(".")?;
+    assert!(
+        scene
+            .answer("10.96.200.1", 80)?
+            .contains("x-endpoint: api-0")
+    );
+    let refused = ask();
+    assert!(refused.is_err(), "nobody is there for it: {refused:?}");
+    Ok(())
+}
+
+#[test]
+fn endpoints_may_be_names_that_dns_resolves() -> Result<()> {
+    let scene = Scene::new()?;
+    let [first, second] = &scene.servers[..] else {
+        unreachable!("two servers")
+    };
+    // The host itself has another address, which is not asked.
+    let says = |pod: &Pod| -> Result<()> {
+        let names = scene.node.scratch().join("names");
+        let next = names.with_extension("next");
+        let lines = format!("{HOST} 1 192.0.2.1\nbackend.example.org 1 {}\n", pod.ip());
+        fs::write(&next, lines)?;
+        Ok(fs::rename(next, names)?)
+    };
+    says(first)?;
+    scene.put(&[entry(json!({
+        "addresses": ["10.96.200.1"],
+        "ports": [{ "number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080 }],
+        "resolution": "DNS",
+        "endpoints": [{ "address": "backend.example.org" }],
+    }))])?;
+
+    for pod in [first, second] {
+        says(pod)?;
+        let own = format!("x-endpoint: {}", pod.name());
+        until("the endpoint's name is resolved", || {
+            let answer = scene.answer("10.96.200.1", 80);
+            Ok(answer.is_ok_and(|answer| answer.contains(&own)))
+        })?;
+    }
+    Ok(())
+}

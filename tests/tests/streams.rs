@@ -318,3 +318,21 @@ fn tcp_of_a_virtual_service_leaves_http_to_its_own_rules() -> Result<()> {
     assert_eq!(scene.client.status(&[&url])?, 418);
     Ok(())
 }
+
+#[test]
+fn tcp_of_a_virtual_service_is_shared_out_by_weight() -> Result<()> {
+    let scene = Scene::tcp(("tcp", 9000))?;
+    let to = |host: &str, weight: u32| json!({ "destination": { "host": host }, "weight": weight });
+    let route = |routes: Value| virtual_service(json!({ "tcp": [{ "route": routes }] }));
+    scene.put(&[route(json!([to("green", 1)]))])?;
+    assert_eq!(scene.greetings(4)?.get("green"), Some(&4), "the control");
+    scene.put(&[route(json!([to("blue", 3), to("green", 1), to("web", 0)]))])?;
+
+    let greeted = scene.greetings(60)?;
+
+    // Five standard deviations of a binomial share: 5 × sqrt(60 × 0.75 × 0.25) = 17.
+    let blue = greeted.get("blue").copied().unwrap_or(0);
+    assert!((28..=59).contains(&blue), "{greeted:?}");
+    assert_eq!(greeted.get("green"), Some(&(60 - blue)), "{greeted:?}");
+    Ok(())
+}

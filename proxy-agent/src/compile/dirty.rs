@@ -126,8 +126,14 @@ impl Dirty {
 
     /// Notes the Services that a rule was or is for.
     fn note_rule(&mut self, held: &[&Held], name: Name, kept: &Kept) {
-        let rules = held.iter().filter_map(|held| held.at());
-        for service in rules.flat_map(|at| istio::services_of(&at)) {
+        let rules: Vec<_> = held.iter().filter_map(|held| held.at()).collect();
+        for suffix in rules.iter().filter_map(istio::wildcard_of) {
+            self.services.extend(kept.index().that_end(&suffix));
+        }
+        for service in rules.iter().flat_map(istio::services_of) {
+            // What is said of the others of its host depends on which of them counts.
+            let others = kept.index().rules_of(service.key());
+            self.rules.extend(others.cloned());
             if service.namespace.is_empty() {
                 let of_host = kept.index().of_host(&service.name);
                 self.services.extend(of_host.cloned());

@@ -94,6 +94,8 @@ pub(super) struct Index {
     slices: ByKey<BTreeSet<Arc<str>>>,
     /// DestinationRules by the Service that they are for, or by host alone, of no namespace.
     rules: ByKey<BTreeSet<Name>>,
+    /// DestinationRules with a wildcard, by what the names of their Services end with.
+    wildcards: BTreeMap<Arc<str>, BTreeSet<Name>>,
     /// ServiceEntries by what they stand for.
     entries: entries::Entries,
 }

@@ -1,55 +1,72 @@
 //! Istio's VirtualService, DestinationRule and ServiceEntry on the mesh.
 
 mod action;
+mod answer;
 mod delegate;
 mod destination_rule;
+mod edits;
+mod fault;
 mod host;
 mod matches;
 mod policy;
+mod routes;
 mod service_entry;
 mod stream;
 mod traffic_policy;
 mod visibility;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::attach::{
-    Attachment, Dialect, INVALID_ROUTE, Named, PortRule, Profile, respond, shared_id,
-};
+use super::attach::{Attachment, Dialect, Profile};
 use super::by_key::{Key, Name};
-use super::defaults::Says;
 use super::index::At;
 use super::routes::Compiled;
 use super::scope::Scope;
+use super::service::Declared;
 use super::switches;
-use crate::model::{Action, Rule, Timeouts};
-use crate::objects::istio::{Delegate, HttpRoute, VirtualService};
+use crate::objects::istio::{Delegate, VirtualService};
 
-pub(super) use destination_rule::{apply, judge, services_of};
-pub(super) use host::parse as parse_host;
+pub(super) use destination_rule::{apply, judge, services_of, wildcard_of};
+pub(super) use host::{ends_with, parse as parse_host};
 pub(super) use service_entry::{
     addresses, clients as clients_of_entry, endpoints, judge as judge_entry, lookups, normal,
     ports, selector, services as services_of_entry,
 };
+pub(super) use visibility::goes_before;
 
 /// The gateway that stands for every sidecar, here for every captured pod.
 const MESH: &str = "mesh";
-
-/// A field below a route and what is wrong with it.
-type Fault = (String, String);
 
 /// Compiles a VirtualService if it applies to the mesh.
 pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Compiled {
     let mut compiled = Compiled::default();
     switches::name_what_is_without_effect(at.located, &mut scope.problems);
+    let spec = &at.object.spec;
+    if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() {
+        let reason = "has no routes; accepted: at least one of http, tls, tcp";
+        scope.problems.error(at.located, "spec", reason);
+    }
     if is_delegate(at, scope) {
         let spec = &at.object.spec;
-        for (field, there) in [
-            ("spec.tls", !spec.tls.is_empty()),
-            ("spec.tcp", !spec.tcp.is_empty()),
+        for (field, reason, there) in [
+            (
+                "spec.tls",
+                "has no effect: others delegate to `http` alone",
+                !spec.tls.is_empty(),
+            ),
+            (
+                "spec.tcp",
+                "has no effect: others delegate to `http` alone",
+                !spec.tcp.is_empty(),
+            ),
+            (
+                "spec.gateways",
+                "has no effect: a delegate applies where its root does",
+                !spec.gateways.is_empty(),
+            ),
         ] {
             if there {
-                let reason = "has no effect: others delegate to `http` alone";
                 scope.problems.error(at.located, field, reason);
             }
         }
@@ -63,14 +80,61 @@ pub(super) fn compile(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Com
         return compiled;
     }
     let spec = &at.object.spec;
-    let attach = (services, clients(at));
+    let ports = ports_of(&services, scope);
+    let attach = (services, clients(at, scope));
     if !spec.http.is_empty() {
-        compiled.attachments = attachments(at, &attach, &rules(at, scope));
+        compiled.attachments = attachments(at, &attach, &routes::rules(at, &ports, scope));
     }
     if !spec.tls.is_empty() || !spec.tcp.is_empty() {
-        compiled.streams = attachments(at, &attach, &stream::rules(at, scope));
+        compiled.streams = attachments(at, &attach, &stream::rules(at, &ports, scope));
     }
     compiled
+}
+
+/// Numbers of the TCP ports that any of a VirtualService's Services has.
+#[derive(Debug, Default)]
+struct Numbers {
+    all: BTreeSet<u16>,
+    /// Those that its `http` is for unless a match names a port.
+    http: BTreeSet<u16>,
+    /// Likewise its `tls`.
+    tls: BTreeSet<u16>,
+    /// Likewise its `tcp`.
+    tcp: BTreeSet<u16>,
+}
+
+fn ports_of(services: &[(Name, usize)], scope: &Scope<'_>) -> Numbers {
+    let mut numbers = Numbers::default();
+    let found = services.iter();
+    let found = found.filter_map(|(service, _)| Some(scope.service(service.key())?.1));
+    for port in found.flatten().filter(|port| port.tcp) {
+        numbers.all.insert(port.number);
+        let of_layer: &mut [_] = match port.declared {
+            Declared::Http(_) => &mut [&mut numbers.http],
+            Declared::Tls => &mut [&mut numbers.tls],
+            Declared::Opaque => &mut [&mut numbers.tcp],
+            Declared::Nothing => &mut [&mut numbers.http, &mut numbers.tcp],
+        };
+        for numbers in of_layer {
+            numbers.insert(port.number);
+        }
+    }
+    numbers
+}
+
+/// The ports, of those of a layer and those that matches name, that a route is compiled for one by
+/// one; `matched` has what each match names.
+fn asked<'n>(
+    layer: &BTreeSet<u16>,
+    numbers: &Numbers,
+    matched: impl Iterator<Item = Option<u16>> + Clone + 'n,
+) -> Vec<Option<u16>> {
+    let all = numbers.all.iter().copied();
+    let for_it = |port: &u16| {
+        let mut matched = matched.clone();
+        matched.any(|named| named.map_or(layer.contains(port), |number| number == *port))
+    };
+    all.filter(for_it).map(Some).collect()
 }
 
 /// Services, and the clients that see the rules there.
@@ -167,129 +231,22 @@ fn services(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Vec<(Name, us
 }
 
 /// `exportTo`: everybody, or the namespaces named.
-fn clients(at: &At<'_, VirtualService>) -> Vec<Option<Arc<str>>> {
+fn clients(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Vec<Option<Arc<str>>> {
     let export_to = &at.object.spec.export_to;
     if export_to.is_empty() || export_to.iter().any(|namespace| namespace == "*") {
         return vec![None];
     }
-    export_to
-        .iter()
-        .map(|namespace| match namespace.as_str() {
-            "." => Some(Arc::clone(&at.located.id.namespace)),
-            other => Some(Arc::from(other)),
-        })
-        .collect()
-}
-
-fn rules(at: &At<'_, VirtualService>, scope: &mut Scope<'_>) -> Arc<[PortRule]> {
-    let mut compiled = Vec::new();
-    for (position, route) in at.object.spec.http.iter().enumerate() {
-        let field = format!("spec.http[{position}]");
-        match &route.delegate {
-            None => compile_route(at, &field, route, scope, &mut compiled),
-            Some(delegate) => {
-                let key = delegate_key(at, delegate);
-                if let Err(refused) = delegated(at, key, route, scope, &mut compiled) {
-                    let reason = format!("{refused}; the route answers 500");
-                    let below = format!("{field}.delegate");
-                    scope.problems.error(at.located, below, reason);
-                    push(at, &field, route, None, scope, &mut compiled);
-                }
+    let mut clients = Vec::new();
+    for (index, namespace) in export_to.iter().enumerate() {
+        match namespace.as_str() {
+            "." => clients.push(Some(Arc::clone(&at.located.id.namespace))),
+            "~" => {
+                let field = format!("spec.exportTo[{index}]");
+                let reason = "found `~`, accepted: *, . or the name of a namespace";
+                scope.problems.error(at.located, field, reason);
             }
+            other => clients.push(Some(Arc::from(other))),
         }
     }
-    compiled.into()
-}
-
-/// Compiles the routes that another VirtualService has in place of `route`.
-fn delegated(
-    at: &At<'_, VirtualService>,
-    key: Key<'_>,
-    route: &HttpRoute,
-    scope: &mut Scope<'_>,
-    compiled: &mut Vec<PortRule>,
-) -> Result<(), String> {
-    if !route.route.is_empty() || route.redirect.is_some() || route.direct_response.is_some() {
-        return Err("accepted: either delegate, or route, redirect or directResponse".to_owned());
-    }
-    let found = scope
-        .virtual_service(key)
-        .filter(|one| one.key() != at.key());
-    let found = found.filter(|one| one.object.spec.hosts.is_empty());
-    let found =
-        found.ok_or_else(|| format!("no VirtualService {}/{} without hosts", key.0, key.1))?;
-    for (position, inner) in found.object.spec.http.iter().enumerate() {
-        if let Some(merged) = delegate::merge(route, inner) {
-            let field = format!("spec.http[{position}]");
-            compile_route(&found, &field, &merged, scope, compiled);
-        }
-    }
-    Ok(())
-}
-
-fn compile_route(
-    at: &At<'_, VirtualService>,
-    field: &str,
-    route: &HttpRoute,
-    scope: &mut Scope<'_>,
-    compiled: &mut Vec<PortRule>,
-) {
-    if at.located.is_unread(field) {
-        return push(at, field, route, None, scope, compiled);
-    }
-    let outcome = if route.delegate.is_some() {
-        let reason = "is of a delegate, which cannot delegate".to_owned();
-        Err(("delegate".to_owned(), reason))
-    } else {
-        action::compile(at, field, route, scope)
-    };
-    let base = outcome.map_err(|(inner, reason)| {
-        let reason = format!("{reason}; the route answers 500");
-        let below = format!("{field}.{inner}");
-        scope.problems.error(at.located, below, reason);
-    });
-    push(at, field, route, base.as_ref().ok(), scope, compiled);
-}
-
-/// Adds a rule for each match of a route; without a base, what it matches is answered 500.
-fn push(
-    at: &At<'_, VirtualService>,
-    field: &str,
-    route: &HttpRoute,
-    base: Option<&action::Base>,
-    scope: &mut Scope<'_>,
-    compiled: &mut Vec<PortRule>,
-) {
-    let object = shared_id(at.located);
-    let shared_field: Arc<str> = field.into();
-    for one in matches::compile(at, field, route, &mut scope.problems) {
-        let action = match base {
-            Some(base) => base.for_match(&one.conditions),
-            None => respond(INVALID_ROUTE),
-        };
-        compiled.push(PortRule {
-            rule: Rule {
-                object: Some(Arc::clone(&object)),
-                field: Arc::clone(&shared_field),
-                conditions: one.conditions,
-                action: Arc::new(action),
-                timeouts: base.map_or_else(Timeouts::default, |base| base.timeouts),
-                policies: base.and_then(|base| base.policies.clone()),
-            },
-            port: one.port,
-            named: Named::default(),
-            says: Says::default(),
-        });
-    }
-}
-
-impl action::Base {
-    /// The action for one match: what a rewrite replaces depends on it.
-    fn for_match(&self, conditions: &crate::model::Match) -> Action {
-        let mut action = self.action.clone();
-        if let (Action::Forward { filters, .. }, Some(uri)) = (&mut action, &self.rewrite_uri) {
-            filters.rewrite_path = Some(host::rewrite(uri, conditions));
-        }
-        action
-    }
+    clients
 }

@@ -41,6 +41,17 @@ impl Problems {
         }
     }
 
+    /// Drops what was found since there were `known` of them and is among these already: the same
+    /// part is compiled for one port after the other.
+    pub(super) fn drop_repeated(&mut self, known: usize) {
+        let found = self.0.split_off(known.min(self.0.len()));
+        for problem in found {
+            if !self.0.contains(&problem) {
+                self.0.push(problem);
+            }
+        }
+    }
+
     fn push(&mut self, severity: Severity, at: &Located, field: String, reason: String) {
         self.0.push(Problem {
             severity,

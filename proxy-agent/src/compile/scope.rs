@@ -108,13 +108,8 @@ impl<'s> Scope<'s> {
     /// The Services whose full name ends with `suffix`.
     pub(super) fn services_that_end(&self, suffix: &str) -> Vec<Name> {
         self.asked.borrow_mut().insert(Asked::Services);
-        let full = |(namespace, name): Key<'_>| match name.contains('.') {
-            // A host of a ServiceEntry: no name of a Service has a dot.
-            true => name.to_owned(),
-            false => format!("{name}.{namespace}.svc.cluster.local"),
-        };
         let ports = self.ports.iter().map(|(key, _)| key);
-        let matching = ports.filter(|key| full(*key).ends_with(suffix));
+        let matching = ports.filter(|key| istio::ends_with(*key, suffix));
         matching.map(Name::from).collect()
     }
 

@@ -12,6 +12,7 @@ mod grpc;
 mod incremental;
 mod istio;
 mod istio_policies;
+mod istio_routes;
 mod linkerd;
 mod linkerd_routes;
 mod nearby;
@@ -26,6 +27,7 @@ mod stable;
 mod streams;
 mod subsets;
 mod traffic_policies;
+mod traffic_policy_clients;
 mod unread;
 
 use std::fmt::Write as _;

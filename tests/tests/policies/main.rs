@@ -4,6 +4,8 @@ mod browser;
 mod destination;
 mod grpc;
 mod istio;
+mod istio_fields;
+mod istio_rules;
 mod linkerd;
 mod mirror;
 mod retry;

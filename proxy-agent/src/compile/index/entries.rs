@@ -39,6 +39,11 @@ impl Index {
         self.entries.by_host.get(host).into_iter().flatten()
     }
 
+    /// Every service that entries stand for.
+    pub(super) fn external(&self) -> impl Iterator<Item = &Name> {
+        self.entries.by_host.values().flatten()
+    }
+
     /// The services that need a name resolved.
     pub(in crate::compile) fn needing(&self, name: &str) -> impl Iterator<Item = &Name> {
         let pairs = self.entries.by_lookup.get(name).into_iter().flatten();

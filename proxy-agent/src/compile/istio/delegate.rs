@@ -8,9 +8,20 @@ use std::collections::BTreeMap;
 
 use crate::objects::istio::{HttpMatch, HttpRoute, StringMatch};
 
-/// A delegate's route as it applies under `root`; `None` if no match of both is possible.
-pub(super) fn merge(root: &HttpRoute, delegate: &HttpRoute) -> Option<HttpRoute> {
-    let matches = merged_matches(&root.matches, &delegate.matches)?;
+/// Positions of a match of the root and of one of the delegate.
+type Pair = (usize, usize);
+
+/// A delegate's route as it applies under `root`, `None` if no match of both is possible; and the
+/// matches that cannot both hold.
+pub(super) fn merge(root: &HttpRoute, delegate: &HttpRoute) -> (Option<HttpRoute>, Vec<Pair>) {
+    let (matches, left_out) = merged_matches(&root.matches, &delegate.matches);
+    (
+        matches.map(|matches| of_both(root, delegate, matches)),
+        left_out,
+    )
+}
+
+fn of_both(root: &HttpRoute, delegate: &HttpRoute, matches: Vec<HttpMatch>) -> HttpRoute {
     let mut route = delegate.clone();
     route.matches = matches;
     route.rewrite = route.rewrite.or_else(|| root.rewrite.clone());
@@ -28,18 +39,26 @@ pub(super) fn merge(root: &HttpRoute, delegate: &HttpRoute) -> Option<HttpRoute>
         (Some(own), Some(roots)) => Some(own.over(roots)),
         (own, roots) => own.or(roots),
     };
-    Some(route)
+    route
 }
 
-fn merged_matches(root: &[HttpMatch], delegate: &[HttpMatch]) -> Option<Vec<HttpMatch>> {
+fn merged_matches(
+    root: &[HttpMatch],
+    delegate: &[HttpMatch],
+) -> (Option<Vec<HttpMatch>>, Vec<Pair>) {
     if root.is_empty() || delegate.is_empty() {
-        return Some([root, delegate].concat());
+        return (Some([root, delegate].concat()), Vec::new());
     }
-    let pairs = root
-        .iter()
-        .flat_map(|outer| delegate.iter().filter_map(|inner| merged(outer, inner)));
-    let pairs: Vec<_> = pairs.collect();
-    (!pairs.is_empty()).then_some(pairs)
+    let (mut pairs, mut left_out) = (Vec::new(), Vec::new());
+    for (position, outer) in root.iter().enumerate() {
+        for (of_delegate, inner) in delegate.iter().enumerate() {
+            match merged(outer, inner) {
+                Some(both) => pairs.push(both),
+                None => left_out.push((position, of_delegate)),
+            }
+        }
+    }
+    ((!pairs.is_empty()).then_some(pairs), left_out)
 }
 
 fn merged(root: &HttpMatch, delegate: &HttpMatch) -> Option<HttpMatch> {

@@ -1,6 +1,7 @@
 //! DestinationRule: subsets of a Service's endpoints by their pods' labels, and how endpoints are
 //! used.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::traffic_policy::Sections;
@@ -21,6 +22,9 @@ const NOT_ENFORCED: &str = "accepted, not enforced by this version";
 /// The Services that a rule may be for, whether there is one or not: the host of a ServiceEntry has
 /// no namespace.
 pub(in crate::compile) fn services_of(at: &At<'_, DestinationRule>) -> Vec<Name> {
+    if at.object.spec.host.starts_with('*') {
+        return Vec::new();
+    }
     let host = service_entry::normal(&at.object.spec.host);
     let service = host::parse(&at.object.spec.host, &at.located.id.namespace);
     let external = host.contains('.').then(|| Name::from(("", &*host)));
@@ -28,6 +32,17 @@ pub(in crate::compile) fn services_of(at: &At<'_, DestinationRule>) -> Vec<Name>
         .into_iter()
         .chain(service.map(Name::from))
         .collect()
+}
+
+/// What the full names of the Services end with that a rule with a wildcard is for.
+pub(in crate::compile) fn wildcard_of(at: &At<'_, DestinationRule>) -> Option<Arc<str>> {
+    let host = service_entry::normal(&at.object.spec.host);
+    host::suffix(&host)?.ok().map(Arc::from)
+}
+
+/// How exactly a rule names the Services that it is for.
+pub(super) fn exactness(at: &At<'_, DestinationRule>) -> usize {
+    wildcard_of(at).map_or(usize::MAX, |suffix| suffix.len())
 }
 
 /// Applies the rules of a Service, the oldest first, to its ports.
@@ -61,7 +76,7 @@ pub(in crate::compile) fn apply(
         port.own_policies = own.collect();
         port.policies = shared(whole.policies());
         (port.balance, port.retry_share) = (everybodys.balance, everybodys.retry_share);
-        for at in &rules {
+        for at in rules.iter().filter(|at| !visibility::is_hidden(at, &rules)) {
             let subsets = subsets(at, port, ids);
             port.subsets.extend(subsets);
         }
@@ -137,26 +152,32 @@ pub(super) fn subset<'p>(port: &'p Port, name: &str, namespace: &str) -> Option<
     })
 }
 
-/// Names what a rule says without effect.
+/// Names what a rule says without effect; `others` are the rules of its host that count before it.
 pub(in crate::compile) fn judge(
     at: &At<'_, DestinationRule>,
-    ports: Option<&[Port]>,
+    services: &[&[Port]],
+    others: &[At<'_, DestinationRule>],
     problems: &mut Problems,
 ) {
-    if ports.is_none() {
-        let reason = format!(
-            "found `{}`, which is no Service that is known",
-            at.object.spec.host
-        );
+    let host = &at.object.spec.host;
+    if services.is_empty() {
+        let reason = match host::suffix(host) {
+            Some(Err(reason)) => reason,
+            Some(Ok(_)) => format!("found `{host}`, which no Service matches"),
+            None => format!("found `{host}`, which is no Service that is known"),
+        };
         problems.error(at.located, "spec.host", reason);
     }
+    name_the_outdone(at, others, problems);
     let spec = &at.object.spec;
     if spec.workload_selector.is_some() {
         let reason = "is not supported; the rule, which is for some clients, is not in effect";
         problems.error(at.located, "spec.workloadSelector", reason);
     }
-    let mut ports = ports.unwrap_or_default().iter();
-    if ports.any(|port| port.mode == Some(Mode::Direct) && !port.own_policies.is_empty()) {
+    let ports = || services.iter().copied().flatten();
+    let numbers = ports().filter(|port| port.tcp).map(|port| port.number);
+    let numbers: BTreeSet<u16> = numbers.collect();
+    if ports().any(|port| port.mode == Some(Mode::Direct) && !port.own_policies.is_empty()) {
         let reason =
             "direct connections (annotation mode) are balanced the same way for all clients";
         problems.warning(at.located, "spec.trafficPolicy.loadBalancer", reason);
@@ -169,14 +190,56 @@ pub(in crate::compile) fn judge(
         Some((format!("spec.subsets[{index}].trafficPolicy"), policy))
     });
     for (field, policy) in whole.into_iter().chain(subsets) {
-        let judgement = traffic_policy::judge(policy);
+        let judgement = traffic_policy::judge(policy, &numbers);
         for (inner, reason) in judgement.faults {
             problems.error(at.located, format!("{field}.{inner}"), reason);
         }
         for inner in judgement.not_enforced {
             problems.warning(at.located, format!("{field}.{inner}"), NOT_ENFORCED);
         }
+        for (inner, reason) in judgement.without_effect {
+            problems.warning(at.located, format!("{field}.{inner}"), reason);
+        }
     }
+}
+
+/// Names what another rule, or the rule itself, has said before: the first counts.
+fn name_the_outdone(
+    at: &At<'_, DestinationRule>,
+    others: &[At<'_, DestinationRule>],
+    problems: &mut Problems,
+) {
+    let spec = &at.object.spec;
+    if spec.traffic_policy.is_some()
+        && let Some(other) = (others.iter()).find(|one| one.object.spec.traffic_policy.is_some())
+    {
+        let reason = format!(
+            "DestinationRule {} has one too, and counts first",
+            name(other)
+        );
+        problems.warning(at.located, "spec.trafficPolicy", reason);
+    }
+    for (index, subset) in spec.subsets.iter().enumerate() {
+        let is = |one: &Subset| one.name == subset.name;
+        let mut others = others.iter();
+        let reason = if spec.subsets.iter().take(index).any(is) {
+            format!("found `{}` again: the first counts", subset.name)
+        } else if let Some(other) = others.find(|one| one.object.spec.subsets.iter().any(is)) {
+            let other = name(other);
+            format!(
+                "found `{}`, which counts as DestinationRule {other} has it",
+                subset.name
+            )
+        } else {
+            continue;
+        };
+        problems.warning(at.located, format!("spec.subsets[{index}].name"), reason);
+    }
+}
+
+fn name(at: &At<'_, DestinationRule>) -> String {
+    let (namespace, name) = at.key();
+    format!("{namespace}/{name}")
 }
 
 /// Whether a subset's settings for the port count alone.

@@ -1,11 +1,12 @@
 //! `spec.http[].match`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::Method;
 
-use super::{Fault, MESH};
+use super::MESH;
+use crate::compile::faults::Fault;
 use crate::compile::index::At;
 use crate::compile::problems::Problems;
 use crate::compile::text::{
@@ -17,18 +18,20 @@ use crate::model::{
 use crate::objects::istio::{self, HttpMatch, HttpRoute, VirtualService};
 
 /// One alternative of a route.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Alternative {
     pub conditions: Match,
     /// The one port that it is for.
     pub port: Option<u16>,
 }
 
-/// The alternatives of a route. One that cannot be compiled is left out and named.
+/// The alternatives of a route, whose Services have these ports. One that cannot be compiled is left
+/// out and named.
 pub(super) fn compile(
     at: &At<'_, VirtualService>,
     field: &str,
     route: &HttpRoute,
+    ports: &BTreeSet<u16>,
     problems: &mut Problems,
 ) -> Vec<Alternative> {
     if route.matches.is_empty() {
@@ -47,6 +50,10 @@ pub(super) fn compile(
             let reason = "is of no effect, as in Istio: the match has a field of that name";
             problems.warning(at.located, format!("{field}.headers[{name}]"), reason);
         }
+        for (inner, reason) in never(one, ports) {
+            let reason = format!("{reason}; no request matches");
+            problems.warning(at.located, format!("{field}.{inner}"), reason);
+        }
         match conditions(one) {
             Ok(Some(conditions)) => compiled.push(Alternative {
                 conditions,
@@ -61,6 +68,33 @@ pub(super) fn compile(
         }
     }
     compiled
+}
+
+/// Conditions that no request meets.
+fn never(one: &HttpMatch, ports: &BTreeSet<u16>) -> Vec<Fault> {
+    let uri = one.uri.as_ref();
+    let texts = [
+        ("uri.exact", uri.and_then(|uri| uri.exact.as_deref())),
+        ("uri.prefix", uri.and_then(|uri| uri.prefix.as_deref())),
+    ];
+    let texts = texts.into_iter().filter_map(|(field, text)| {
+        // `*` is what OPTIONS has for all of a server.
+        let text = text.filter(|text| !text.is_empty() && !text.starts_with(['/', '*']))?;
+        let reason = format!("found `{text}`, and paths begin with /");
+        Some((field.to_owned(), reason))
+    });
+    texts.chain(no_port(one.port, ports)).collect()
+}
+
+/// What to say of a condition on a port that no Service has.
+pub(super) fn no_port(named: Option<u16>, ports: &BTreeSet<u16>) -> Option<Fault> {
+    let port = named.filter(|port| !ports.contains(port))?;
+    let numbers: Vec<_> = ports.iter().map(ToString::to_string).collect();
+    let reason = format!(
+        "found {port}, which no Service of `hosts` has as a TCP port; there are: {}",
+        numbers.join(", ")
+    );
+    Some(("port".to_owned(), reason))
 }
 
 /// A match for gateways of the VirtualService's own list is not for the mesh, unless the list as a

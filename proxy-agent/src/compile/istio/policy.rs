@@ -1,4 +1,4 @@
-//! What a route of a VirtualService does beside routing: retries, faults, mirrors, CORS.
+//! What a route of a VirtualService does beside routing: retries, mirrors, CORS.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,12 +8,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
-use super::{Fault, matches};
+use super::matches;
 use crate::compile::duration::go;
+use crate::compile::faults::{Fault, Faults};
 use crate::compile::text::{exact_match, header_value};
-use crate::model::{
-    Abort, AbortWith, Backoff, Cors, Delay, DelayTime, Listed, Retry, RetryOn, Share, StringMatch,
-};
+use crate::model::{Backoff, Cors, Listed, Retry, RetryOn, Share, StringMatch};
 use crate::objects::istio::{self, HttpRoute, Percent, Retries};
 
 /// Retries of a route that says nothing of them.
@@ -21,67 +20,50 @@ const DEFAULT_ATTEMPTS: u32 = 2;
 /// Causes of a route that does not say which.
 const DEFAULT_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
 
-/// gRPC statuses by name (grpc/doc/statuscodes.md).
-const GRPC_STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 /// Compiles `retries`; a route without any has Istio's default. `None` where they are turned off.
-pub(super) fn retry(from: Option<&Retries>) -> Result<Option<Retry>, Fault> {
+pub(super) fn retry(from: Option<&Retries>, faults: &mut Faults) -> Option<Retry> {
     let fault = |name: &str, reason: String| (format!("retries.{name}"), reason);
+    let named = from.and_then(|from| from.retry_on.as_deref());
+    let named = named.filter(|text| !text.is_empty());
+    let on = conditions(named.unwrap_or(DEFAULT_ON)).map_err(|reason| fault("retryOn", reason));
+    let on = faults.of(on);
     let Some(from) = from else {
-        return Ok(Some(Retry {
+        return Some(Retry {
             attempts: DEFAULT_ATTEMPTS,
-            on: conditions(DEFAULT_ON).map_err(|reason| fault("retryOn", reason))?,
+            on,
             per_try: None,
             backoff: Backoff::default(),
             budget: None,
-        }));
+        });
     };
-    let attempts = from.attempts.map(u32::try_from).transpose();
-    let attempts = attempts.map_err(|error| fault("attempts", error.to_string()))?;
-    let time = |name: &str, text: &Option<String>| {
+    // Where `retries` is there, a number that is left out is protobuf's: 0.
+    let written = from.attempts.unwrap_or(0);
+    let attempts = u32::try_from(written).map_err(|_negative| {
+        let reason = format!("found {written}, accepted: 0 and above");
+        fault("attempts", reason)
+    });
+    let mut time = |name: &str, text: &Option<String>| {
         let parsed = text.as_deref().map(duration).transpose();
-        parsed
-            .map(|time| time.filter(|time| !time.is_zero()))
-            .map_err(|reason| fault(name, reason))
+        let parsed = parsed.map_err(|reason| fault(name, reason));
+        faults.of(parsed).filter(|time| !time.is_zero())
     };
-    let per_try = time("perTryTimeout", &from.per_try_timeout)?;
-    let backoff = match time("backoff", &from.backoff)? {
+    let per_try = time("perTryTimeout", &from.per_try_timeout);
+    let backoff = match time("backoff", &from.backoff) {
         None => Backoff::default(),
         Some(base) => Backoff {
             floor: Duration::ZERO,
             base,
-            cap: base * 10,
+            cap: base.saturating_mul(10),
         },
     };
-    let named = from.retry_on.as_deref().filter(|text| !text.is_empty());
-    let on = conditions(named.unwrap_or(DEFAULT_ON)).map_err(|reason| fault("retryOn", reason))?;
-    // Where `retries` is there, a number that is left out is protobuf's: 0.
-    let attempts = attempts.unwrap_or(0);
-    Ok((attempts > 0).then_some(Retry {
+    let attempts = faults.of(attempts);
+    (attempts > 0).then_some(Retry {
         attempts,
         on,
         per_try,
         backoff,
         budget: None,
-    }))
+    })
 }
 
 /// Envoy's conditions (`x-envoy-retry-on` and `x-envoy-retry-grpc-on`), and statuses.
@@ -137,62 +119,6 @@ fn conditions(text: &str) -> Result<RetryOn, String> {
     Ok(on)
 }
 
-/// Compiles `fault`.
-pub(super) fn faults(from: &istio::Fault) -> Result<(Option<Delay>, Option<Abort>), Fault> {
-    let delay = from.delay.as_ref().map(delay).transpose();
-    let abort = from.abort.as_ref().map(abort).transpose();
-    let below = |part: &'static str| {
-        move |(field, reason): Fault| (format!("fault.{part}.{field}"), reason)
-    };
-    Ok((
-        delay.map_err(below("delay"))?,
-        abort.map_err(below("abort"))?,
-    ))
-}
-
-fn delay(from: &istio::Delay) -> Result<Delay, Fault> {
-    let time = match (&from.fixed_delay, &from.exponential_delay) {
-        (Some(time), None) => duration(time)
-            .map(DelayTime::Fixed)
-            .map_err(|reason| ("fixedDelay".to_owned(), reason))?,
-        (None, Some(mean)) => duration(mean)
-            .map(DelayTime::Exponential)
-            .map_err(|reason| ("exponentialDelay".to_owned(), reason))?,
-        (None, None) | (Some(_), Some(_)) => {
-            let reason = "accepted: one of fixedDelay, exponentialDelay".to_owned();
-            return Err(("fixedDelay".to_owned(), reason));
-        }
-    };
-    let older = from.percent.map(f64::from).map(|value| Percent { value });
-    Ok(Delay {
-        time,
-        share: share_of_fault(from.percentage.or(older))
-            .map_err(|reason| ("percentage".to_owned(), reason))?,
-    })
-}
-
-fn abort(from: &istio::Abort) -> Result<Abort, Fault> {
-    if from.http2_error.is_some() {
-        let reason = "is not supported, nor by Istio; accepted: one of httpStatus, grpcStatus";
-        return Err(("http2Error".to_owned(), reason.to_owned()));
-    }
-    let with = match (from.http_status, &from.grpc_status) {
-        (Some(status), None) => status_of(status)
-            .map(AbortWith::Http)
-            .map_err(|reason| ("httpStatus".to_owned(), reason))?,
-        (None, Some(name)) => grpc_status(name)
-            .map(AbortWith::Grpc)
-            .map_err(|reason| ("grpcStatus".to_owned(), reason))?,
-        (None, None) | (Some(_), Some(_)) => {
-            let reason = "accepted: one of httpStatus, grpcStatus".to_owned();
-            return Err(("httpStatus".to_owned(), reason));
-        }
-    };
-    let share = share_of_fault(from.percentage);
-    let share = share.map_err(|reason| ("percentage".to_owned(), reason))?;
-    Ok(Abort { with, share })
-}
-
 /// Bytes of a body at most, as Istio has it: one route's must not eat the node's memory.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -224,15 +150,6 @@ pub(super) fn status_of(status: u16) -> Result<StatusCode, String> {
         .ok_or_else(|| format!("found {status}, accepted: 200 to 599"))
 }
 
-fn grpc_status(name: &str) -> Result<u16, String> {
-    let number = name.parse().ok().filter(|code| *code < 17);
-    let named = || GRPC_STATUSES.iter().position(|known| *known == name);
-    let named = || named().and_then(|code| u16::try_from(code).ok());
-    number
-        .or_else(named)
-        .ok_or_else(|| format!("found `{name}`, accepted: {}", GRPC_STATUSES.join(", ")))
-}
-
 /// A share in percent, of which Istio takes note up to the fourth decimal place.
 pub(super) fn share(percent: Option<Percent>) -> Result<Share, String> {
     const DENOMINATOR: u32 = 1_000_000;
@@ -247,11 +164,6 @@ pub(super) fn share(percent: Option<Percent>) -> Result<Share, String> {
         numerator: u32::try_from(millionths).unwrap_or(DENOMINATOR),
         denominator: DENOMINATOR,
     })
-}
-
-/// The share of a fault: Istio's hit no request unless they say how many.
-fn share_of_fault(percent: Option<Percent>) -> Result<Share, String> {
-    share(percent.or(Some(Percent { value: 0.0 })))
 }
 
 /// Fields that a route leaves out, and that what it does say is without effect for, each with why.
@@ -283,29 +195,36 @@ pub(super) fn left_out(route: &HttpRoute) -> Vec<(&'static str, &'static str)> {
 }
 
 /// The mirrors of a route, each with its field.
-pub(super) fn mirrors(
-    route: &HttpRoute,
-) -> Result<Vec<(String, &istio::HostDestination, Share)>, Fault> {
-    let older = route.mirror_percent.map(f64::from);
-    let percentage = route
-        .mirror_percentage
-        .or(older.map(|value| Percent { value }));
+pub(super) fn mirrors<'r>(
+    route: &'r HttpRoute,
+    faults: &mut Faults,
+) -> Vec<(String, &'r istio::HostDestination, Share)> {
+    let (name, percentage) = match (route.mirror_percentage, route.mirror_percent) {
+        (None, Some(older)) => {
+            let value = older.into();
+            ("mirrorPercent", Some(Percent { value }))
+        }
+        (percentage, _) => ("mirrorPercentage", percentage),
+    };
     let mut mirrors = Vec::new();
     if let Some(to) = &route.mirror {
-        let share = share(percentage).map_err(|reason| ("mirrorPercentage".to_owned(), reason))?;
-        mirrors.push(("mirror".to_owned(), to, share));
+        let share = share(percentage).map_err(|reason| (name.to_owned(), reason));
+        let share = faults.of(share.map(Some));
+        mirrors.extend(share.map(|share| ("mirror".to_owned(), to, share)));
     }
     for (index, mirror) in route.mirrors.iter().flatten().enumerate() {
         let field = format!("mirrors[{index}]");
-        let share =
-            share(mirror.percentage).map_err(|reason| (format!("{field}.percentage"), reason))?;
-        mirrors.push((format!("{field}.destination"), &mirror.destination, share));
+        let share = share(mirror.percentage);
+        let share = share.map_err(|reason| (format!("{field}.percentage"), reason));
+        let share = faults.of(share.map(Some));
+        let to = &mirror.destination;
+        mirrors.extend(share.map(|share| (format!("{field}.destination"), to, share)));
     }
-    Ok(mirrors)
+    mirrors
 }
 
 /// Compiles `corsPolicy`.
-pub(super) fn cors(from: &istio::Cors) -> Result<Cors, Fault> {
+pub(super) fn cors(from: &istio::Cors, faults: &mut Faults) -> Cors {
     let fault = |name: &str| {
         let field = format!("corsPolicy.{name}");
         move |reason| (field, reason)
@@ -320,29 +239,39 @@ pub(super) fn cors(from: &istio::Cors) -> Result<Cors, Fault> {
     let mut origins: Vec<StringMatch> = older.collect();
     for (index, origin) in from.allow_origins.iter().enumerate() {
         let field = format!("corsPolicy.allowOrigins[{index}]");
-        let condition = matches::text(origin, &field)?;
-        let any = matches!(&condition, StringMatch::Exact(all) if &**all == "*");
-        origins.push(if any { StringMatch::Present } else { condition });
+        let condition = faults.of(matches::text(origin, &field).map(Some));
+        origins.extend(condition.map(|condition| {
+            let any = matches!(&condition, StringMatch::Exact(all) if &**all == "*");
+            if any { StringMatch::Present } else { condition }
+        }));
     }
     let max_age = from.max_age.as_deref().map(duration).transpose();
-    let max_age = max_age.map_err(fault("maxAge"))?;
+    let max_age = faults.of(max_age.map_err(fault("maxAge")));
     let forward_unmatched = match from.unmatched_preflights.as_deref() {
         None | Some("UNSPECIFIED" | "FORWARD") => true,
         Some("IGNORE") => false,
         Some(other) => {
             let reason = format!("found `{other}`, accepted: FORWARD, IGNORE");
-            return Err(fault("unmatchedPreflights")(reason));
+            faults.0.push(fault("unmatchedPreflights")(reason));
+            false
         }
     };
-    Ok(Cors {
+    let mut listed = |name, names: &[String]| {
+        let listed = listed(names).map(Some).map_err(fault(name));
+        faults.of(listed).unwrap_or(Listed::Nothing)
+    };
+    let methods = listed("allowMethods", &from.allow_methods);
+    let headers = listed("allowHeaders", &from.allow_headers);
+    let expose = joined(&from.expose_headers).map_err(fault("exposeHeaders"));
+    Cors {
         origins,
-        methods: listed(&from.allow_methods).map_err(fault("allowMethods"))?,
-        headers: listed(&from.allow_headers).map_err(fault("allowHeaders"))?,
-        expose: joined(&from.expose_headers).map_err(fault("exposeHeaders"))?,
+        methods,
+        headers,
+        expose: faults.of(expose),
         max_age: max_age.map(|age| HeaderValue::from(age.as_secs())),
         credentials: from.allow_credentials.unwrap_or(false),
         forward_unmatched,
-    })
+    }
 }
 
 fn listed(names: &[String]) -> Result<Listed, String> {

@@ -1,19 +1,17 @@
 //! `trafficPolicy` of a DestinationRule, section by section, into the policies of a cluster.
 
 mod balancer;
+mod limits;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use self::balancer::{consistent_hash, locality, warmup};
-use super::Fault;
+use self::limits::{connections, outlier, requests};
 use super::policy::duration;
-use crate::model::{
-    BalancePolicy, ClusterPolicies, ConnectionLimits, Keepalive, OutlierDetection, RequestLimits,
-    RetryShare,
-};
-use crate::objects::istio::{
-    self, ConnectionPool, HttpSettings, LoadBalancer, TcpSettings, TrafficPolicy,
-};
+use crate::compile::faults::Fault;
+use crate::model::{BalancePolicy, ClusterPolicies, RetryShare};
+use crate::objects::istio::{self, ConnectionPool, LoadBalancer, TrafficPolicy};
 
 /// The sections of a policy that count for one port.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,17 +108,20 @@ pub(super) struct Judgement {
     pub faults: Vec<Fault>,
     /// Sections that are in the model and not enforced.
     pub not_enforced: Vec<String>,
+    /// What has no effect where the rule is.
+    pub without_effect: Vec<Fault>,
 }
 
 impl Judgement {
-    fn section<T>(&mut self, field: &str, parsed: Result<T, Fault>) {
-        match parsed {
-            Ok(_) => self.not_enforced.push(field.to_owned()),
-            Err((inner, reason)) => {
-                let separator = if inner.is_empty() { "" } else { "." };
-                self.faults
-                    .push((format!("{field}{separator}{inner}"), reason));
-            }
+    fn section<T>(&mut self, field: &str, parsed: Result<T, Vec<Fault>>) {
+        let faults = match parsed {
+            Ok(_) => return self.not_enforced.push(field.to_owned()),
+            Err(faults) => faults,
+        };
+        for (inner, reason) in faults {
+            let separator = if inner.is_empty() { "" } else { "." };
+            self.faults
+                .push((format!("{field}{separator}{inner}"), reason));
         }
     }
 
@@ -181,8 +182,8 @@ impl Judgement {
     }
 }
 
-/// Judges every section of a policy; fields are below the policy.
-pub(super) fn judge(policy: &TrafficPolicy) -> Judgement {
+/// Judges every section of a policy for a Service with these ports; fields are below the policy.
+pub(super) fn judge(policy: &TrafficPolicy, numbers: &BTreeSet<u16>) -> Judgement {
     let mut judgement = Judgement::default();
     let whole = Sections {
         load_balancer: policy.load_balancer.as_ref(),
@@ -193,9 +194,22 @@ pub(super) fn judge(policy: &TrafficPolicy) -> Judgement {
     judgement.sections("", &whole, policy.tls.as_ref());
     for (index, of) in policy.port_level_settings.iter().enumerate() {
         let prefix = format!("portLevelSettings[{index}].");
-        if of.port.is_none() {
-            let reason = "is missing: the port that these are for".to_owned();
-            judgement.faults.push((format!("{prefix}port"), reason));
+        match &of.port {
+            None => {
+                let reason = "is missing: the port that these are for".to_owned();
+                judgement.faults.push((format!("{prefix}port"), reason));
+            }
+            Some(port) if !numbers.is_empty() && !numbers.contains(&port.number) => {
+                let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+                let reason = format!(
+                    "found {}, which the Service does not have as a TCP port; it has: {}",
+                    port.number,
+                    numbers.join(", ")
+                );
+                let field = format!("{prefix}port.number");
+                judgement.without_effect.push((field, reason));
+            }
+            Some(_) => {}
         }
         let sections = Sections {
             load_balancer: of.load_balancer.as_ref(),
@@ -282,64 +296,4 @@ fn positive(field: &str, written: Option<&String>) -> Result<Option<Duration>, F
         }
         parsed => Ok(parsed),
     }
-}
-
-fn outlier(of: &istio::OutlierDetection) -> Result<OutlierDetection, Fault> {
-    let older = count("consecutiveErrors", of.consecutive_errors)?;
-    let gateway = count("consecutiveGatewayErrors", of.consecutive_gateway_errors)?;
-    let fives = count("consecutive5xxErrors", of.consecutive_5xx_errors)?;
-    let local = count(
-        "consecutiveLocalOriginFailures",
-        of.consecutive_local_origin_failures,
-    )?;
-    Ok(OutlierDetection {
-        consecutive_5xx: fives.unwrap_or(5),
-        consecutive_gateway_errors: gateway.or(older).unwrap_or(0),
-        consecutive_local_failures: local.unwrap_or(5),
-        split_local_failures: of.split_external_local_origin_errors.unwrap_or(false),
-        interval: positive("interval", of.interval.as_ref())?.unwrap_or(Duration::from_secs(10)),
-        base_ejection: positive("baseEjectionTime", of.base_ejection_time.as_ref())?
-            .unwrap_or(Duration::from_secs(30)),
-        max_ejection_percent: percent("maxEjectionPercent", of.max_ejection_percent, 10)?,
-        min_health_percent: percent("minHealthPercent", of.min_health_percent, 0)?,
-    })
-}
-
-fn connections(of: &TcpSettings) -> Result<ConnectionLimits, Fault> {
-    let keepalive = of.tcp_keepalive.as_ref().map(|of| {
-        Ok::<_, Fault>(Keepalive {
-            probes: count("tcpKeepalive.probes", of.probes)?,
-            time: positive("tcpKeepalive.time", of.time.as_ref())?,
-            interval: positive("tcpKeepalive.interval", of.interval.as_ref())?,
-        })
-    });
-    Ok(ConnectionLimits {
-        max_connections: count("maxConnections", of.max_connections)?,
-        connect_timeout: positive("connectTimeout", of.connect_timeout.as_ref())?,
-        max_duration: positive("maxConnectionDuration", of.max_connection_duration.as_ref())?,
-        idle_timeout: time("idleTimeout", of.idle_timeout.as_ref())?,
-        keepalive: keepalive.transpose()?,
-    })
-}
-
-fn requests(of: &HttpSettings) -> Result<RequestLimits, Fault> {
-    let upgrade = match of.h2_upgrade_policy.as_deref() {
-        None | Some("DEFAULT") => None,
-        Some("UPGRADE") => Some(true),
-        Some("DO_NOT_UPGRADE") => Some(false),
-        Some(other) => {
-            let reason = format!("found `{other}`, accepted: DEFAULT, UPGRADE, DO_NOT_UPGRADE");
-            return Err(("h2UpgradePolicy".to_owned(), reason));
-        }
-    };
-    Ok(RequestLimits {
-        max_pending: count("http1MaxPendingRequests", of.http1_max_pending_requests)?,
-        max_requests: count("http2MaxRequests", of.http2_max_requests)?,
-        max_per_connection: count("maxRequestsPerConnection", of.max_requests_per_connection)?,
-        max_retries: count("maxRetries", of.max_retries)?,
-        max_concurrent_streams: count("maxConcurrentStreams", of.max_concurrent_streams)?,
-        idle_timeout: time("idleTimeout", of.idle_timeout.as_ref())?,
-        upgrade_to_http2: upgrade,
-        use_client_protocol: of.use_client_protocol.unwrap_or(false),
-    })
 }

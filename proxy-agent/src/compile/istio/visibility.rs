@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::destination_rule::exactness;
 use crate::compile::index::At;
 use crate::objects::istio::{DestinationRule, DestinationRuleSpec};
 
@@ -30,9 +31,48 @@ pub(super) fn exported(at: &At<'_, DestinationRule>) -> impl Iterator<Item = Arc
     })
 }
 
+/// Whether an `exportTo` of an object in `own` shows it to another namespace.
+pub(super) fn is_exported(export_to: &[String], own: &str, to: &str) -> bool {
+    let shows = |one: &String| match one.as_str() {
+        "*" => true,
+        "." => own == to,
+        name => name == to,
+    };
+    export_to.is_empty() || export_to.iter().any(shows)
+}
+
 fn is_for(at: &At<'_, DestinationRule>, client: Option<&str>) -> bool {
     is_for_everybody(&at.object.spec)
         || client.is_some_and(|client| exported(at).any(|one| *one == *client))
+}
+
+/// Whether `other` counts before a rule of the same Service: of one namespace the one that names
+/// the Service more exactly, for all that the rule is for.
+fn hides(other: &At<'_, DestinationRule>, at: &At<'_, DestinationRule>) -> bool {
+    let same = other.located.id.namespace == at.located.id.namespace;
+    let own = &at.object.spec;
+    let wide = is_for_everybody(&other.object.spec) || other.object.spec.export_to == own.export_to;
+    same && wide && exactness(other) > exactness(at)
+}
+
+/// Whether any of `rules` does.
+pub(super) fn is_hidden(at: &At<'_, DestinationRule>, rules: &[&At<'_, DestinationRule>]) -> bool {
+    rules.iter().any(|other| hides(other, at))
+}
+
+/// Whether `other`, which is the older one, says the same things of the same host before `at` does.
+pub(in crate::compile) fn goes_before(
+    other: &At<'_, DestinationRule>,
+    at: &At<'_, DestinationRule>,
+) -> bool {
+    let same = other.located.id.namespace == at.located.id.namespace;
+    let shown = |at: &At<'_, DestinationRule>| {
+        let all = is_for_everybody(&at.object.spec);
+        (!all).then(|| exported(at).collect::<BTreeSet<_>>())
+    };
+    same && exactness(other) == exactness(at)
+        && other.object.spec.workload_selector.is_none()
+        && (shown(other).is_none() || shown(other) == shown(at))
 }
 
 /// The rules that count for the clients of a namespace, or for those of namespaces that nothing is
@@ -46,7 +86,12 @@ pub(super) fn of_client<'r, 'a>(
     let mut found = namespaces.map(|namespace| {
         let here = rules.iter().copied();
         let here = here.filter(|at| *at.located.id.namespace == *namespace && is_for(at, client));
-        here.collect::<Vec<_>>()
+        let here: Vec<_> = here.collect();
+        // Of Istio's, the host that is named most exactly.
+        let exactest = here.iter().map(|at| exactness(at)).max();
+        let here = here.into_iter();
+        here.filter(|at| Some(exactness(at)) == exactest)
+            .collect::<Vec<_>>()
     });
     found.find(|some| !some.is_empty()).unwrap_or_default()
 }

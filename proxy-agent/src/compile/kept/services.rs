@@ -160,9 +160,22 @@ impl Kept {
             let mut problems = Problems::default();
             if let Some(at) = self.index.get::<DestinationRule>(name.key()) {
                 let services = istio::services_of(&at);
-                let ports = services.iter().find_map(|one| self.ports_of(one));
+                let ports = match istio::wildcard_of(&at) {
+                    Some(suffix) => {
+                        let all = self.ports.iter();
+                        let all = all.filter(|(key, _)| istio::ends_with(*key, &suffix));
+                        all.map(|(_, ports)| ports.as_slice()).collect()
+                    }
+                    None => Vec::from_iter(services.iter().find_map(|one| self.ports_of(one))),
+                };
+                let others = services.iter().flat_map(|one| {
+                    let all = self.index.rules(one.key()).into_iter();
+                    let older = all.take_while(|one| one.located.id != at.located.id);
+                    older.filter(|one| istio::goes_before(one, &at))
+                });
+                let others: Vec<_> = others.collect();
                 switches::name_what_is_without_effect(at.located, &mut problems);
-                istio::judge(&at, ports, &mut problems);
+                istio::judge(&at, &ports, &others, &mut problems);
             }
             self.found.set(Part::DestinationRule, name, problems);
         }

@@ -1,6 +1,9 @@
 //! DestinationRules.
 
-use super::{ask, compile, endpoints, listener, only_problem, pod, problems, service};
+use super::{
+    Compiler, Options, Origin, ask, compile, endpoints, listener, only_problem, pod, problems,
+    service, set,
+};
 use crate::model::{BalancePolicy, Snapshot};
 
 fn rule(name: &str, spec: &str) -> String {
@@ -128,4 +131,120 @@ fn what_is_not_enforced_is_named_section_by_section() {
     let snapshot =
         compile(&(versions() + &rule("r", "host: web, trafficPolicy: {tls: {}, sizes: 1}")));
     assert!(only_problem(&snapshot).contains("spec.trafficPolicy.sizes: unknown field"));
+}
+
+#[test]
+fn a_rule_with_a_wildcard_is_for_every_service_that_ends_so_and_the_most_exact_counts() {
+    let policy = |host: &str, simple: &str| {
+        format!("host: {host}, trafficPolicy: {{loadBalancer: {{simple: {simple}}}}}")
+    };
+    let wide = rule("wide", &policy("'*.local'", "RANDOM"));
+    let of_ns = rule("of-ns", &policy("'*.ns.svc.cluster.local'", "ROUND_ROBIN"));
+    let exact = rule("exact", &policy("web", "LEAST_REQUEST"));
+    let other = service("b", 80);
+    for (rules, web, b) in [
+        (wide.clone(), BalancePolicy::Random, BalancePolicy::Random),
+        (
+            wide.clone() + &of_ns,
+            BalancePolicy::RoundRobin,
+            BalancePolicy::RoundRobin,
+        ),
+        (
+            wide.clone() + &of_ns + &exact,
+            BalancePolicy::LeastRequest,
+            BalancePolicy::RoundRobin,
+        ),
+    ] {
+        let snapshot = compile(&(versions() + &other + &rules));
+        assert_eq!(problems(&snapshot), Vec::<String>::new(), "{rules}");
+        assert_eq!(balance(&snapshot, "ns/web:80"), web, "{rules}");
+        assert_eq!(balance(&snapshot, "ns/b:80"), b, "{rules}");
+    }
+    for (host, expected) in [
+        (
+            "'*.example.org'",
+            "found `*.example.org`, which no Service matches",
+        ),
+        (
+            "'*local'",
+            "found `*local`, accepted: *, or *. and a suffix",
+        ),
+    ] {
+        let snapshot = compile(&(versions() + &rule("r", &format!("host: {host}"))));
+        let problem = only_problem(&snapshot);
+        assert!(
+            problem.contains(&format!("spec.host: {expected}")),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn subsets_of_a_wildcard_are_of_each_service_unless_a_rule_names_it() {
+    let wide = rule(
+        "wide",
+        "host: '*', subsets: [{name: v1, labels: {version: v1}}]",
+    );
+    let snapshot = compile(&(versions() + &wide + &to_subset("v1")));
+    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    assert_eq!(endpoints(&snapshot, "ns/web:80|v1"), ["10.0.0.1:80"]);
+    let exact = rule(
+        "exact",
+        "host: web, subsets: [{name: v2, labels: {version: v2}}]",
+    );
+    let snapshot = compile(&(versions() + &wide + &exact + &to_subset("v1")));
+    assert!(only_problem(&snapshot).contains("has a subset `v1`"));
+}
+
+#[test]
+fn a_wildcard_follows_what_comes_and_goes() {
+    let wide = rule(
+        "wide",
+        "host: '*.local', subsets: [{name: v1, labels: {version: v1}}]",
+    );
+    let options = Options::default();
+    let mut compiler = Compiler::default();
+    let mut now = |text: &str| compiler.compile(&[set(text, Origin::Files)], &options);
+    let route = to_subset("v1");
+    let without = now(&(versions() + &route));
+    assert!(only_problem(&without).contains("has a subset `v1`"));
+    let snapshot = now(&(versions() + &route + &wide));
+    assert_eq!(endpoints(&snapshot, "ns/web:80|v1"), ["10.0.0.1:80"]);
+    let moved = versions().replace("version: v2", "version: v1");
+    let snapshot = now(&(moved + &route + &wide));
+    assert_eq!(endpoints(&snapshot, "ns/web:80|v1").len(), 2, "labels");
+    let snapshot = now(&(versions() + &route + &wide + &service("b", 80)));
+    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    assert_eq!(
+        endpoints(&snapshot, "ns/b:80|v1"),
+        Vec::<String>::new(),
+        "a new one"
+    );
+    let snapshot = now(&wide);
+    assert!(only_problem(&snapshot).contains("which no Service matches"));
+    let snapshot = now(&(versions() + &route));
+    assert!(only_problem(&snapshot).contains("has a subset `v1`"));
+}
+
+#[test]
+fn what_a_rule_or_an_older_one_says_before_is_named() {
+    let spec = "host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}}, \
+                subsets: [{name: v1, labels: {version: v1}}, {name: v1}]";
+    let snapshot = compile(&(versions() + &rule("a", spec)));
+    let again = "ns/a: spec.subsets[1].name: found `v1` again: the first counts";
+    assert!(only_problem(&snapshot).contains(again));
+    let spec = spec.replace(", {name: v1}]", "]");
+    let second = rule(
+        "b",
+        &spec.replace("host: web", "host: web.ns.svc.cluster.local"),
+    );
+    let snapshot = compile(&(versions() + &rule("a", &spec) + &second));
+    let all = problems(&snapshot);
+    assert_eq!(all.len(), 2, "{all:#?}");
+    for (problem, expected) in all.iter().zip([
+        "ns/b: spec.trafficPolicy: DestinationRule ns/a has one too, and counts first",
+        "ns/b: spec.subsets[0].name: found `v1`, which counts as DestinationRule ns/a has it",
+    ]) {
+        assert!(problem.contains(expected), "{problem}");
+    }
 }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::{compile, listener, problems, service};
+use super::{compile, problems, service};
 use crate::model::{
-    BalancePolicy, Cluster, ClusterPolicies, HashKey, HashTable, ListenerProtocol, ListenerVerdict,
-    RetryShare, Severity, Snapshot,
+    BalancePolicy, Cluster, ClusterPolicies, HashKey, HashTable, RetryShare, Severity, Snapshot,
 };
 
 fn rule(spec: &str) -> String {
@@ -20,7 +19,7 @@ fn with(spec: &str) -> Snapshot {
     compile(&(service("web", 80).replace("{port: 80}", ports) + &rule(spec)))
 }
 
-fn cluster<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Cluster {
+pub(super) fn cluster<'a>(snapshot: &'a Snapshot, name: &str) -> &'a Cluster {
     let mut clusters = snapshot.clusters.iter();
     clusters.find(|one| &*one.name == name).expect("a cluster")
 }
@@ -276,96 +275,6 @@ fn what_is_not_enforced_is_named_with_its_section() {
 }
 
 /// A rule for `web.ns` that stands in `namespace`.
-fn rule_in(namespace: &str, name: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
-         metadata: {{name: {name}, namespace: {namespace}}}\n\
-         spec: {{host: web.ns.svc.cluster.local, {spec}}}\n---\n"
-    )
-}
-
-#[test]
-fn a_policy_counts_for_the_clients_that_see_it() {
-    const TURNS: &str = "trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}";
-    const RANDOM: &str = "trafficPolicy: {loadBalancer: {simple: RANDOM}}";
-    let own = |namespace: &str, export: &str, policy: &str| {
-        rule_in(namespace, "r", &format!("exportTo: [{export}], {policy}"))
-    };
-    let all = |namespace: &str, policy: &str| own(namespace, "'*'", policy);
-    // Balancers for clients of `ns`, `shop` and others.
-    for (rules, expected) in [
-        (all("ns", RANDOM), ["random"; 3]),
-        (
-            own("ns", ".", RANDOM),
-            ["random", "least-request", "least-request"],
-        ),
-        (
-            own("ns", "shop", RANDOM),
-            ["least-request", "random", "least-request"],
-        ),
-        (own("ns", "'~'", RANDOM), ["least-request"; 3]),
-        // A client's own namespace comes first, and is for its own clients alone.
-        (
-            all("shop", TURNS),
-            ["least-request", "round-robin", "least-request"],
-        ),
-        (
-            all("ns", RANDOM) + &all("shop", TURNS),
-            ["random", "round-robin", "random"],
-        ),
-        (
-            all("ns", RANDOM) + &own("shop", "blog", TURNS),
-            ["random"; 3],
-        ),
-        (
-            all("ns", RANDOM) + &rule_in("shop", "r", "subsets: [{name: v1}]"),
-            ["random", "least-request", "random"],
-        ),
-        (all("istio-system", TURNS), ["round-robin"; 3]),
-        (
-            all("istio-system", TURNS) + &own("ns", "shop", RANDOM),
-            ["round-robin", "random", "round-robin"],
-        ),
-    ] {
-        let snapshot = compile(&(service("web", 80) + &rules));
-        assert_eq!(problems(&snapshot), Vec::<String>::new());
-        let web = cluster(&snapshot, "ns/web:80");
-        let found = ["ns", "shop", "blog"].map(|client| web.policy_for(client).balance.name());
-        assert_eq!(found, expected, "{rules}");
-    }
-}
-
-#[test]
-fn direct_connections_know_no_clients_and_it_is_said() {
-    let rule = rule_in(
-        "ns",
-        "r",
-        "exportTo: [shop], trafficPolicy: {loadBalancer: {simple: RANDOM}}",
-    );
-    let direct = service("web", 80).replace(
-        "metadata: {",
-        "metadata: {annotations: {proxy-agent.io/mode: direct}, ",
-    );
-    let opaque = service("web", 80).replace("{port: 80}", "{name: tcp-db, port: 80}");
-    let said = problems(&compile(&(direct + &rule)));
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert!(
-        said[0].contains("spec.trafficPolicy.loadBalancer: direct connections"),
-        "{said:?}"
-    );
-    // Without the annotation, the agent carries them.
-    let snapshot = compile(&(opaque.clone() + &rule));
-    assert_eq!(problems(&snapshot), Vec::<String>::new());
-    let verdict = |of: &Snapshot| listener(of, "web", 80).verdict.clone();
-    let by_the_agent = ListenerVerdict::Proxy(ListenerProtocol::Tcp);
-    assert_eq!(verdict(&snapshot), by_the_agent);
-    let everybodys = rule.replace("[shop]", "['*']");
-    assert_eq!(
-        verdict(&compile(&(opaque + &everybodys))),
-        ListenerVerdict::Direct
-    );
-}
-
 #[test]
 fn a_retry_budget_is_in_effect_by_rule_and_subset() {
     let snapshot = with(
@@ -411,4 +320,33 @@ fn a_rule_for_some_clients_is_an_error_and_not_in_effect() {
     let balance = |of| cluster(of, "ns/web:80").balance;
     assert_eq!(balance(&snapshot), BalancePolicy::default());
     assert_eq!(balance(&with(policy)), BalancePolicy::Random);
+}
+
+#[test]
+fn every_fault_of_a_section_is_named_at_once_and_a_port_that_is_none() {
+    let snapshot = with(
+        "trafficPolicy: {outlierDetection: {interval: x, maxEjectionPercent: 101, consecutive5xxErrors: -1}, \
+         connectionPool: {tcp: {maxConnections: -1, idleTimeout: x}, http: {maxRetries: -1, h2UpgradePolicy: NO}}, \
+         portLevelSettings: [{port: {number: 82}, loadBalancer: {simple: RANDOM}}]}",
+    );
+    let all = problems(&snapshot);
+    let expected = [
+        "outlierDetection.interval: found `x`",
+        "outlierDetection.maxEjectionPercent: found 101",
+        "outlierDetection.consecutive5xxErrors: found -1",
+        "connectionPool.tcp.maxConnections: found -1",
+        "connectionPool.tcp.idleTimeout: found `x`",
+        "connectionPool.http.maxRetries: found -1",
+        "connectionPool.http.h2UpgradePolicy: found `NO`",
+        "portLevelSettings[0].port.number: found 82, which the Service does not have as a TCP port; \
+         it has: 80, 81",
+    ];
+    for field in expected {
+        let place = format!("spec.trafficPolicy.{field}");
+        assert!(
+            all.iter().any(|one| one.contains(&place)),
+            "{field}: {all:#?}"
+        );
+    }
+    assert_eq!(all.len(), expected.len(), "{all:#?}");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{positive, time};
-use crate::compile::istio::Fault;
+use crate::compile::faults::{Fault, Faults};
 use crate::model::{ConsistentHash, Distribution, HashKey, HashTable, LocalityPolicy, Warmup};
 use crate::objects::istio::{self, LoadBalancer, LocalityLbSetting};
 
@@ -20,7 +20,17 @@ const MAX_TABLE_SIZE: u64 = 5_000_011;
 const MAX_RING_SIZE: u64 = 8 << 20;
 
 /// Compiles `consistentHash`.
-pub(super) fn consistent_hash(of: &istio::ConsistentHash) -> Result<ConsistentHash, Fault> {
+pub(super) fn consistent_hash(of: &istio::ConsistentHash) -> Result<ConsistentHash, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let key = faults.of(hash_key(of).map(Some));
+    let table = faults.of(hash_table(of).map(Some));
+    match (key, table) {
+        (Some(key), Some(table)) => faults.or(ConsistentHash { key, table }),
+        _ => Err(faults.0),
+    }
+}
+
+fn hash_key(of: &istio::ConsistentHash) -> Result<HashKey, Fault> {
     let text = |text: &String| Arc::from(text.as_str());
     let mut keys = Vec::new();
     keys.extend(
@@ -45,17 +55,21 @@ pub(super) fn consistent_hash(of: &istio::ConsistentHash) -> Result<ConsistentHa
             .as_ref()
             .map(|name| HashKey::Query(text(name))),
     );
-    let Ok([key]) = <[HashKey; 1]>::try_from(keys) else {
+    let one = <[HashKey; 1]>::try_from(keys);
+    one.map(|[key]| key).map_err(|_keys| {
         let reason = "accepted: one of httpHeaderName, httpCookie, useSourceIp, \
                       httpQueryParameterName";
-        return Err((String::new(), reason.to_owned()));
-    };
-    let table = match (&of.ring_hash, &of.maglev) {
+        (String::new(), reason.to_owned())
+    })
+}
+
+fn hash_table(of: &istio::ConsistentHash) -> Result<HashTable, Fault> {
+    match (&of.ring_hash, &of.maglev) {
         (Some(_), Some(_)) => {
             let reason = "found ringHash too, accepted: one of them".to_owned();
-            return Err(("maglev".to_owned(), reason));
+            Err(("maglev".to_owned(), reason))
         }
-        (None, Some(maglev)) => HashTable::Maglev(table_size(maglev.table_size)?),
+        (None, Some(maglev)) => table_size(maglev.table_size).map(HashTable::Maglev),
         (ring, None) => {
             let ring = ring.as_ref().and_then(|ring| ring.minimum_ring_size);
             let size = ring.or(of.minimum_ring_size).unwrap_or(RING_SIZE);
@@ -63,10 +77,9 @@ pub(super) fn consistent_hash(of: &istio::ConsistentHash) -> Result<ConsistentHa
                 let reason = format!("found {size}, accepted: 0 to {MAX_RING_SIZE}");
                 return Err(("ringHash.minimumRingSize".to_owned(), reason));
             }
-            HashTable::Ring(size)
+            Ok(HashTable::Ring(size))
         }
-    };
-    Ok(ConsistentHash { key, table })
+    }
 }
 
 fn table_size(written: Option<u64>) -> Result<u64, Fault> {
@@ -83,7 +96,8 @@ fn table_size(written: Option<u64>) -> Result<u64, Fault> {
 }
 
 /// Compiles `localityLbSetting`.
-pub(super) fn locality(of: &LocalityLbSetting) -> Result<LocalityPolicy, Fault> {
+pub(super) fn locality(of: &LocalityLbSetting) -> Result<LocalityPolicy, Vec<Fault>> {
+    let mut faults = Faults::default();
     let ways = [
         !of.distribute.is_empty(),
         !of.failover.is_empty(),
@@ -92,17 +106,17 @@ pub(super) fn locality(of: &LocalityLbSetting) -> Result<LocalityPolicy, Fault> 
     // Failover and its priority may stand together.
     if ways[0] && (ways[1] || ways[2]) {
         let reason = "accepted: without failover and failoverPriority".to_owned();
-        return Err(("distribute".to_owned(), reason));
+        faults.0.push(("distribute".to_owned(), reason));
     }
     let mut distribute = Vec::new();
     for (index, one) in of.distribute.iter().enumerate() {
         let sum: u64 = one.to.values().map(|share| u64::from(*share)).sum();
         if sum != 100 {
             let reason = format!("shares of {sum} together, accepted: 100");
-            return Err((format!("distribute[{index}].to"), reason));
+            faults.0.push((format!("distribute[{index}].to"), reason));
         }
         let share = |(to, share): (&String, &u32)| {
-            // At most 100, which the sum has.
+            // At most 100, which the sum has where nothing is wrong.
             (Arc::from(to.as_str()), u8::try_from(*share).unwrap_or(100))
         };
         let to: BTreeMap<Arc<str>, u8> = one.to.iter().map(share).collect();
@@ -112,7 +126,7 @@ pub(super) fn locality(of: &LocalityLbSetting) -> Result<LocalityPolicy, Fault> 
     for (index, one) in of.failover.iter().enumerate() {
         if one.from.is_empty() || one.to.is_empty() || one.from == one.to {
             let reason = "accepted: from and to, which are different regions".to_owned();
-            return Err((format!("failover[{index}]"), reason));
+            faults.0.push((format!("failover[{index}]"), reason));
         }
     }
     let pair = |one: &istio::Failover| (one.from.as_str().into(), one.to.as_str().into());
@@ -120,7 +134,7 @@ pub(super) fn locality(of: &LocalityLbSetting) -> Result<LocalityPolicy, Fault> 
         .failover_priority
         .iter()
         .map(|label| label.as_str().into());
-    Ok(LocalityPolicy {
+    faults.or(LocalityPolicy {
         enabled: of.enabled.unwrap_or(true),
         distribute,
         failover: of.failover.iter().map(pair).collect(),
@@ -129,7 +143,7 @@ pub(super) fn locality(of: &LocalityLbSetting) -> Result<LocalityPolicy, Fault> 
 }
 
 /// Compiles `warmup`, or its older form; `None` where neither is there.
-pub(super) fn warmup(of: &LoadBalancer) -> Result<Option<Warmup>, Fault> {
+pub(super) fn warmup(of: &LoadBalancer) -> Result<Option<Warmup>, Vec<Fault>> {
     let (field, written) = match &of.warmup {
         Some(warmup) => ("warmup.duration", warmup.duration.as_ref()),
         None => ("warmupDurationSecs", of.warmup_duration_secs.as_ref()),
@@ -137,21 +151,25 @@ pub(super) fn warmup(of: &LoadBalancer) -> Result<Option<Warmup>, Fault> {
     if of.warmup.is_none() && written.is_none() {
         return Ok(None);
     }
-    let Some(duration) = positive(field, written)? else {
-        return Err((
-            field.to_owned(),
-            "is missing: time until all of the share".to_owned(),
-        ));
+    let mut faults = Faults::default();
+    let missing = || {
+        let reason = "is missing: time until all of the share".to_owned();
+        (field.to_owned(), reason)
     };
+    let duration = positive(field, written).and_then(|time| time.ok_or_else(missing));
+    let duration = faults.of(duration);
     let (minimum, aggression) = match &of.warmup {
         Some(warmup) => (warmup.minimum_percent, warmup.aggression),
         None => (None, None),
     };
-    Ok(Some(Warmup {
+    let minimum = thousandths("minimumPercent", minimum, 10.0, 0.0..=100.0);
+    let aggression = thousandths("aggression", aggression, 1.0, 1.0..=1_000.0);
+    let warmup = Warmup {
         duration,
-        minimum_millipercent: thousandths("minimumPercent", minimum, 10.0, 0.0..=100.0)?,
-        aggression_milli: thousandths("aggression", aggression, 1.0, 1.0..=1_000.0)?,
-    }))
+        minimum_millipercent: faults.of(minimum),
+        aggression_milli: faults.of(aggression),
+    };
+    faults.or(Some(warmup))
 }
 
 /// A number with three decimal places.
