@@ -165,15 +165,6 @@ fn a_location_takes_from_the_request_what_the_redirect_leaves_open() {
         ),
         (
             Redirect {
-                port: RedirectPort::Asked,
-                scheme: https.clone(),
-                ..redirect.clone()
-            },
-            8080,
-            "https://Web:8080/a?q=1",
-        ),
-        (
-            Redirect {
                 port: RedirectPort::Number(443),
                 scheme: https,
                 ..redirect.clone()
@@ -206,6 +197,23 @@ fn a_location_takes_from_the_request_what_the_redirect_leaves_open() {
         };
         let rule = rule(Match::default());
         assert_eq!(location(&rule, &redirect, &request, port), expected);
+    }
+}
+
+#[test]
+fn a_redirect_may_keep_the_port_whatever_its_scheme() {
+    let redirect = Redirect {
+        scheme: Some("https".into()),
+        hostname: None,
+        port: RedirectPort::Asked,
+        path: None,
+        status: StatusCode::FOUND,
+    };
+    let headers = HeaderMap::new();
+    let rule = rule(Match::default());
+    for (port, expected) in [(8080, "https://Web:8080/a"), (443, "https://Web/a")] {
+        let found = location(&rule, &redirect, &get("/a", &headers), port);
+        assert_eq!(found, expected);
     }
 }
 

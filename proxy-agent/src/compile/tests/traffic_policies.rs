@@ -260,21 +260,31 @@ fn each_wrong_value_is_an_error_by_its_path_and_only_its_section_is_left_out() {
 
 #[test]
 fn what_is_not_enforced_is_named_with_its_section() {
-    for (policy, expected) in [(
-        "loadBalancer: {warmupDurationSecs: 10s}",
-        "loadBalancer.warmupDurationSecs",
-    )] {
-        let snapshot = with(&format!("trafficPolicy: {{{policy}}}"));
-        let said = problems(&snapshot);
-        let line = format!("spec.trafficPolicy.{expected}: accepted, not enforced by this version");
-        assert_eq!(said.len(), 1, "{policy}: {said:?}");
-        assert!(said[0].ends_with(&line), "{policy}: {said:?}");
-    }
-    let snapshot = with("trafficPolicy: {tls: {mode: DISABLE}}");
-    assert_eq!(problems(&snapshot), Vec::<String>::new());
+    let snapshot = with("trafficPolicy: {loadBalancer: {warmupDurationSecs: 10s}}");
+    let said = problems(&snapshot);
+    let line = "spec.trafficPolicy.loadBalancer.warmupDurationSecs: accepted, not enforced by this \
+                version";
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].ends_with(line), "{said:?}");
 }
 
-/// A rule for `web.ns` that stands in `namespace`.
+#[test]
+fn who_asks_for_encryption_is_told_that_there_is_none() {
+    for (mode, faults) in [
+        ("DISABLE", 0),
+        ("SIMPLE", 1),
+        ("MUTUAL", 1),
+        ("ISTIO_MUTUAL", 1),
+    ] {
+        let snapshot = with(&format!("trafficPolicy: {{tls: {{mode: {mode}}}}}"));
+        let said = problems(&snapshot);
+        let named = said
+            .iter()
+            .filter(|one| one.contains("spec.trafficPolicy.tls.mode: "));
+        assert_eq!((named.count(), said.len()), (faults, faults), "{said:?}");
+    }
+}
+
 #[test]
 fn a_retry_budget_is_in_effect_by_rule_and_subset() {
     let snapshot = with(

@@ -84,7 +84,7 @@ fn direct_connections_know_no_clients_and_it_is_said() {
     // Without the annotation, the agent carries them.
     let snapshot = compile(&(opaque.clone() + &rule));
     assert_eq!(problems(&snapshot), Vec::<String>::new());
-    let verdict = |of: &Snapshot| listener(of, "web", 80).verdict.clone();
+    let verdict = |of: &Snapshot| listener(of, "web", 80).verdict;
     let by_the_agent = ListenerVerdict::Proxy(ListenerProtocol::Tcp);
     assert_eq!(verdict(&snapshot), by_the_agent);
     let everybodys = rule.replace("[shop]", "['*']");
