@@ -248,6 +248,8 @@ pub enum RedirectPort {
     Unsaid,
     /// The one that the client connected to, whatever the scheme.
     Asked,
+    /// As above; where that is plain HTTP's own, the scheme's own.
+    AskedUnlessDefault,
     /// This one.
     Number(u16),
 }

@@ -85,14 +85,16 @@ pub fn rewrite_path(rule: &Rule, rewrite: &PathRewrite, path: &str) -> String {
 }
 
 /// The value of `Location` (HTTPRequestRedirectFilter of the Gateway API v1 reference). `port` is
-/// the one that the client connected to: it stays unless the redirect names a port or a scheme.
+/// the one that the client connected to; when it stays, [`RedirectPort`] says.
 pub fn location(rule: &Rule, redirect: &Redirect, request: &RequestView<'_>, port: u16) -> String {
     let scheme = redirect.scheme.as_deref().unwrap_or("http");
     let well_known = if scheme == "https" { 443 } else { 80 };
     let port = match (redirect.port, &redirect.scheme) {
         (RedirectPort::Number(port), _) => port,
         (RedirectPort::Unsaid, Some(_)) => well_known,
-        (RedirectPort::Unsaid, None) | (RedirectPort::Asked, _) => port,
+        (RedirectPort::AskedUnlessDefault, _) if port == 80 => well_known,
+        (RedirectPort::Unsaid, None) => port,
+        (RedirectPort::Asked | RedirectPort::AskedUnlessDefault, _) => port,
     };
     let host = redirect.hostname.as_deref();
     let host = host.unwrap_or_else(|| strip_port(request.authority));

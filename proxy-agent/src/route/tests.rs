@@ -202,16 +202,22 @@ fn a_location_takes_from_the_request_what_the_redirect_leaves_open() {
 
 #[test]
 fn a_redirect_may_keep_the_port_whatever_its_scheme() {
-    let redirect = Redirect {
-        scheme: Some("https".into()),
-        hostname: None,
-        port: RedirectPort::Asked,
-        path: None,
-        status: StatusCode::FOUND,
-    };
     let headers = HeaderMap::new();
     let rule = rule(Match::default());
-    for (port, expected) in [(8080, "https://Web:8080/a"), (443, "https://Web/a")] {
+    for (said, port, expected) in [
+        (RedirectPort::Asked, 8080, "https://Web:8080/a"),
+        (RedirectPort::Asked, 443, "https://Web/a"),
+        (RedirectPort::Asked, 80, "https://Web:80/a"),
+        (RedirectPort::AskedUnlessDefault, 8080, "https://Web:8080/a"),
+        (RedirectPort::AskedUnlessDefault, 80, "https://Web/a"),
+    ] {
+        let redirect = Redirect {
+            scheme: Some("https".into()),
+            hostname: None,
+            port: said,
+            path: None,
+            status: StatusCode::FOUND,
+        };
         let found = location(&rule, &redirect, &get("/a", &headers), port);
         assert_eq!(found, expected);
     }

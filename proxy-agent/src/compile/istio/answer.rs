@@ -112,8 +112,13 @@ pub(super) fn redirect(from: &istio::Redirect, faults: &mut Faults) -> Redirect 
     let port = match from.port.or(of_authority) {
         Some(port) => Some(RedirectPort::Number(port)),
         // Another host's port is not the one that was asked for: Envoy's `host_redirect` has none
-        // unless it is written.
-        None => derived.or_else(|| hostname.is_some().then(|| well_known(scheme))),
+        // unless it is written. The same host keeps a port that is not plain HTTP's own (Envoy's
+        // `processRequestHost`).
+        None => derived.or_else(|| match (hostname, scheme) {
+            (Some(_), _) => Some(well_known(scheme)),
+            (None, Some(_)) => Some(RedirectPort::AskedUnlessDefault),
+            (None, None) => None,
+        }),
     };
     Redirect {
         scheme: scheme.map(Into::into),

@@ -194,6 +194,7 @@ fn a_redirect_to_another_host_has_its_schemes_port() {
             RedirectPort::Asked,
         ),
         ("uri: /x", RedirectPort::Unsaid),
+        ("scheme: https", RedirectPort::AskedUnlessDefault),
     ] {
         let snapshot = with_http(&format!("{{redirect: {{{redirect}}}}}"));
         assert_eq!(problems(&snapshot), Vec::<String>::new());
