@@ -14,7 +14,7 @@ mod stream;
 
 pub use connect::{ConnectError, connect};
 pub use descriptors::{DescriptorStream, MAX_DESCRIPTORS, Message};
-pub use limits::{raise_nofile, yield_to_others};
+pub use limits::{raise_nofile, run_in_short_turns, yield_to_others};
 pub use listen::{CANDIDATE_PORTS, ListenError, PodListeners, adopt_listeners, bind_listeners};
 pub use memory::forget_code;
 pub use netns::Netns;

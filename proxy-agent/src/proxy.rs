@@ -52,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bpf::{Acceleration, Heartbeat, OrigDstMap};
 use crate::metrics::traffic::Traffic;
 use crate::model::Snapshot;
-use crate::net::Netns;
+use crate::net::{self, Netns};
 
 use worker::{Command, Parts, Worker};
 
@@ -293,6 +293,7 @@ fn spawn(parts: Parts, commands: mpsc::Receiver<Command>) -> std::io::Result<()>
     let name = format!("worker-{}", parts.index);
     // The thread ends when its command channel is closed; nobody has to join it.
     std::thread::Builder::new().name(name).spawn(move || {
+        net::run_in_short_turns();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default());
