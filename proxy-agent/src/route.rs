@@ -8,6 +8,7 @@ mod edit;
 mod header;
 mod path;
 mod query;
+mod scratch;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -80,8 +81,7 @@ pub enum Unmet {
 }
 
 impl RouteTable {
-    /// The rule that decides; `None` means 404. Allocates nothing, unless a condition looks at a
-    /// header that occurs several times or at a query parameter that is percent-encoded.
+    /// The rule that decides; `None` means 404. Allocates nothing.
     pub fn find(&self, request: &RequestView<'_>) -> Option<&Rule> {
         let holds = |rule: &Rule| rule.conditions.holds(request);
         self.first(request.path, request.headers, holds)
@@ -202,7 +202,7 @@ impl StringMatch {
 }
 
 /// The table of the virtual host that `authority` names for clients in `namespace`. It counts
-/// before the listener's own. Allocates only when the authority has capital letters.
+/// before the listener's own. Allocates nothing.
 pub fn virtual_host<'a>(
     snapshot: &'a Snapshot,
     namespace: &str,
@@ -210,10 +210,16 @@ pub fn virtual_host<'a>(
 ) -> Option<&'a Arc<RouteTable>> {
     let hosts = snapshot.virtual_hosts.get(namespace)?;
     let host = strip_port(authority);
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return hosts.get(host.to_ascii_lowercase().as_str());
+    if !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return hosts.get(host);
     }
-    hosts.get(host)
+    scratch::with(|lower| {
+        lower.extend_from_slice(host.as_bytes());
+        lower.make_ascii_lowercase();
+        std::str::from_utf8(lower)
+            .ok()
+            .and_then(|host| hosts.get(host))
+    })
 }
 
 /// The destination of one request. `draw` is a uniform random word; `None` only when no

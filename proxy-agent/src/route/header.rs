@@ -1,10 +1,9 @@
 //! Conditions on headers, and header edits.
 
-use std::borrow::Cow;
-
 use http::HeaderMap;
 
-use crate::model::{HeaderEdits, HeaderMatch};
+use super::scratch;
+use crate::model::{HeaderEdits, HeaderMatch, StringMatch};
 
 /// Whether the condition holds. A header that occurs several times is joined with `,` (RFC 9110,
 /// section 5.3); bytes that are no UTF-8 match nothing but presence.
@@ -13,15 +12,23 @@ pub(super) fn holds(condition: &HeaderMatch, headers: &HeaderMap) -> bool {
     let Some(first) = values.next() else {
         return false;
     };
-    let mut joined = Cow::Borrowed(first.as_bytes());
-    for value in values {
-        let joined = joined.to_mut();
-        joined.push(b',');
-        joined.extend_from_slice(value.as_bytes());
-    }
-    match std::str::from_utf8(&joined) {
-        Ok(text) => condition.value.holds(text),
-        Err(_) => matches!(condition.value, crate::model::StringMatch::Present),
+    let Some(second) = values.next() else {
+        return value_holds(&condition.value, first.as_bytes());
+    };
+    scratch::with(|joined| {
+        joined.extend_from_slice(first.as_bytes());
+        for value in std::iter::once(second).chain(values) {
+            joined.push(b',');
+            joined.extend_from_slice(value.as_bytes());
+        }
+        value_holds(&condition.value, joined)
+    })
+}
+
+fn value_holds(condition: &StringMatch, value: &[u8]) -> bool {
+    match std::str::from_utf8(value) {
+        Ok(text) => condition.holds(text),
+        Err(_) => matches!(condition, StringMatch::Present),
     }
 }
 
@@ -50,7 +57,6 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::model::StringMatch;
 
     fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
         let mut map = HeaderMap::new();

@@ -1,7 +1,6 @@
 //! Conditions on query parameters, and the host of an authority.
 
-use std::borrow::Cow;
-
+use super::scratch;
 use crate::model::QueryMatch;
 
 /// Whether the condition holds: the first parameter of that name counts.
@@ -11,34 +10,32 @@ pub(super) fn holds(condition: &QueryMatch, query: Option<&str>) -> bool {
         .split('&')
         .filter(|pair| !pair.is_empty());
     let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let found = pairs.find(|(name, _)| decode(name).as_deref() == Some(&*condition.name));
-    found
-        .and_then(|(_, value)| decode(value))
-        .is_some_and(|value| condition.value.holds(&value))
+    let found = pairs.find(|(name, _)| decoded(name).eq(condition.name.bytes()));
+    found.is_some_and(|(_, value)| {
+        if !value.bytes().any(|byte| byte == b'%' || byte == b'+') {
+            return condition.value.holds(value);
+        }
+        scratch::with(|text| {
+            text.extend(decoded(value));
+            // What is no UTF-8 matches nothing.
+            std::str::from_utf8(text).is_ok_and(|text| condition.value.holds(text))
+        })
+    })
 }
 
-/// Decodes `%41` and `+` (URL standard, application/x-www-form-urlencoded); `None` if the result
-/// is no UTF-8. Allocates only when there is something to decode.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
-        return Some(Cow::Borrowed(text));
-    }
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let escaped = bytes
-            .get(at + 1..at + 3)
-            .filter(|_| *byte == b'%')
-            .and_then(hex);
-        decoded.push(match (byte, escaped) {
-            (_, Some(escaped)) => escaped,
-            (b'+', None) => b' ',
-            (byte, None) => *byte,
-        });
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+/// The bytes of a text with `%41` and `+` decoded (URL standard, application/x-www-form-urlencoded).
+fn decoded(text: &str) -> impl Iterator<Item = u8> {
+    let mut rest = text.as_bytes();
+    std::iter::from_fn(move || {
+        let (byte, behind) = rest.split_first()?;
+        let escaped = (*byte == b'%').then(|| behind.get(..2).and_then(hex));
+        if let Some(escaped) = escaped.flatten() {
+            rest = behind.get(2..).unwrap_or_default();
+            return Some(escaped);
+        }
+        rest = behind;
+        Some(if *byte == b'+' { b' ' } else { *byte })
+    })
 }
 
 fn hex(digits: &[u8]) -> Option<u8> {

@@ -5,6 +5,8 @@
 //! client's part: resolving a name and writing a request.
 
 #[cfg(test)]
+mod allocation;
+#[cfg(test)]
 mod answer;
 #[cfg(test)]
 mod cases;
