@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 200.0)]
     changes_per_second: f64,
     /// Rounds of three windows each, for each way to share the processors.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Length of a window.
     #[arg(long, default_value_t = 15)]
@@ -62,7 +62,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
     // With so many Services it would need the machine for itself, whatever agent there is.
     installed.cluster.stop_kube_proxy(1)?;
     // It reads every EndpointSlice too, on the node, which would count as the agent's doing.
-    let no_dns = ["scale", "deployment/coredns", "--replicas=0", "-n", "kube-system"];
+    let no_dns = [
+        "scale",
+        "deployment/coredns",
+        "--replicas=0",
+        "-n",
+        "kube-system",
+    ];
     installed.cluster.kubectl(no_dns)?;
     let agent = installed.agents.first().context("an agent")?;
     thread::sleep(REST);
@@ -239,33 +245,47 @@ impl fmt::Display for Window {
 struct Summary<'a>(&'a [Window]);
 
 impl Summary<'_> {
+    fn windows(&self, change: Change) -> impl Iterator<Item = &Window> {
+        let windows = self.0.iter();
+        windows.filter(move |window| window.change == change)
+    }
+
     fn median(&self, change: Change, of: impl Fn(&Window) -> f64) -> f64 {
-        let windows = self.0.iter().filter(|window| window.change == change);
-        let mut values: Vec<f64> = windows.map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or_default()
+        median(self.windows(change).map(of))
+    }
+
+    /// How many times the p99 of `to` that of changing endpoints is, each round for itself: whatever else
+    /// the machine does in a round hits both.
+    fn slowdown(&self, to: Change) -> f64 {
+        let rounds = self.windows(Change::Endpoints).zip(self.windows(to));
+        median(rounds.map(|(churning, other)| churning.p99_us as f64 / other.p99_us as f64))
     }
 }
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let p99 = |change| self.median(change, |window| window.p99_us as f64);
         for change in Change::ALL {
             writeln!(
                 f,
                 "{:<22} p50 {:>6.0} µs, p99 {:>6.0} µs, control side {:>5.1} %",
                 change.to_string(),
                 self.median(change, |window| window.p50_us as f64),
-                p99(change),
+                self.median(change, |window| window.p99_us as f64),
                 self.median(change, |window| window.control * 100.0)
             )?;
         }
-        let churning = p99(Change::Endpoints);
         writeln!(
             f,
-            "p99 with changing endpoints: {:.2} x that of a quiet cluster, {:.2} x that beside other changes",
-            churning / p99(Change::Nothing),
-            churning / p99(Change::Unread)
+            "p99 with changing endpoints: {:.2} x that of a quiet cluster, {:.2} x that beside other \
+             changes (medians of the rounds' ratios)",
+            self.slowdown(Change::Nothing),
+            self.slowdown(Change::Unread)
         )
     }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
