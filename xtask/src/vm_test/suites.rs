@@ -58,6 +58,14 @@ const fn far_apart(name: &'static str, target: &'static str, delay_ms: u8) -> Su
     }
 }
 
+/// The same with more time: they move many bytes.
+const fn patient(suite: Suite) -> Suite {
+    Suite {
+        seconds: 1_500,
+        ..suite
+    }
+}
+
 /// What meets the kernel. What is left out is the same on every kernel.
 pub(super) const SUITES: &[Suite] = &[
     of_agent("hooks", "kernel"),
@@ -69,11 +77,11 @@ pub(super) const SUITES: &[Suite] = &[
     end_to_end("tcp"),
     end_to_end("http1"),
     end_to_end("handover"),
-    end_to_end("acceleration"),
+    patient(end_to_end("acceleration")),
     far_apart("redirect+2ms", "redirect", 2),
     far_apart("tcp+1ms", "tcp", 1),
     far_apart("http1+5ms", "http1", 5),
-    far_apart("acceleration+1ms", "acceleration", 1),
+    patient(far_apart("acceleration+1ms", "acceleration", 1)),
 ];
 
 /// A built suite.
