@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proxy_agent::model::{
-    Action, HeaderMatch, Match, PathMatch, QueryMatch, RouteTable, Rule, StringMatch, Timeouts,
+    Action, HeaderMatch, Match, PathMatch, QueryMatch, RouteTable, Rule, Snapshot, StringMatch,
+    Timeouts,
 };
-use proxy_agent::route::RequestView;
+use proxy_agent::route::{RequestView, virtual_host};
 use regex::Regex;
 
 /// The system's allocator, which counts for each thread what it is asked for.
@@ -131,4 +132,15 @@ fn a_request_that_has_everything_is_matched_without_an_allocation() {
     assert_eq!(allocations(find_all), 0);
     let made = allocations(|| drop(std::hint::black_box(vec![0_u8; 9])));
     assert_eq!(made, 1, "the count is one of allocations");
+}
+
+#[test]
+fn a_host_in_capital_letters_is_found_without_an_allocation() {
+    let mut snapshot = Snapshot::empty();
+    let table = Arc::new(RouteTable::new("test".into(), Vec::new()));
+    let hosts = [("web".into(), table)].into_iter().collect();
+    Arc::make_mut(&mut snapshot.virtual_hosts).insert("shop".into(), hosts);
+    let find = || assert!(virtual_host(&snapshot, "shop", "WEB:80").is_some());
+    find();
+    assert_eq!(allocations(find), 0);
 }
