@@ -360,6 +360,9 @@ impl Kernel {
             maps.orig_dst.status()?,
         ];
         all.extend(maps.direct.statuses()?);
+        if let Ok(acceleration) = self.acceleration() {
+            all.push(acceleration.pairs()?);
+        }
         all.push(maps.agents.status()?);
         Ok(all)
     }

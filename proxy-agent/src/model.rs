@@ -31,7 +31,7 @@ pub use endpoint::{Endpoint, LeftOut, WhyLeftOut};
 pub use failure_accrual::FailureAccrual;
 pub use listener::{Listener, ListenerProtocol, ListenerVerdict, PassReason, Shadowed};
 pub use path::{PathError, normalise};
-pub use pod::{CaptureDecision, NotCaptured, Pod};
+pub use pod::{Accelerates, CaptureDecision, NotCaptured, Pod};
 pub use policy::{
     Abort, AbortWith, Backoff, Cors, Delay, DelayTime, Listed, Mirror, Policies, Retry,
     RetryBudget, RetryOn, Session, SessionCarrier, Share, StreamLimits,

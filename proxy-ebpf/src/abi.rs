@@ -5,6 +5,7 @@ pub(crate) mod channel;
 pub(crate) mod endpoint;
 pub(crate) mod flow;
 pub(crate) mod frontend;
+pub(crate) mod pair;
 pub(crate) mod pod;
 pub(crate) mod settings;
 pub(crate) mod share;
@@ -49,6 +50,8 @@ pub mod map {
     pub const JOINED: &str = "JOINED";
     /// `Array<Credit>`, mapped by the agent.
     pub const CREDITS: &str = "CREDITS";
+    /// `HashMap<FlowKey, Pair>`: connections between two pods that are accelerated without the agent.
+    pub const PAIRS: &str = "PAIRS";
 }
 
 /// Names of the constants that the loader sets.

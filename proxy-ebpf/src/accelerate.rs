@@ -12,9 +12,9 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::sk_msg;
 use aya_ebpf::programs::SkMsgContext;
-use proxy_ebpf::{Channel, Credit, End, EndKey, Stat, WINDOW_BYTES};
+use proxy_ebpf::{Channel, Credit, End, EndKey, Pair, Stat, WINDOW_BYTES};
 
-use crate::maps::{CHANNELS, COPIED_SEQ_OFFSET, CREDITS, JOINED, SOCKETS, WRITE_SEQ_OFFSET};
+use crate::maps::{CHANNELS, COPIED_SEQ_OFFSET, CREDITS, JOINED, PAIRS, SOCKETS, WRITE_SEQ_OFFSET};
 use crate::{port, stats};
 
 /// `SK_PASS` (include/uapi/linux/bpf.h): by TCP, or to where it was redirected.
@@ -37,10 +37,12 @@ fn decide(ctx: &SkMsgContext) -> Result<(), Stat> {
     }
     let channel = kept(sk).ok_or(Stat::ByTcpNotJoined)?;
     let size = u64::from(port::msg_size(ctx));
-    if channel.end == End::Agent as u32 {
-        from_agent(ctx, channel, size)
-    } else {
-        from_application(ctx, sk, channel, size)
+    const AGENT: u32 = End::Agent as u32;
+    const APPLICATION: u32 = End::Application as u32;
+    match channel.end {
+        AGENT => from_agent(ctx, channel, size),
+        APPLICATION => from_application(ctx, sk, channel, size),
+        _ => between_pods(ctx, sk, channel, size),
     }
 }
 
@@ -83,6 +85,37 @@ fn from_application(
     let sent = channel.redirected + channel.by_tcp;
     if sent + size > verified + WINDOW_BYTES {
         return Err(Stat::ByTcpWindow);
+    }
+    redirect(ctx, channel.far_end(), size)?;
+    channel.redirected += size;
+    Ok(())
+}
+
+/// There is no agent that reads or knows: this decides by what the other pod had read when it last sent.
+#[inline(always)]
+fn between_pods(
+    ctx: &SkMsgContext,
+    sk: *mut bpf_sock,
+    channel: &mut Channel,
+    size: u64,
+) -> Result<(), Stat> {
+    follow(sk, channel).ok_or(Stat::ByTcpNotJoined)?;
+    let pair = PAIRS.get_ptr_mut(channel.flow());
+    let pair = pair.ok_or(Stat::ByTcpNotJoined)?;
+    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs; its fields are
+    // aligned integers, each written by one end and read by the other through volatile accesses.
+    let Pair {
+        client_read,
+        server_read,
+    } = unsafe { &mut *pair };
+    let (own, other) = if channel.end == End::Client as u32 {
+        (client_read, server_read)
+    } else {
+        (server_read, client_read)
+    };
+    write(own, channel.read_by_tcp);
+    if channel.by_tcp > read(other) {
+        return Err(Stat::ByTcpUnread);
     }
     redirect(ctx, channel.far_end(), size)?;
     channel.redirected += size;

@@ -78,7 +78,7 @@ fn remember(ctx: &SockAddrContext, asked: &Asked, steer: &Steer) -> Result<(), S
     let slot = unsafe { stored.cast::<SocketDst>().as_mut() };
     let slot = slot.ok_or(Skip::StorageFull)?;
     *slot = match steer.to {
-        To::Endpoint(endpoint) => SocketDst::direct(wanted, *endpoint),
+        To::Endpoint(endpoint) => SocketDst::direct(wanted.of_pod(steer.pod), *endpoint),
         To::Listener(_) => SocketDst::proxied(wanted.of_pod(steer.pod)),
     };
     Ok(())

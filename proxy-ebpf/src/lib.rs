@@ -15,6 +15,7 @@ pub use abi::endpoint::{
 };
 pub use abi::flow::{DESTINATIONS_LAYOUT, FlowKey, OrigDst, octets};
 pub use abi::frontend::{Choice, Direct, Frontend, FrontendKey, Verdict};
+pub use abi::pair::Pair;
 pub use abi::pod::{PodAddress, PodEntry, PodFlags};
 pub use abi::settings::Settings;
 pub use abi::share::{Group, Share};

@@ -7,7 +7,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockHash};
 use proxy_ebpf::{
     Affinity, AffinityKey, Channel, Credit, CreditId, EndKey, EndpointKey, EndpointState, FlowKey,
-    Frontend, FrontendKey, MemberKey, OrigDst, PodAddress, PodEntry, Settings, Share, Slot,
+    Frontend, FrontendKey, MemberKey, OrigDst, Pair, PodAddress, PodEntry, Settings, Share, Slot,
     SlotKey, SocketDst, Stat, bounds,
 };
 
@@ -84,8 +84,8 @@ pub(crate) static ENDPOINTS: HashMap<EndpointKey, EndpointState> =
 pub(crate) static AFFINITY: HashMap<AffinityKey, Affinity> =
     HashMap::with_max_entries(bounds::AFFINITY, BPF_F_NO_PREALLOC);
 
-/// The sockets between which bytes are redirected. Dies with the agent, and with it what lies
-/// unread at an application: nobody else may hold it.
+/// The sockets between which bytes are redirected. Never handed on. The agent's ends die with the agent;
+/// the two ends of a connection between pods keep it, by the program that they hold, until they are closed.
 #[map]
 pub(crate) static SOCKETS: SockHash<EndKey> = SockHash::with_max_entries(bounds::SOCKETS, 0);
 
@@ -97,6 +97,11 @@ pub(crate) static CHANNELS: SkStorage<Channel> = SkStorage::new();
 #[map]
 pub(crate) static JOINED: HashMap<FlowKey, CreditId> =
     HashMap::with_max_entries(bounds::CREDITS, BPF_F_NO_PREALLOC);
+
+/// Connections between two pods that both ask.
+#[map]
+pub(crate) static PAIRS: HashMap<FlowKey, Pair> =
+    HashMap::with_max_entries(bounds::PAIRS, BPF_F_NO_PREALLOC);
 
 /// What the two ends of a connection tell each other.
 #[map]

@@ -50,11 +50,13 @@ fn connects(ctx: &SockOpsContext) {
 
 #[inline(always)]
 fn established(ctx: &SockOpsContext) {
-    if let Some(socket) = steered(ctx)
-        && socket.endpoint().is_none()
-        && socket.asked().accelerates()
-    {
-        accelerate::enter(ctx, flow(ctx));
+    let Some(socket) = steered(ctx) else {
+        return;
+    };
+    match socket.endpoint() {
+        Some(_) if socket.asked().accelerates_direct() => accelerate::paired(ctx),
+        None if socket.asked().accelerates() => accelerate::enter(ctx, flow(ctx)),
+        _ => {}
     }
 }
 
@@ -64,7 +66,12 @@ fn state_changed(ctx: &SockOpsContext) {
         return;
     };
     match socket.endpoint() {
-        Some(endpoint) => direct::state_changed(ctx, socket, &endpoint),
+        Some(endpoint) => {
+            if socket.asked().accelerates_direct() {
+                accelerate::part(ctx);
+            }
+            direct::state_changed(ctx, socket, &endpoint);
+        }
         None => take_back(ctx),
     }
 }

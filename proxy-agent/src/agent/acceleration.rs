@@ -16,7 +16,7 @@ use crate::bpf::{Acceleration, Error, Kernel, SelfTestItem};
 use crate::cli::{Acceleration as Flag, RunArgs};
 use crate::compile;
 use crate::metrics::traffic::Traffic;
-use crate::model::{CaptureDecision, Pod, Snapshot};
+use crate::model::{Accelerates, CaptureDecision, Pod, Snapshot};
 use crate::status::{AccelerationStatus, SelfTestStatus};
 
 /// How long a handover waits for the self-test: many times what it takes.
@@ -86,10 +86,7 @@ impl Verdict {
         let asks = |pod: &Arc<Pod>| {
             matches!(
                 pod.capture,
-                CaptureDecision::Capture {
-                    accelerates: true,
-                    ..
-                }
+                CaptureDecision::Capture { accelerates, .. } if accelerates != Accelerates::Nothing
             )
         };
         if !snapshot.pods.values().any(asks) {
@@ -130,7 +127,7 @@ impl Verdict {
     ) -> Result<(), Error> {
         let mut known = self.known();
         let asks = entry.flags().contains(PodFlags::ACCELERATES);
-        let plain = entry.with_flags(entry.flags().without(PodFlags::ACCELERATES));
+        let plain = entry.with_flags(entry.flags().without(PodFlags::ACCELERATES_DIRECT));
         let admitted = self.offered().is_some_and(|of| of.is_admitted());
         // Under the lock, as what waits is written: the last one holds.
         let written = if asks && !admitted { plain } else { entry };

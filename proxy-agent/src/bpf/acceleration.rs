@@ -2,9 +2,10 @@
 //! sides then tell each other by memory alone. When to do so is not decided here.
 //!
 //! Connections are of two kinds: those that pods make to the agent, and those that the agent makes to
-//! pods. Either way one end is an application's and one the agent's.
+//! pods. Either way one end is an application's and one the agent's. Those between two pods are the programs'
+//! alone.
 //!
-//! The map of sockets is never handed on: it ends with this process, and with it every redirection.
+//! The map of sockets is never handed on. The agent's ends end with this process.
 
 mod outgoing;
 mod self_test;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proxy_ebpf::{
-    Channel as Kept, Credit, CreditId, End, EndKey, FlowKey, PodAddress, map, octets, program,
+    Channel as Kept, Credit, CreditId, End, EndKey, FlowKey, Pair, PodAddress, map, octets, program,
 };
 
 pub use self::outgoing::Outgoing;
@@ -26,6 +27,7 @@ pub use self::self_test::SelfTestItem;
 use super::maps::Table;
 use super::sys::{self, Credits, SharedCredit};
 use super::{Error, object};
+use crate::status::MapStatus;
 
 /// Why a connection was not joined; it goes by TCP.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,8 @@ pub struct Acceleration {
     sockets: OwnedFd,
     channels: OwnedFd,
     joined: Table<FlowKey, CreditId>,
+    /// Those between two pods, which only the programs make.
+    pairs: Table<FlowKey, Pair>,
     addresses: Arc<Table<[u8; 16], PodAddress>>,
     credits: Credits,
     /// Credits that nobody has, the longest unused first. Taken once a connection, never by a
@@ -88,6 +92,7 @@ impl Acceleration {
         let sizes = (size_of::<u32>(), size_of::<Kept>());
         let channels = object::take_sockets(object, map::CHANNELS, sizes)?;
         let joined = Table::take(object, map::JOINED)?;
+        let pairs = Table::take(object, map::PAIRS)?;
         let credits: Table<u32, Credit> = Table::take(object, map::CREDITS)?;
         let count = credits.max_entries();
         let mapped = Credits::map(credits.fd.as_fd(), count as usize);
@@ -105,6 +110,7 @@ impl Acceleration {
             sockets,
             channels,
             joined,
+            pairs,
             addresses,
             credits,
             free: Mutex::new((0..count).map(unused).collect()),
@@ -198,22 +204,24 @@ impl Acceleration {
         written.map_err(kernel("write", map::SOCKETS))
     }
 
-    /// Makes a socket of this process the application's end of `flow`, as the programs do with a
-    /// pod's: for trials of what this kernel makes of it.
+    /// Makes a socket of this process one of the ends of `flow` that pods have, as the programs do with a
+    /// pod's: for trials of what this kernel makes of it. With a client's begins a connection between pods.
     ///
     /// # Errors
     ///
     /// [`JoinError::Kernel`].
-    pub fn enter_application(
+    pub fn enter_pods_end(
         &self,
         flow: FlowKey,
+        end: End,
         socket: BorrowedFd<'_>,
     ) -> Result<(), JoinError> {
-        self.keep(
-            socket,
-            Kept::new(flow, End::Application, CreditId::default()),
-        )?;
-        self.enter(EndKey::new(flow, End::Application), socket)
+        if end == End::Client {
+            let paired = sys::map_update(self.pairs.fd.as_fd(), &flow, &Pair::default());
+            paired.map_err(kernel("write", map::PAIRS))?;
+        }
+        self.keep(socket, Kept::new(flow, end, CreditId::default()))?;
+        self.enter(EndKey::new(flow, end), socket)
     }
 
     /// Lets connections be accelerated: this kernel was found to be good for it.
@@ -234,6 +242,11 @@ impl Acceleration {
     /// The same of the agent's to pods.
     pub fn connections_to_pods(&self) -> (u64, u64) {
         self.to_pods.get()
+    }
+
+    /// Fill of the map of connections between two pods: as many as there are now.
+    pub(super) fn pairs(&self) -> Result<MapStatus, Error> {
+        self.pairs.status()
     }
 
     const fn count(&self, flow: &FlowKey) -> &Count {

@@ -45,6 +45,7 @@ pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
         .map_max_entries(map::CREDITS, accelerated)
         .map_max_entries(map::JOINED, accelerated)
         .map_max_entries(map::SOCKETS, accelerated * SOCKETS_EACH)
+        .map_max_entries(map::PAIRS, accelerated * SOCKETS_EACH / 2)
         .override_global(aya_log::LEVEL, &log_level, true)
         .override_global(global::REFUSE_WITH_ERRNO, &refuse_with_errno, true)
         .override_global(global::SK_ERR_OFFSET, &offsets.sk_err, true)

@@ -106,6 +106,7 @@ fn without_cgroup(pod: &Arc<Pod>) -> PodStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Accelerates;
 
     fn pod(uid: &str, name: &str) -> Arc<Pod> {
         Arc::new(Pod {
@@ -116,7 +117,7 @@ mod tests {
             capture: CaptureDecision::Capture {
                 fail_closed: false,
                 avoid_sidecar_ports: false,
-                accelerates: false,
+                accelerates: Accelerates::Nothing,
             },
         })
     }

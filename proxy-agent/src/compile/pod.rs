@@ -9,13 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::index::At;
 use super::problems::Problems;
 use super::{Acceleration, Options};
-use crate::model::{CaptureDecision, NotCaptured, Pod};
+use crate::model::{Accelerates, CaptureDecision, NotCaptured, Pod};
 
 /// On pods (annotation) and namespaces (label): `enabled` or `disabled`.
 const CAPTURE: &str = "proxy-agent.io/capture";
 /// On pods and namespaces (annotation): `open` or `closed`.
 const ON_FAILURE: &str = "proxy-agent.io/on-failure";
-/// On pods and namespaces (annotation): `enabled` or `disabled`.
+/// On pods and namespaces (annotation): `enabled`, `direct` or `disabled`.
 const ACCELERATION: &str = "proxy-agent.io/acceleration";
 /// Annotations that sidecar injectors leave.
 const SIDECAR_ANNOTATIONS: [&str; 2] = ["sidecar.istio.io/status", "linkerd.io/proxy-version"];
@@ -159,14 +159,14 @@ fn accelerates(
     namespace: Option<&At<'_, Namespace>>,
     options: &Options,
     problems: &mut Problems,
-) -> bool {
+) -> Accelerates {
     let mut judged_already = Problems::default();
     let asked = acceleration(at, problems)
         .or_else(|| namespace.and_then(|at| acceleration(at, &mut judged_already)));
     match options.acceleration {
-        Acceleration::Off => false,
-        Acceleration::OptIn => asked == Some(true),
-        Acceleration::On => asked != Some(false),
+        Acceleration::Off => Accelerates::Nothing,
+        Acceleration::OptIn => asked.unwrap_or_default(),
+        Acceleration::On => asked.unwrap_or(Accelerates::Proxied),
     }
 }
 
@@ -195,20 +195,20 @@ fn switch<T>(at: &At<'_, T>, texts: &Texts, field: Field, problems: &mut Problem
     }
 }
 
-fn acceleration<T>(at: &At<'_, T>, problems: &mut Problems) -> Option<bool> {
+fn acceleration<T>(at: &At<'_, T>, problems: &mut Problems) -> Option<Accelerates> {
     let metadata: Option<&ObjectMeta> = at.located.object.metadata();
     let value = metadata?.annotations.as_ref()?.get(ACCELERATION)?.as_str();
-    let reason = match value {
-        "enabled" => return Some(true),
-        "disabled" => return Some(false),
-        "direct" => "`direct` is refused: a reader that nobody knows of would hold bytes without \
-                     bound; accepted: enabled, disabled"
-            .to_owned(),
-        other => format!("found `{other}`, accepted: enabled, disabled"),
-    };
-    let field = format!("metadata.annotations[{ACCELERATION}]");
-    problems.error(at.located, field, reason);
-    None
+    match value {
+        "enabled" => Some(Accelerates::Proxied),
+        "direct" => Some(Accelerates::DirectToo),
+        "disabled" => Some(Accelerates::Nothing),
+        other => {
+            let field = format!("metadata.annotations[{ACCELERATION}]");
+            let reason = format!("found `{other}`, accepted: enabled, direct, disabled");
+            problems.error(at.located, field, reason);
+            None
+        }
+    }
 }
 
 fn fail_closed<T>(at: &At<'_, T>, problems: &mut Problems) -> Option<bool> {

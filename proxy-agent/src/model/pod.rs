@@ -34,6 +34,18 @@ impl NotCaptured {
     }
 }
 
+/// Which connections of a pod are accelerated.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Accelerates {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those with the agent.
+    Proxied,
+    /// Direct ones, too, with pods that ask for the same.
+    DirectToo,
+}
+
 /// Whether a pod is to be captured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CaptureDecision {
@@ -43,8 +55,8 @@ pub enum CaptureDecision {
         fail_closed: bool,
         /// The pod has a sidecar, so the listener avoids the sidecar's ports.
         avoid_sidecar_ports: bool,
-        /// Its proxied connections are accelerated where they can be.
-        accelerates: bool,
+        /// Which of its connections are accelerated where they can be.
+        accelerates: Accelerates,
     },
     /// They are left alone.
     LeaveAlone(NotCaptured),

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use proxy_agent::model::{CaptureDecision, NotCaptured};
+use proxy_agent::model::{Accelerates, CaptureDecision, NotCaptured};
 use proxy_agent::net::Netns;
 use proxy_ebpf::{PodEntry, PodFlags};
 
@@ -270,7 +270,7 @@ fn a_pod_with_a_sidecar_gets_a_port_that_the_sidecar_does_not_want() {
         let beside_sidecar = CaptureDecision::Capture {
             fail_closed: false,
             avoid_sidecar_ports: true,
-            accelerates: false,
+            accelerates: Accelerates::Nothing,
         };
         fixture.decide(UID, Some(beside_sidecar));
         let _process = Process::sandbox(&fixture.root.dir(&format!("pod{UID}")));

@@ -13,7 +13,7 @@ use proxy_agent::capture::{
     Ack, BoxError, Capture, CaptureStatus, Enrol, Error, FirstLook, Inherited, Serve, ServedPod,
     Surroundings, cgroup,
 };
-use proxy_agent::model::{CaptureDecision, Pod, Snapshot};
+use proxy_agent::model::{Accelerates, CaptureDecision, Pod, Snapshot};
 use proxy_agent::net::Netns;
 use proxy_agent::status::PodStatus;
 use proxy_ebpf::PodEntry;
@@ -25,13 +25,13 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const CAPTURE: CaptureDecision = CaptureDecision::Capture {
     fail_closed: false,
     avoid_sidecar_ports: false,
-    accelerates: false,
+    accelerates: Accelerates::Nothing,
 };
 
 pub(crate) const FAIL_CLOSED: CaptureDecision = CaptureDecision::Capture {
     fail_closed: true,
     avoid_sidecar_ports: false,
-    accelerates: false,
+    accelerates: Accelerates::Nothing,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proxy_agent::bpf::{Channel, JoinError, Kernel, LoadOptions, Outgoing, netns_cookie};
-use proxy_ebpf::{FlowKey, PodFlags, Stat, WINDOW_BYTES, bounds};
+use proxy_ebpf::{End, FlowKey, PodFlags, Stat, WINDOW_BYTES, bounds};
 use tracing::level_filters::LevelFilter;
 
 use crate::fixture::{LISTENER_PORT, Pod};
@@ -56,7 +56,7 @@ impl Pair {
         }
         let acceleration = kernel.acceleration().expect("acceleration");
         acceleration
-            .enter_application(flow, application.as_fd())
+            .enter_pods_end(flow, End::Application, application.as_fd())
             .unwrap();
         let channel = acceleration.join(flow, agent.as_fd(), 0).unwrap();
         Self {
@@ -118,7 +118,7 @@ fn this_kernel_passes_the_self_test() {
     } else {
         &[]
     };
-    assert_eq!((items.len(), &*failed), (6, expected), "{items:?}");
+    assert_eq!((items.len(), &*failed), (7, expected), "{items:?}");
     assert_eq!(redirected(&kernel), 0, "the self-test does not count");
 }
 
@@ -305,7 +305,9 @@ fn the_same_loopback_addresses_in_another_pod_are_another_connection() {
     let source = pair.application.local_addr().unwrap();
     let port = pair.agent.local_addr().unwrap().port();
     let flow = FlowKey::from_accepted(u64::MAX, source, port);
-    acceleration.enter_application(flow, other.as_fd()).unwrap();
+    acceleration
+        .enter_pods_end(flow, End::Application, other.as_fd())
+        .unwrap();
     let _channel = acceleration.join(flow, other_agent.as_fd(), 0).unwrap();
     Outgoing::default().begin(&pair.channel, 0, Some(4));
     pair.agent.write_all(b"mine").unwrap();
@@ -334,7 +336,7 @@ fn killed_with_unread_bytes() {
     );
     let flow = FlowKey::from_accepted(netns_cookie(&agent).unwrap(), source, port);
     acceleration
-        .enter_application(flow, application.as_fd())
+        .enter_pods_end(flow, End::Application, application.as_fd())
         .unwrap();
     let channel = acceleration.join(flow, agent.as_fd(), 0).unwrap();
     Outgoing::default().begin(&channel, 0, Some(1_000));

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use proxy_agent::bpf::JoinError;
-use proxy_ebpf::{FlowKey, PodFlags, Stat};
+use proxy_ebpf::{End, FlowKey, PodFlags, Stat};
 
 use crate::acceleration::{connection, kernel_for, read};
 use crate::fixture::{LISTENER_PORT, Pod};
@@ -50,7 +50,7 @@ fn a_socket_that_the_full_map_does_not_take_goes_by_tcp() {
         let filler = connection();
         let cookie = u64::MAX - fillers.len() as u64;
         let flow = FlowKey::from_accepted(cookie, filler_at, 1);
-        let entered = acceleration.enter_application(flow, filler.0.as_fd());
+        let entered = acceleration.enter_pods_end(flow, End::Application, filler.0.as_fd());
         fillers.push(filler);
         if let Err(error) = entered {
             break error;

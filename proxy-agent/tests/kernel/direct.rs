@@ -45,7 +45,7 @@ pub(crate) fn set(ports: &[u16]) -> DirectSet {
     of(addresses.collect())
 }
 
-fn of(addresses: Vec<String>) -> DirectSet {
+pub(crate) fn of(addresses: Vec<String>) -> DirectSet {
     let addresses = addresses.iter().map(|text| text.parse().unwrap());
     DirectSet {
         endpoints: addresses.map(EndpointKey::from_socket_addr).collect(),

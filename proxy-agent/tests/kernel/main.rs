@@ -7,6 +7,7 @@
 )]
 
 mod acceleration;
+mod acceleration_between_pods;
 mod acceleration_bounds;
 mod acceleration_to_pods;
 mod attachment;

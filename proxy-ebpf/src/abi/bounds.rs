@@ -33,6 +33,9 @@ pub const AFFINITY: u32 = 65_536;
 pub const SOCKETS: u32 = 65_536;
 /// Accelerated connections at a time: 1 MiB, there from the start. Others go by TCP.
 pub const CREDITS: u32 = 8_192;
+/// Connections between pods that both ask for acceleration without the agent: as many as `SOCKETS` has room
+/// for. Others go by TCP. Memory is taken by use.
+pub const PAIRS: u32 = SOCKETS / 2;
 /// Cgroups of agents: this one's and, during a handover, its successor's.
 pub const AGENTS: u32 = 8;
 /// Log lines a second and CPU; the rest is counted in [`crate::Stat::LogDropped`].
@@ -43,7 +46,7 @@ mod tests {
     use super::*;
     use crate::{
         Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, Frontend, FrontendKey,
-        MemberKey, OrigDst, PodAddress, PodEntry, Share, Slot, SlotKey,
+        MemberKey, OrigDst, Pair, PodAddress, PodEntry, Share, Slot, SlotKey,
     };
 
     /// `struct htab_elem` in kernel/bpf/hashtab.c, and the list node that the allocator adds from
@@ -72,7 +75,7 @@ mod tests {
     fn empty_hash_maps_take_less_than_10_mib() {
         let maps = [
             PODS, ADDRESSES, FRONTENDS, ORIG_DST, SLOTS, SHARES, MEMBERS, ENDPOINTS, AFFINITY,
-            AGENTS,
+            AGENTS, PAIRS,
         ];
         let total: usize = maps.into_iter().map(buckets_bytes).sum();
         assert!(total < 10 << 20, "{total} bytes");
@@ -104,7 +107,8 @@ mod tests {
             + bytes(element_bytes::<MemberKey, u32>(), MEMBERS)
             + bytes(element_bytes::<EndpointKey, EndpointState>(), ENDPOINTS)
             + bytes(element_bytes::<AffinityKey, Affinity>(), AFFINITY)
-            + bytes(element_bytes::<u64, u8>(), AGENTS);
+            + bytes(element_bytes::<u64, u8>(), AGENTS)
+            + bytes(element_bytes::<FlowKey, Pair>(), PAIRS);
         assert!(total < 80 << 20, "{total} bytes");
     }
 }

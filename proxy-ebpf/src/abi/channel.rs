@@ -18,6 +18,10 @@ pub enum End {
     Application = 1,
     /// The agent's: accepted from a pod, or connected to one.
     Agent = 2,
+    /// A pod's that has connected to another pod, without the agent ([`super::pair`]).
+    Client = 3,
+    /// That other pod's.
+    Server = 4,
 }
 
 /// Key of `SOCKETS`. It carries the netns cookie: no pod can name a socket of another one.
@@ -51,8 +55,8 @@ pub struct Channel {
     flow: [u64; 4],
     /// An [`End`].
     pub end: u32,
-    /// 1 since the sequence numbers are set: those of an application that connects at its first message,
-    /// those of one that accepts when it does.
+    /// 1 since the sequence numbers are set: those of an application that connects to the agent at its first
+    /// message, all others when the connection is established.
     pub started: u32,
     /// The connection's credit; 0 in `generation` before the agent has joined.
     pub credit: CreditId,
@@ -105,10 +109,14 @@ impl Channel {
     /// Key of the other end.
     #[inline(always)]
     pub const fn far_end(&self) -> EndKey {
-        let end = if self.end == End::Agent as u32 {
-            End::Application
-        } else {
-            End::Agent
+        const AGENT: u32 = End::Agent as u32;
+        const CLIENT: u32 = End::Client as u32;
+        const SERVER: u32 = End::Server as u32;
+        let end = match self.end {
+            AGENT => End::Application,
+            CLIENT => End::Server,
+            SERVER => End::Client,
+            _ => End::Agent,
         };
         EndKey {
             flow: self.flow,
@@ -195,6 +203,21 @@ mod tests {
         let ends = [End::Agent, End::Application].map(|end| EndKey::new(flow, end));
         assert_ne!(ends[0], ends[1]);
         assert_eq!(channel.far_end(), ends[1]);
+    }
+
+    #[test]
+    fn the_ends_of_a_connection_between_pods_are_each_others_and_nobody_elses() {
+        let source = "10.1.2.3:4000".parse().unwrap();
+        let flow = FlowKey::to_pod_from(7, source, 8080);
+        let channel = |end| Channel::new(flow, end, CreditId::default());
+        for (end, far) in [
+            (End::Client, End::Server),
+            (End::Server, End::Client),
+            (End::Agent, End::Application),
+            (End::Application, End::Agent),
+        ] {
+            assert_eq!(channel(end).far_end(), EndKey::new(flow, far));
+        }
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl FlowKey {
 pub struct OrigDst {
     addr: [u8; 16],
     port: [u8; 2],
+    /// 1: the pod asks for acceleration; 2: also without the agent.
     accelerates: u8,
     reserved: [u8; 5],
     since_ns: u64,
@@ -152,7 +153,8 @@ impl OrigDst {
     #[must_use]
     pub const fn of_pod(self, flags: PodFlags) -> Self {
         Self {
-            accelerates: flags.contains(PodFlags::ACCELERATES) as u8,
+            accelerates: flags.contains(PodFlags::ACCELERATES) as u8
+                | (flags.contains(PodFlags::ACCELERATES_DIRECT) as u8) << 1,
             ..self
         }
     }
@@ -161,6 +163,12 @@ impl OrigDst {
     #[inline(always)]
     pub const fn accelerates(&self) -> bool {
         self.accelerates != 0
+    }
+
+    /// Whether it asked for it without the agent, too.
+    #[inline(always)]
+    pub const fn accelerates_direct(&self) -> bool {
+        self.accelerates & 2 != 0
     }
 
     /// The address bytes, v4-mapped for IPv4.

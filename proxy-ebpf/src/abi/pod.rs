@@ -15,6 +15,8 @@ impl PodFlags {
     pub const FAIL_CLOSED: Self = Self(8);
     /// The pod's proxied connections are accelerated where they can be.
     pub const ACCELERATES: Self = Self(16);
+    /// As above, and its direct connections with pods that ask for the same.
+    pub const ACCELERATES_DIRECT: Self = Self(16 | 32);
 
     /// The union of two sets.
     #[must_use]
@@ -84,7 +86,8 @@ impl PodEntry {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PodAddress {
     netns_cookie: u64,
-    accelerates: u8,
+    /// [`PodFlags`], of which acceleration's count.
+    flags: u8,
     reserved: [u8; 7],
 }
 
@@ -98,7 +101,7 @@ impl PodAddress {
     pub const fn new(netns_cookie: u64, flags: PodFlags) -> Self {
         Self {
             netns_cookie,
-            accelerates: flags.contains(PodFlags::ACCELERATES) as u8,
+            flags: flags.0,
             reserved: [0; 7],
         }
     }
@@ -112,7 +115,13 @@ impl PodAddress {
     /// Whether what the pod accepts is to be accelerated.
     #[inline(always)]
     pub const fn accelerates(&self) -> bool {
-        self.accelerates != 0
+        PodFlags(self.flags).contains(PodFlags::ACCELERATES)
+    }
+
+    /// Whether that holds without the agent, too.
+    #[inline(always)]
+    pub const fn accelerates_direct(&self) -> bool {
+        PodFlags(self.flags).contains(PodFlags::ACCELERATES_DIRECT)
     }
 }
 

@@ -84,6 +84,8 @@ stats! {
     AccelerationFastOpen = "acceleration_fast_open",
     /// A socket that a pod which asks has accepted was made ready.
     AccelerationAccepted = "acceleration_accepted",
+    /// An end of a direct connection between pods that both ask was made ready.
+    AccelerationPaired = "acceleration_paired",
     /// Messages that went from socket to socket.
     Redirected = "redirected",
     /// Bytes of these.

@@ -2,14 +2,14 @@
 //! anything.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE};
+use aya_ebpf::bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE, BPF_TCP_CLOSE};
 use aya_ebpf::helpers::generated::{
     bpf_get_netns_cookie, bpf_sk_storage_get, bpf_sock_hash_update,
 };
 use aya_ebpf::programs::SockOpsContext;
-use proxy_ebpf::{Channel, CreditId, End, EndKey, FlowKey, Stat};
+use proxy_ebpf::{Channel, CreditId, End, EndKey, FlowKey, Pair, PodAddress, Stat};
 
-use crate::maps::{ADDRESSES, CHANNELS, SOCKETS};
+use crate::maps::{ADDRESSES, CHANNELS, PAIRS, SOCKETS};
 use crate::{port, stats};
 
 /// Makes an established socket ready. From now on each of its messages is decided.
@@ -29,31 +29,85 @@ pub(super) fn enter(ctx: &SockOpsContext, flow: FlowKey) {
 /// it can be nobody's but the one that the agent names.
 #[inline(always)]
 pub(super) fn accepted(ctx: &SockOpsContext) {
-    // SAFETY: the context is the kernel's own and valid until the hook returns.
-    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
-    let local = port::local_addr(ctx);
-    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs.
-    let asks = unsafe { ADDRESSES.get(local) }
-        .is_some_and(|pod| pod.accelerates() && pod.netns_cookie() == cookie);
-    if !asks {
+    let cookie = cookie(ctx);
+    let Some(pod) = owner(port::local_addr(ctx)).filter(|pod| pod.accelerates()) else {
         return;
-    }
+    };
     let remote = port::remote_addr(ctx);
-    // SAFETY: as above.
-    if unsafe { ADDRESSES.get(remote) }.is_none() {
+    if pod.netns_cookie() != cookie || owner(remote).is_none() {
         return;
     }
+    let source_port = port::remote_port(ctx);
+    let flow = FlowKey::to_pod(cookie, remote, source_port, port::local_port(ctx));
+    // The other pod's end is established first.
+    let (end, stat) = if pod.accelerates_direct() && PAIRS.get_ptr(flow).is_some() {
+        (End::Server, Stat::AccelerationPaired)
+    } else {
+        (End::Application, Stat::AccelerationAccepted)
+    };
+    begin(ctx, flow, end, stat);
+}
+
+/// The same for a socket of a pod that asks for acceleration without the agent, and that has connected to
+/// an endpoint: if the endpoint is a pod of this node that asks for it too, and the pod's address its own.
+#[inline(always)]
+pub(super) fn paired(ctx: &SockOpsContext) {
+    let local = port::local_addr(ctx);
+    let own = owner(local).is_some_and(|pod| pod.netns_cookie() == cookie(ctx));
+    let Some(server) = owner(port::remote_addr(ctx)).filter(|pod| pod.accelerates_direct()) else {
+        return;
+    };
+    if !own {
+        return;
+    }
+    if port::bytes_sent(ctx) != 0 {
+        return stats::count(Stat::AccelerationFastOpen);
+    }
+    let source_port = port::local_port(ctx);
     let flow = FlowKey::to_pod(
-        cookie,
-        remote,
+        server.netns_cookie(),
+        local,
+        source_port,
         port::remote_port(ctx),
-        port::local_port(ctx),
     );
+    if PAIRS.insert(flow, Pair::default(), BPF_ANY.into()).is_err() {
+        return stats::count(Stat::AccelerationRefused);
+    }
+    begin(ctx, flow, End::Client, Stat::AccelerationPaired);
+}
+
+/// Forgets a connection between two pods when its client's socket is closed.
+#[inline(always)]
+pub(super) fn part(ctx: &SockOpsContext) {
+    let (_, present) = port::ops_states(ctx);
+    if present == BPF_TCP_CLOSE
+        && let Some(channel) = kept(ctx, 0)
+    {
+        // Only the end that has made the entry has a socket whose states are watched here.
+        let _ = PAIRS.remove(channel.flow());
+    }
+}
+
+/// Makes a socket ready of which the connection has sent and read nothing yet.
+#[inline(always)]
+fn begin(ctx: &SockOpsContext, flow: FlowKey, end: End, stat: Stat) {
     let (write_seq, copied_seq) = port::next_bytes(ctx);
-    let channel = Channel::new(flow, End::Application, CreditId::default());
-    let channel = channel.begun(write_seq, copied_seq);
-    let entered = put(ctx, channel, EndKey::new(flow, End::Application));
-    stats::count(entered.map_or(Stat::AccelerationRefused, |()| Stat::AccelerationAccepted));
+    let channel = Channel::new(flow, end, CreditId::default()).begun(write_seq, copied_seq);
+    let entered = put(ctx, channel, EndKey::new(flow, end));
+    stats::count(entered.map_or(Stat::AccelerationRefused, |()| stat));
+}
+
+/// Whose an address is, if it is a captured pod's of this node.
+#[inline(always)]
+fn owner<'p>(address: [u8; 16]) -> Option<&'p PodAddress> {
+    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs.
+    unsafe { ADDRESSES.get(address) }
+}
+
+#[inline(always)]
+fn cookie(ctx: &SockOpsContext) -> u64 {
+    // SAFETY: the context is the kernel's own and valid until the hook returns.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
 }
 
 #[inline(always)]
@@ -69,16 +123,19 @@ fn put(ctx: &SockOpsContext, channel: Channel, mut key: EndKey) -> Option<()> {
 
 #[inline(always)]
 fn keep(ctx: &SockOpsContext, channel: Channel) -> Option<()> {
+    *kept(ctx, BPF_SK_STORAGE_GET_F_CREATE.into())? = channel;
+    Some(())
+}
+
+#[inline(always)]
+fn kept<'s>(ctx: &SockOpsContext, flags: u64) -> Option<&'s mut Channel> {
     let sk = port::ops_socket(ctx);
     if sk.is_null() {
         return None;
     }
     let map = core::ptr::from_ref(&CHANNELS).cast_mut().cast();
-    let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
     // SAFETY: the loader has put the map's address here, and the verifier tracks `sk` as a socket.
-    let kept = unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), create) };
+    let kept = unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags) };
     // SAFETY: non-null storage is a `Channel` and lives as long as its socket, whose lock is held.
-    let kept = unsafe { kept.cast::<Channel>().as_mut() }?;
-    *kept = channel;
-    Some(())
+    unsafe { kept.cast::<Channel>().as_mut() }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use proxy_ebpf::{Channel as Kept, FlowKey};
+use proxy_ebpf::{Channel as Kept, End, FlowKey};
 
 use super::{Acceleration, Channel};
 use crate::bpf::sys;
@@ -41,12 +41,13 @@ impl SelfTestItem {
 type Trial = fn(&Arc<Acceleration>) -> io::Result<()>;
 
 /// Names, whether a failure refuses acceleration, and what is tried.
-const TRIALS: [(&str, bool, Trial); 6] = [
+const TRIALS: [(&str, bool, Trial); 7] = [
     ("exchange_in_order", true, trials::exchange),
     ("bulk", true, trials::bulk),
     ("unread_is_bounded", true, trials::bounded),
     ("half_close", true, trials::half_close),
     ("short_connections", true, trials::short_connections),
+    ("between_pods", true, trials::between_pods),
     // It is 0 on kernels 5.10 and 6.1: documented, for few programs ask.
     ("fionread", false, trials::fionread),
 ];
@@ -95,16 +96,10 @@ impl Pair {
     }
 
     fn on(listener: &TcpListener, acceleration: &Arc<Acceleration>) -> io::Result<Self> {
-        let to = listener.local_addr()?;
-        let application = TcpStream::connect(to)?;
-        let (agent, source) = listener.accept()?;
-        for socket in [&application, &agent] {
-            socket.set_nodelay(true)?;
-            socket.set_read_timeout(Some(PAUSE))?;
-            socket.set_write_timeout(Some(PATIENCE))?;
-        }
-        let flow = FlowKey::from_accepted(sys::netns_cookie(&agent)?, source, to.port());
-        let entered = acceleration.enter_application(flow, application.as_fd());
+        let (application, agent) = connection(listener)?;
+        let (source, port) = (application.local_addr()?, listener.local_addr()?.port());
+        let flow = FlowKey::from_accepted(sys::netns_cookie(&agent)?, source, port);
+        let entered = acceleration.enter_pods_end(flow, End::Application, application.as_fd());
         entered.map_err(io::Error::other)?;
         let channel = acceleration.join(flow, agent.as_fd(), 0);
         Ok(Self {
@@ -113,6 +108,18 @@ impl Pair {
             channel: channel.map_err(io::Error::other)?,
         })
     }
+}
+
+/// The two ends of a connection of this process with itself.
+fn connection(listener: &TcpListener) -> io::Result<(TcpStream, TcpStream)> {
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    for socket in [&client, &server] {
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PAUSE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+    }
+    Ok((client, server))
 }
 
 /// What every stream here repeats: a prime number of bytes, so that no power of two is a whole number

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use crate::capture::seams::ServedPod;
-use crate::model::CaptureDecision;
+use crate::model::{Accelerates, CaptureDecision};
 use crate::net::{CANDIDATE_PORTS, Netns, bind_listeners};
 
 use super::{Fault, PodTask, chain};
@@ -73,7 +73,11 @@ impl PodTask {
                 self.start_serving(ports).await?;
                 let wishes = [
                     (fail_closed, PodFlags::FAIL_CLOSED),
-                    (accelerates, PodFlags::ACCELERATES),
+                    (accelerates != Accelerates::Nothing, PodFlags::ACCELERATES),
+                    (
+                        accelerates == Accelerates::DirectToo,
+                        PodFlags::ACCELERATES_DIRECT,
+                    ),
                 ];
                 self.enrol(wishes)?;
                 self.publish("");
@@ -120,7 +124,7 @@ impl PodTask {
         Err(fault)
     }
 
-    fn enrol(&mut self, wishes: [(bool, PodFlags); 2]) -> Result<(), Fault> {
+    fn enrol(&mut self, wishes: [(bool, PodFlags); 3]) -> Result<(), Fault> {
         let Some(serving) = self.held.as_ref().and_then(|held| held.serving.as_ref()) else {
             return Ok(());
         };

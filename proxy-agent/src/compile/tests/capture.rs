@@ -2,13 +2,13 @@
 
 use super::{compile, only_problem, problems, set};
 use crate::compile::{Acceleration, Compiler, Options};
-use crate::model::{CaptureDecision, NotCaptured, Snapshot};
+use crate::model::{Accelerates, CaptureDecision, NotCaptured, Snapshot};
 use crate::objects::Origin;
 
 const CAPTURED: CaptureDecision = CaptureDecision::Capture {
     fail_closed: false,
     avoid_sidecar_ports: false,
-    accelerates: false,
+    accelerates: Accelerates::Nothing,
 };
 
 fn text(namespace: &str, metadata: &str, spec: &str) -> String {
@@ -91,7 +91,7 @@ fn a_pod_with_a_sidecar_that_asks_for_it_is_captured_beside_it() {
     let expected = CaptureDecision::Capture {
         fail_closed: false,
         avoid_sidecar_ports: true,
-        accelerates: false,
+        accelerates: Accelerates::Nothing,
     };
     assert_eq!(decision(&snapshot), expected);
 }
@@ -133,16 +133,21 @@ fn acceleration_is_what_the_pod_or_its_namespace_asks_for_within_what_the_agent_
             CaptureDecision::LeaveAlone(_) => panic!("captured"),
         }
     };
-    let (on, off) = (Some("enabled"), Some("disabled"));
+    use Accelerates::{DirectToo, Nothing, Proxied};
+    let (on, off, direct) = (Some("enabled"), Some("disabled"), Some("direct"));
     for (namespace, pod, opt_in, forced) in [
-        (None, None, false, true),
-        (None, on, true, true),
-        (on, None, true, true),
-        (on, off, false, false),
-        (off, None, false, false),
-        (off, on, true, true),
+        (None, None, Nothing, Proxied),
+        (None, on, Proxied, Proxied),
+        (on, None, Proxied, Proxied),
+        (on, off, Nothing, Nothing),
+        (off, None, Nothing, Nothing),
+        (off, on, Proxied, Proxied),
+        (direct, None, DirectToo, DirectToo),
+        (direct, on, Proxied, Proxied),
+        (on, direct, DirectToo, DirectToo),
+        (direct, off, Nothing, Nothing),
     ] {
-        assert!(!accelerates(Acceleration::Off, namespace, pod));
+        assert_eq!(accelerates(Acceleration::Off, namespace, pod), Nothing);
         assert_eq!(accelerates(Acceleration::OptIn, namespace, pod), opt_in);
         assert_eq!(accelerates(Acceleration::On, namespace, pod), forced);
     }
@@ -217,12 +222,11 @@ fn a_switch_that_changes_nothing_where_it_stands_is_named() {
         (
             text(
                 NS_ON,
-                ", annotations: {proxy-agent.io/acceleration: direct}",
+                ", annotations: {proxy-agent.io/acceleration: 'on'}",
                 "",
             ),
-            "Pod ns/p: metadata.annotations[proxy-agent.io/acceleration]: `direct` is refused: a \
-             reader that nobody knows of would hold bytes without bound; accepted: enabled, \
-             disabled",
+            "Pod ns/p: metadata.annotations[proxy-agent.io/acceleration]: found `on`, accepted: \
+             enabled, direct, disabled",
         ),
     ] {
         assert_eq!(only_problem(&compile(&text)), expected);

@@ -5,13 +5,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::model::Place;
+use crate::model::{Accelerates, Place};
 use crate::objects::{Located, Origin, read_served};
 
 const CAPTURE: CaptureDecision = CaptureDecision::Capture {
     fail_closed: false,
     avoid_sidecar_ports: false,
-    accelerates: false,
+    accelerates: Accelerates::Nothing,
 };
 
 fn pod(capture: CaptureDecision) -> Pod {

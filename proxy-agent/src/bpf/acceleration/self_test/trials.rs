@@ -1,14 +1,14 @@
 //! The trials themselves.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 
-use proxy_ebpf::WINDOW_BYTES;
+use proxy_ebpf::{End, FlowKey, WINDOW_BYTES};
 
-use super::{Pair, bytes, read_exactly, read_some};
+use super::{Pair, bytes, connection, read_exactly, read_some};
 use crate::bpf::acceleration::{Acceleration, Outgoing};
 use crate::bpf::sys;
 
@@ -177,6 +177,57 @@ pub(super) fn short_connections(acceleration: &Arc<Acceleration>) -> io::Result<
         Outgoing::default().begin(&pair.channel, 0, Some(500));
         pair.agent.write_all(&bytes(0, 500))?;
         read_exactly(&mut pair.application, 0, 500, |_| {})?;
+    }
+    Ok(())
+}
+
+/// Two pods' sockets with no agent between: by TCP until the other end has answered what it read, then
+/// everything from socket to socket, whatever lies unread, to the end of the stream.
+pub(super) fn between_pods(acceleration: &Arc<Acceleration>) -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let (mut client, mut server) = connection(&listener)?;
+    let (source, port) = (client.local_addr()?, listener.local_addr()?.port());
+    let flow = FlowKey::to_pod_from(sys::netns_cookie(&server)?, source, port);
+    let enter = |end, socket: &TcpStream| {
+        let entered = acceleration.enter_pods_end(flow, end, socket.as_fd());
+        entered.map_err(io::Error::other)
+    };
+    enter(End::Client, &client)?;
+    // By TCP, for there is no other end yet; and then, because that is not known to be read.
+    client.write_all(&bytes(0, 1_000))?;
+    enter(End::Server, &server)?;
+    server.write_all(&bytes(0, 100))?;
+    client.write_all(&bytes(1_000, 500))?;
+    read_exactly(&mut server, 0, 1_500, |_| {})?;
+    read_exactly(&mut client, 0, 100, |_| {})?;
+    let (mut asked, mut answered) = (1_500, 100);
+    for round in 0..ROUNDS {
+        let answer = size_of_round(round + 5);
+        server.write_all(&bytes(answered, answer))?;
+        read_exactly(&mut client, answered, answer, |_| {})?;
+        answered += answer as u64;
+        let request = size_of_round(round);
+        client.write_all(&bytes(asked, request))?;
+        read_exactly(&mut server, asked, request, |_| {})?;
+        asked += request as u64;
+    }
+    // All of it lies unread, and so does the end behind it.
+    for part in 0..BULK_BYTES / BULK_MESSAGE {
+        let from = answered + (part * BULK_MESSAGE) as u64;
+        server.write_all(&bytes(from, BULK_MESSAGE))?;
+    }
+    server.shutdown(Shutdown::Write)?;
+    read_exactly(&mut client, answered, BULK_BYTES, |_| {})?;
+    answered += BULK_BYTES as u64;
+    if read_some(&mut client, answered, 1)?.is_some() {
+        return Err(io::Error::other("bytes came behind the end of the stream"));
+    }
+    let [of_client, of_server] = [acceleration.kept(&client)?, acceleration.kept(&server)?];
+    let found = [of_client.by_tcp, of_client.redirected, of_server.redirected];
+    let expected = [1_500, asked - 1_500, answered];
+    if found != expected {
+        let text = format!("{found:?} bytes went by TCP and were redirected, not {expected:?}");
+        return Err(io::Error::other(text));
     }
     Ok(())
 }
