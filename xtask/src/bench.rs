@@ -102,6 +102,7 @@ pub(crate) fn smoke() -> Result<Outcome> {
             Kind::Agent,
             Kind::AgentDirect,
             Kind::AgentAccelerated,
+            Kind::AgentDirectAccelerated,
         ],
         services: 100,
         agent: None,
@@ -157,7 +158,7 @@ impl<'a> Bench<'a> {
         for kind in &self.kinds {
             let mut works = self.works.iter();
             if works.any(|work| kind.does(*work) && !work.is_apart()) {
-                if *kind == Kind::AgentAccelerated
+                if kind.accelerates()
                     && let Some(why) = self.programs.without_acceleration()?
                 {
                     figures.unavailable(*kind, why);

@@ -2,6 +2,7 @@
 //!
 //! `PROXY_E2E_LONG=1` makes the figures of some tests those of docs/testing.md.
 
+mod between_pods;
 mod faults;
 mod from_pods;
 mod to_pods;

@@ -22,8 +22,6 @@ enum Value {
     Added(Measure, Kind, Kind),
     /// A path's own value, divided by so much, in this unit.
     Own(Measure, Kind, f64, &'static str),
-    /// Nothing that could be measured, and why.
-    Nothing(&'static str),
 }
 
 /// One row.
@@ -72,13 +70,14 @@ const fn aim(what: &'static str, work: Work, value: Value, bound: Bound) -> Aim 
 
 use Bound::{AtLeast, AtMost};
 use Kind::{
-    Agent, AgentAccelerated, AgentDirect, Dnat, Envoy, EnvoyTwice, Haproxy, NoMesh, TcpCopy,
+    Agent, AgentAccelerated, AgentDirect, AgentDirectAccelerated, Dnat, Envoy, EnvoyTwice, Haproxy,
+    NoMesh, TcpCopy,
 };
 use Measure::{
     ConnectionBytes, CpuUs, ElapsedMs, MeanNs, MemoryKib, P50Us, P99Us, RequestsPerS, ResidentKib,
     WorkersMs,
 };
-use Value::{Added, Nothing, Own, Ratio};
+use Value::{Added, Own, Ratio};
 use Work::{
     ConstantRate, DirectKeepAlive, DirectNewConnections, Grpc, Hook, Http2, Idle, IdleConnections,
     KeepAlive, NewConnections, Scale,
@@ -172,7 +171,7 @@ const AIMS: &[Aim] = &[
     aim(
         "direct mode with acceleration, requests/s : no mesh",
         DirectKeepAlive,
-        Nothing("nothing accelerates connections from pod to pod"),
+        Ratio(RequestsPerS, AgentDirectAccelerated, NoMesh),
         AtLeast(1.8),
     ),
     aim(
@@ -245,7 +244,7 @@ pub(super) fn judge(figures: &Figures) -> Vec<Row> {
 impl Aim {
     fn judge(&self, figures: &Figures) -> Option<Row> {
         let unit = match self.value {
-            Ratio(..) | Added(..) | Nothing(_) => "×",
+            Ratio(..) | Added(..) => "×",
             Own(_, _, _, unit) => unit,
         };
         let (sign, bound) = match self.bound {
@@ -265,12 +264,6 @@ impl Aim {
     fn outcome(&self, figures: &Figures) -> Option<Outcome> {
         let ours = match self.value {
             Ratio(_, ours, _) | Added(_, ours, _) | Own(_, ours, ..) => ours,
-            Nothing(why) => {
-                let asked = !figures
-                    .rounds(self.work, AgentDirect, RequestsPerS)
-                    .is_empty();
-                return asked.then(|| Outcome::NotAvailable(why.to_owned()));
-            }
         };
         if let Some(why) = figures.why_not(ours) {
             return Some(Outcome::NotAvailable(why.to_owned()));
@@ -303,7 +296,6 @@ impl Aim {
                 .into_iter()
                 .map(|value| value / unit)
                 .collect(),
-            Nothing(_) => Vec::new(),
         }
     }
 
@@ -323,7 +315,7 @@ impl Aim {
                 let (ours, theirs) = (median(ours, measure)?, median(theirs, measure)?);
                 format!("{:.0} : {:.0} µs", ours - without, theirs - without)
             }
-            Own(..) | Nothing(_) => String::new(),
+            Own(..) => String::new(),
         })
     }
 }

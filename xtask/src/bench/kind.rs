@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     AgentDirect,
     /// The same with `--acceleration on`, the endpoints' pods captured too: both halves of the path.
     AgentAccelerated,
+    /// Direct mode, and `acceleration: direct` on all pods.
+    AgentDirectAccelerated,
     /// Another build of the agent (`--before`).
     AgentBefore,
     /// Envoy in the client's pod, behind an nftables redirect.
@@ -36,14 +38,24 @@ pub(crate) enum Kind {
 impl Kind {
     /// Whether the agent stands between.
     pub(super) const fn is_agent(self) -> bool {
-        matches!(
-            self,
-            Self::Agent | Self::AgentDirect | Self::AgentAccelerated | Self::AgentBefore
-        )
+        matches!(self, Self::Agent | Self::AgentBefore) || self.is_direct() || self.accelerates()
+    }
+
+    /// Whether connections are direct.
+    pub(super) const fn is_direct(self) -> bool {
+        matches!(self, Self::AgentDirect | Self::AgentDirectAccelerated)
+    }
+
+    /// Whether they are accelerated.
+    pub(super) const fn accelerates(self) -> bool {
+        matches!(self, Self::AgentAccelerated | Self::AgentDirectAccelerated)
     }
 
     /// Whether this work is measured on this path.
     pub(super) const fn does(self, work: Work) -> bool {
+        if matches!(self, Self::AgentDirectAccelerated) {
+            return matches!(work, Work::DirectKeepAlive);
+        }
         let whole_agent = matches!(self, Self::Agent | Self::AgentBefore);
         match work {
             Work::DirectKeepAlive | Work::DirectNewConnections => {
@@ -79,6 +91,7 @@ impl fmt::Display for Kind {
             Self::Agent => "agent",
             Self::AgentDirect => "agent, direct mode",
             Self::AgentAccelerated => "agent, accelerated",
+            Self::AgentDirectAccelerated => "agent, direct mode, accelerated",
             Self::AgentBefore => "agent, before",
             Self::Envoy => "Envoy sidecar",
             Self::EnvoyTwice => "two Envoy sidecars",

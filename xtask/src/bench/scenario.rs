@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use proxy_e2e::{Agent, AgentOptions, Node, Pod, Process, Service, until};
+use proxy_e2e::{Agent, AgentOptions, Node, Pod, PodOptions, Process, Service, until};
 use serde_json::Value;
 
 use super::kind::Kind;
@@ -88,6 +88,7 @@ impl Scenario {
         } else {
             client
         };
+        let client = asking(client, kind);
         let mut scenario = Self {
             kind,
             agent: None,
@@ -107,7 +108,10 @@ impl Scenario {
         match self.kind {
             Kind::NoMesh | Kind::Dnat => {}
             Kind::TcpCopy => self.others.push(self.tcp_copy(programs)?),
-            Kind::Agent | Kind::AgentDirect | Kind::AgentAccelerated => {
+            Kind::Agent
+            | Kind::AgentDirect
+            | Kind::AgentAccelerated
+            | Kind::AgentDirectAccelerated => {
                 self.agent = Some(self.agent(&programs.agent)?);
             }
             Kind::AgentBefore => {
@@ -129,7 +133,7 @@ impl Scenario {
         for service in self.services.all() {
             agent.wait_endpoints(service, self.servers.len())?;
         }
-        if self.kind == Kind::AgentAccelerated {
+        if self.kind.accelerates() {
             agent.wait_captured(&self.servers)?;
             // Pods have their acceleration when the self-test is over.
             until("the self-test is over", || {
@@ -241,12 +245,16 @@ impl Scenario {
         if let Some(agent) = &self.agent {
             let [direct, proxied] = ["direct", "proxied"].map(|name| agent.counter(name));
             let direct = (direct? > 0, proxied? > 0);
-            let expected = self.kind == Kind::AgentDirect;
+            let expected = self.kind.is_direct();
             anyhow::ensure!(
                 direct == (expected, !expected),
                 "{}: connections that were direct, proxied: {direct:?}",
                 self.kind
             );
+            if self.kind == Kind::AgentDirectAccelerated {
+                let paired = agent.counter("acceleration_paired")?;
+                anyhow::ensure!(paired > 0, "{}: no socket was made ready", self.kind);
+            }
         }
         Ok(())
     }
@@ -261,7 +269,7 @@ impl Services {
     fn of(node: &Node, servers: &[Pod], kind: Kind) -> Result<Self> {
         let service = |name: &str, port_name, target| {
             let mut options = node.service(name).round_robin();
-            if kind == Kind::AgentDirect {
+            if kind.is_direct() {
                 options = options.annotated("mode", "direct");
             }
             options.port(port_name, 80, target)
@@ -294,12 +302,12 @@ impl Services {
 
 fn server(node: &Node, name: &str, programs: &Programs, kind: Kind) -> Result<Pod> {
     let pod = node.pod(name);
-    let pod = if kind == Kind::AgentAccelerated {
+    let pod = if kind.accelerates() {
         pod.captured()
     } else {
         pod
     };
-    let pod = pod.start()?;
+    let pod = asking(pod, kind).start()?;
     pod.serve_nginx_http2(HTTP1, HTTP2, node.scratch())?;
     let mut command = Command::new(&programs.bench);
     command.args(["grpc", "--port", &GRPC.to_string()]);
@@ -307,6 +315,15 @@ fn server(node: &Node, name: &str, programs: &Programs, kind: Kind) -> Result<Po
     grpc.wait_for_output("ready")?;
     pod.keep(grpc);
     Ok(pod)
+}
+
+/// With what the pod asks for; `--acceleration on` asks for the rest.
+fn asking(pod: PodOptions, kind: Kind) -> PodOptions {
+    if kind == Kind::AgentDirectAccelerated {
+        pod.annotation("proxy-agent.io/acceleration", "direct")
+    } else {
+        pod
+    }
 }
 
 fn hops(first: u16, to: [Vec<SocketAddr>; 3]) -> Vec<Hop> {

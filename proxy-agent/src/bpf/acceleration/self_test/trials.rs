@@ -185,9 +185,20 @@ pub(super) fn short_connections(acceleration: &Arc<Acceleration>) -> io::Result<
 /// everything from socket to socket, whatever lies unread, to the end of the stream.
 pub(super) fn between_pods(acceleration: &Arc<Acceleration>) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let (mut client, mut server) = connection(&listener)?;
+    let (client, server) = connection(&listener)?;
     let (source, port) = (client.local_addr()?, listener.local_addr()?.port());
     let flow = FlowKey::to_pod_from(sys::netns_cookie(&server)?, source, port);
+    let tried = converse(acceleration, flow, client, server);
+    let forgotten = acceleration.pairs.remove(&flow).map_err(io::Error::other);
+    tried.and(forgotten.map(drop))
+}
+
+fn converse(
+    acceleration: &Arc<Acceleration>,
+    flow: FlowKey,
+    mut client: TcpStream,
+    mut server: TcpStream,
+) -> io::Result<()> {
     let enter = |end, socket: &TcpStream| {
         let entered = acceleration.enter_pods_end(flow, end, socket.as_fd());
         entered.map_err(io::Error::other)
