@@ -1,12 +1,12 @@
 //! The objects of a large cluster, and changes to them, through the API server.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use kube::Client;
 use proxy_e2e::cluster::Cluster;
-use proxy_e2e::now_us;
 use serde_json::{Value, json};
 
 use super::NAMESPACE;
@@ -58,6 +58,8 @@ impl fmt::Display for Change {
 const AT_ONCE: u32 = 16;
 /// ConfigMaps that change in place of EndpointSlices.
 const UNREAD: u64 = 500;
+/// Windows until one writes again what a former one wrote: so many addresses of each are within 11.0.0.0/8.
+const KEPT_APART: u64 = 97;
 const ELSEWHERE: &str = "elsewhere";
 
 impl Many {
@@ -93,8 +95,9 @@ impl Many {
         per_second: f64,
         stop: &Stop,
     ) -> Result<f64> {
-        // What a window writes differs from what the one before it wrote: else nothing changes.
-        let (begun, salt) = (Instant::now(), now_us() / 1_000);
+        /// Windows so far: what one writes differs from what any before it wrote, else nothing changes.
+        static WINDOWS: AtomicU64 = AtomicU64::new(1);
+        let (begun, salt) = (Instant::now(), WINDOWS.fetch_add(1, Ordering::Relaxed));
         let count = with_client(cluster, async |client| match change {
             Change::Nothing => {
                 while !stop.told() {
@@ -158,9 +161,9 @@ impl Many {
     /// Endpoints of a Service in 11.0.0.0/8, one of which is `changed` times another.
     fn addresses(&self, number: u64, changed: u64) -> Vec<Value> {
         let addresses = (0..u64::from(self.endpoints)).map(|of| {
-            let shift = if of == 0 { changed } else { 0 };
+            let shift = if of == 0 { changed % KEPT_APART } else { 0 };
             let [_, a, b, c] =
-                (number * u64::from(self.endpoints) + of + shift % 97 * 100_003).to_be_bytes()[4..]
+                (number * u64::from(self.endpoints) + of + shift * 100_003).to_be_bytes()[4..]
             else {
                 return Value::Null;
             };
