@@ -1,8 +1,9 @@
 //! sk_msg: each message of a socket in `SOCKETS` goes to the other end's socket, or by TCP.
 //!
 //! Minimum kernel version: 5.15. Fails open: whatever is in doubt goes by TCP, and is counted. The
-//! rules and their reasons: `abi/channel.rs`. What the kernel then fails to redirect, for want of memory,
-//! counts as redirected though nobody will read it: the connection stays with TCP from there on.
+//! rules and their reasons: `abi/channel.rs`, `abi/pair.rs`. What the kernel then fails to redirect, for want of
+//! memory, counts as redirected though nobody will read it, and the sender gets an error: a connection with the agent
+//! stays with TCP from there on.
 
 use core::ptr::{addr_of, addr_of_mut};
 
@@ -12,7 +13,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::sk_msg;
 use aya_ebpf::programs::SkMsgContext;
-use proxy_ebpf::{Channel, Credit, End, EndKey, Pair, Stat, WINDOW_BYTES};
+use proxy_ebpf::{Channel, Credit, End, EndKey, Stat, WINDOW_BYTES};
 
 use crate::maps::{CHANNELS, COPIED_SEQ_OFFSET, CREDITS, JOINED, PAIRS, SOCKETS, WRITE_SEQ_OFFSET};
 use crate::{port, stats};
@@ -104,15 +105,19 @@ fn between_pods(
     let pair = pair.ok_or(Stat::ByTcpNotJoined)?;
     // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs; its fields are
     // aligned integers, each written by one end and read by the other through volatile accesses.
-    let Pair {
-        client_read,
-        server_read,
-    } = unsafe { &mut *pair };
+    let pair = unsafe { &mut *pair };
     let (own, other) = if channel.end == End::Client as u32 {
-        (client_read, server_read)
+        if read(addr_of!(pair.server_here)) == 0 {
+            return Err(Stat::ByTcpGone);
+        }
+        (&raw mut pair.client_read, &raw const pair.server_read)
     } else {
-        (server_read, client_read)
+        (&raw mut pair.server_read, &raw const pair.client_read)
     };
+    // This connection is over, and its ports are another one's by now.
+    if pair.since_ns != channel.pair_since_ns {
+        return Err(Stat::ByTcpGone);
+    }
     write(own, channel.read_by_tcp);
     if channel.by_tcp > read(other) {
         return Err(Stat::ByTcpUnread);

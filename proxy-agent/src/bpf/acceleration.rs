@@ -205,7 +205,8 @@ impl Acceleration {
     }
 
     /// Makes a socket of this process one of the ends of `flow` that pods have, as the programs do with a
-    /// pod's: for trials of what this kernel makes of it. With a client's begins a connection between pods.
+    /// pod's: for trials of what this kernel makes of it. Of a connection between pods the client's comes first,
+    /// and nothing is read before the server's is there.
     ///
     /// # Errors
     ///
@@ -216,12 +217,17 @@ impl Acceleration {
         end: End,
         socket: BorrowedFd<'_>,
     ) -> Result<(), JoinError> {
-        if end == End::Client {
-            let paired = sys::map_update(self.pairs.fd.as_fd(), &flow, &Pair::default());
+        self.keep(socket, Kept::new(flow, end, CreditId::default()))?;
+        self.enter(EndKey::new(flow, end), socket)?;
+        if matches!(end, End::Client | End::Server) {
+            let pair = Pair {
+                server_here: (end == End::Server).into(),
+                ..Pair::default()
+            };
+            let paired = sys::map_update(self.pairs.fd.as_fd(), &flow, &pair);
             paired.map_err(kernel("write", map::PAIRS))?;
         }
-        self.keep(socket, Kept::new(flow, end, CreditId::default()))?;
-        self.enter(EndKey::new(flow, end), socket)
+        Ok(())
     }
 
     /// Lets connections be accelerated: this kernel was found to be good for it.
@@ -244,7 +250,8 @@ impl Acceleration {
         self.to_pods.get()
     }
 
-    /// Fill of the map of connections between two pods: as many as there are now.
+    /// Fill of the map of connections between two pods: as many as there are now of those that this agent's programs
+    /// have seen to begin.
     pub(super) fn pairs(&self) -> Result<MapStatus, Error> {
         self.pairs.status()
     }

@@ -111,6 +111,40 @@ print('done')";
     assert_eq!(pod.stat(Stat::RedirectedBytes), 6 + 4 + 10);
 }
 
+/// A socket that was reset is in the map until its application closes it.
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn a_connection_with_the_ports_of_one_that_was_reset_has_nothing_of_it() {
+    let pod = pod_with(ASKS, V4, |pod| pod.cookie, ASKS);
+    let script = "
+import struct
+l = socket.socket(); l.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+l.bind(('10.77.0.2', 9001)); l.listen()
+socket.setdefaulttimeout(10)
+def client():
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(('10.77.0.2', 7001)); s.connect(('10.96.1.1', 80))
+    return s
+s = client(); s.sendall(b'1'); a = l.accept()[0]
+a.settimeout(10)
+assert a.recv(9) == b'1'
+a.sendall(b'ok'); assert s.recv(9) == b'ok'
+s.sendall(b'redirected'); assert a.recv(99) == b'redirected'
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()
+t = client(); t.sendall(b'other')
+b = l.accept()[0]; b.settimeout(10)
+assert b.recv(9) == b'other'
+try: assert False, a.recv(9)
+except ConnectionResetError: pass
+try: a.sendall(b'late'); said = 'sent'
+except BrokenPipeError: said = 'refused'
+b.sendall(b'answer'); assert t.recv(99) == b'answer'
+print(said)";
+    let said = client(&pod, script);
+    assert!(said == "refused" || said == "sent", "{said}");
+    assert_eq!(pod.stat(Stat::AccelerationPaired), 4);
+}
+
 /// A client that talks with its test by lines.
 struct Talk(Child, BufReader<ChildStdout>);
 

@@ -72,9 +72,11 @@ pub struct Channel {
     pub last_by_tcp: u64,
     /// Bytes that the application has read of those that came by TCP.
     pub read_by_tcp: u64,
+    /// `since_ns` of the connection's [`super::pair::Pair`]; 0 where the agent is one end.
+    pub pair_since_ns: u64,
 }
 
-const _: () = assert!(size_of::<Channel>() == 88, "Channel must have no padding");
+const _: () = assert!(size_of::<Channel>() == 96, "Channel must have no padding");
 
 impl Channel {
     /// One end of the connection `flow`.
@@ -91,6 +93,16 @@ impl Channel {
             by_tcp: 0,
             last_by_tcp: 0,
             read_by_tcp: 0,
+            pair_since_ns: 0,
+        }
+    }
+
+    /// The same, of a connection between two pods.
+    #[inline(always)]
+    pub const fn of_pair(self, since_ns: u64) -> Self {
+        Self {
+            pair_since_ns: since_ns,
+            ..self
         }
     }
 
@@ -103,6 +115,16 @@ impl Channel {
             write_seq,
             copied_seq,
             ..self
+        }
+    }
+
+    /// Key of this end.
+    #[inline(always)]
+    pub const fn key(&self) -> EndKey {
+        EndKey {
+            flow: self.flow,
+            end: self.end,
+            reserved: 0,
         }
     }
 

@@ -4,7 +4,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE, BPF_TCP_CLOSE};
 use aya_ebpf::helpers::generated::{
-    bpf_get_netns_cookie, bpf_sk_storage_get, bpf_sock_hash_update,
+    bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_sk_storage_get, bpf_sock_hash_update,
 };
 use aya_ebpf::programs::SockOpsContext;
 use proxy_ebpf::{Channel, CreditId, End, EndKey, FlowKey, Pair, PodAddress, Stat};
@@ -40,12 +40,15 @@ pub(super) fn accepted(ctx: &SockOpsContext) {
     let source_port = port::remote_port(ctx);
     let flow = FlowKey::to_pod(cookie, remote, source_port, port::local_port(ctx));
     // The other pod's end is established first.
-    let (end, stat) = if pod.accelerates_direct() && PAIRS.get_ptr(flow).is_some() {
-        (End::Server, Stat::AccelerationPaired)
-    } else {
-        (End::Application, Stat::AccelerationAccepted)
-    };
-    begin(ctx, flow, end, stat);
+    if pod.accelerates_direct()
+        && let Some(pair) = pair(flow)
+    {
+        let channel = Channel::new(flow, End::Server, CreditId::default()).of_pair(pair.since_ns);
+        pair.server_here = begin(ctx, channel, Stat::AccelerationPaired).into();
+        return;
+    }
+    let channel = Channel::new(flow, End::Application, CreditId::default());
+    begin(ctx, channel, Stat::AccelerationAccepted);
 }
 
 /// The same for a socket of a pod that asks for acceleration without the agent, and that has connected to
@@ -70,10 +73,19 @@ pub(super) fn paired(ctx: &SockOpsContext) {
         source_port,
         port::remote_port(ctx),
     );
-    if PAIRS.insert(flow, Pair::default(), BPF_ANY.into()).is_err() {
-        return stats::count(Stat::AccelerationRefused);
+    // SAFETY: the helper takes no argument.
+    let since_ns = unsafe { bpf_ktime_get_ns() };
+    let channel = Channel::new(flow, End::Client, CreditId::default()).of_pair(since_ns);
+    // The socket first: where there is a pair, its client is the one in the map.
+    if begin(ctx, channel, Stat::AccelerationPaired) {
+        let pair = Pair {
+            since_ns,
+            ..Pair::default()
+        };
+        if PAIRS.insert(flow, pair, BPF_ANY.into()).is_err() {
+            stats::count(Stat::AccelerationRefused);
+        }
     }
-    begin(ctx, flow, End::Client, Stat::AccelerationPaired);
 }
 
 /// Forgets a connection between two pods when its client's socket is closed.
@@ -83,18 +95,34 @@ pub(super) fn part(ctx: &SockOpsContext) {
     if present == BPF_TCP_CLOSE
         && let Some(channel) = kept(ctx, 0)
     {
-        // Only the end that has made the entry has a socket whose states are watched here.
-        let _ = PAIRS.remove(channel.flow());
+        let flow = channel.flow();
+        // The next connection with the same ports may have it already.
+        if pair(flow).is_some_and(|pair| pair.since_ns == channel.pair_since_ns) {
+            let _ = PAIRS.remove(flow);
+        }
     }
 }
 
-/// Makes a socket ready of which the connection has sent and read nothing yet.
+/// Makes a socket ready of which the connection has sent and read nothing yet; returns whether it is.
 #[inline(always)]
-fn begin(ctx: &SockOpsContext, flow: FlowKey, end: End, stat: Stat) {
+fn begin(ctx: &SockOpsContext, channel: Channel, stat: Stat) -> bool {
     let (write_seq, copied_seq) = port::next_bytes(ctx);
-    let channel = Channel::new(flow, end, CreditId::default()).begun(write_seq, copied_seq);
-    let entered = put(ctx, channel, EndKey::new(flow, end));
-    stats::count(entered.map_or(Stat::AccelerationRefused, |()| stat));
+    let key = channel.key();
+    let entered = put(ctx, channel.begun(write_seq, copied_seq), key).is_some();
+    stats::count(if entered {
+        stat
+    } else {
+        Stat::AccelerationRefused
+    });
+    entered
+}
+
+#[inline(always)]
+fn pair<'p>(flow: FlowKey) -> Option<&'p mut Pair> {
+    let pair = PAIRS.get_ptr_mut(flow)?;
+    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs; its fields are
+    // aligned integers.
+    unsafe { pair.as_mut() }
 }
 
 /// Whose an address is, if it is a captured pod's of this node.
