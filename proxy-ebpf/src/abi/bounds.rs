@@ -34,7 +34,7 @@ pub const SOCKETS: u32 = 65_536;
 /// Accelerated connections at a time: 1 MiB, there from the start. Others go by TCP.
 pub const CREDITS: u32 = 8_192;
 /// Connections between pods that both ask for acceleration without the agent: as many as `SOCKETS` has room
-/// for. Others go by TCP. Memory is taken by use.
+/// for. Others go by TCP. The map's memory is bounded by use; its buckets are not.
 pub const PAIRS: u32 = SOCKETS / 2;
 /// Cgroups of agents: this one's and, during a handover, its successor's.
 pub const AGENTS: u32 = 8;

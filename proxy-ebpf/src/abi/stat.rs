@@ -78,7 +78,7 @@ stats! {
     AffinityFull = "affinity_full",
     /// A socket of an application was made ready for acceleration.
     AccelerationEntered = "acceleration_entered",
-    /// An application's socket could not be: the map is full, or it is a kTLS or MPTCP socket.
+    /// An application's socket could not be: the map is full, or it is an MPTCP socket.
     AccelerationRefused = "acceleration_refused",
     /// An application's socket has sent data with its SYN.
     AccelerationFastOpen = "acceleration_fast_open",
