@@ -222,12 +222,18 @@ impl Scenario {
     /// Requires that requests are answered, and that they go where the scenario says.
     fn verify(&self) -> Result<()> {
         let ordinary = self.packets()?;
-        for work in [Work::KeepAlive, Work::Http2, Work::Grpc] {
+        let works = [
+            Work::KeepAlive,
+            Work::DirectKeepAlive,
+            Work::Http2,
+            Work::Grpc,
+        ];
+        for work in works {
             if !self.kind.does(work) {
                 continue;
             }
             let mut arguments = Vec::new();
-            if work != Work::KeepAlive {
+            if matches!(work, Work::Http2 | Work::Grpc) {
                 arguments.push("--http2-prior-knowledge");
             }
             let urls = self.urls(work);
