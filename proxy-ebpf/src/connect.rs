@@ -68,6 +68,7 @@ fn remember(ctx: &SockAddrContext, asked: &Asked, steer: &Steer) -> Result<(), S
     // SAFETY: the helper takes no argument.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     let wanted = OrigDst::new(asked.addr, u16::from_be_bytes(asked.port_be), now_ns);
+    let wanted = wanted.of_pod(steer.pod);
     let map = core::ptr::from_ref(&SOCKET_DST).cast_mut().cast();
     let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
     let sk = port::socket(ctx).cast();
@@ -78,8 +79,8 @@ fn remember(ctx: &SockAddrContext, asked: &Asked, steer: &Steer) -> Result<(), S
     let slot = unsafe { stored.cast::<SocketDst>().as_mut() };
     let slot = slot.ok_or(Skip::StorageFull)?;
     *slot = match steer.to {
-        To::Endpoint(endpoint) => SocketDst::direct(wanted.of_pod(steer.pod), *endpoint),
-        To::Listener(_) => SocketDst::proxied(wanted.of_pod(steer.pod)),
+        To::Endpoint(endpoint) => SocketDst::direct(wanted, *endpoint),
+        To::Listener(_) => SocketDst::proxied(wanted),
     };
     Ok(())
 }
