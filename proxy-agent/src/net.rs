@@ -16,7 +16,7 @@ pub use connect::{ConnectError, connect};
 pub use descriptors::{DescriptorStream, MAX_DESCRIPTORS, Message};
 pub use limits::{raise_nofile, run_in_short_turns, yield_to_others};
 pub use listen::{CANDIDATE_PORTS, ListenError, PodListeners, adopt_listeners, bind_listeners};
-pub use memory::forget_code;
+pub use memory::{Heap, forget_code};
 pub use netns::Netns;
 pub use sock_diag::end_sockets;
 pub use stream::{accept_now, keep_alive, reset_on_close};

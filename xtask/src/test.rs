@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::e2e::{self, Outcome};
 use crate::workspace::{cargo, root, run as run_command, target};
-use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, tidy, tools};
+use crate::{bench, build_ebpf, chart, fuzz, privileges, setup, tidy, tools, vm_test};
 
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
@@ -48,6 +48,7 @@ const ALL: &[Step] = &[
     ("on a cluster", || e2e::tests(&e2e::Args::on_cluster())),
     ("privileges, on a cluster", privileges::tests),
     ("bench, one short round", || bench::smoke()),
+    ("oldest kernel, in a virtual machine", || vm_test::short()),
 ];
 
 /// Runs the verb: all steps, also after one that failed.

@@ -63,6 +63,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// On the oldest kernel: whether it takes the programs, and what differs most from kernel to kernel.
+pub(crate) fn short() -> Result<Outcome> {
+    let floor = MATRIX.first().context("a kernel")?;
+    tests(floor.name(), &["hooks".to_owned()], Some("acceleration"))
+}
+
 /// Runs tests on `kernel`, which may be `all`; in CI, what is missing is a failure.
 fn tests(kernel: &str, only: &[String], filter: Option<&str>) -> Result<Outcome> {
     if let Some(missing) = missing() {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proxy_ebpf::{Settings, bounds};
 use tokio::sync::watch;
@@ -36,6 +36,9 @@ const SWEEP: Duration = Duration::from_secs(15);
 /// From when the agent serves until what its start has touched is forgotten: the pods that were there
 /// are enrolled by then.
 const START_OVER: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether the process has grown.
+const HEAP_LOOKS: Duration = Duration::from_secs(1);
 
 /// How long the programs are timed, and then not: what timing costs is paid one second in thirty.
 const TIMED: Duration = Duration::from_secs(1);
@@ -207,14 +210,26 @@ async fn time_programs(kernel: Arc<Kernel>, stop: CancellationToken) {
     }
 }
 
-/// Once the start is over, gives back what it has touched of the program.
-async fn forget_start(stop: CancellationToken) {
+/// Once the start is over, gives back what it has touched of the program; and from then on heap memory that
+/// is free, until `stop`.
+async fn give_memory_back(stop: CancellationToken) {
     if stop.run_until_cancelled(sleep(START_OVER)).await.is_none() {
         return;
     }
     match net::forget_code() {
         Ok(bytes) => tracing::debug!(bytes, "code that the start has touched is forgotten"),
         Err(error) => tracing::debug!(%error, "code that the start has touched stays resident"),
+    }
+    let mut heap = net::Heap::default();
+    let mut look = interval(HEAP_LOOKS);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(look.tick()).await.is_some() {
+        let begun = Instant::now();
+        match heap.give_back_if_grown() {
+            Ok(true) => tracing::debug!(took = ?begun.elapsed(), "free memory is given back"),
+            Ok(false) => {}
+            Err(error) => return tracing::debug!(%error, "free memory stays with the process"),
+        }
     }
 }
 
@@ -227,7 +242,7 @@ pub(super) fn spawn_upkeep(parts: &Arc<Parts>, stop: &CancellationToken) {
         tokio::spawn(async move { stop.run_until_cancelled(log.pump()).await });
     }
     tokio::spawn(time_programs(Arc::clone(kernel), stop.clone()));
-    tokio::spawn(forget_start(stop.clone()));
+    tokio::spawn(give_memory_back(stop.clone()));
     let kernel = Arc::clone(kernel);
     let stop = stop.clone();
     tokio::spawn(async move {

@@ -1,5 +1,6 @@
 //! All manifests of a directory, and the set of objects that they come to.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +12,7 @@ use std::time::SystemTime;
 use super::manifest::{Look, Manifest, is_manifest, problem};
 use super::signals::Changes;
 use crate::model::{ObjectId, Place, Problem, Severity};
-use crate::objects::{ObjectSet, Objects, Origin};
+use crate::objects::{ObjectSet, Objects, Origin, Part};
 
 /// Files read at most: the first by name.
 const MAX_FILES: usize = 1_000;
@@ -24,6 +25,7 @@ pub(super) struct Contents {
     path: PathBuf,
     /// By file name; the name of a single file read for itself is empty.
     manifests: BTreeMap<OsString, Manifest>,
+    known: Known,
     trouble: String,
     /// What is wrong with the directory's listing.
     listing: Option<Problem>,
@@ -36,6 +38,7 @@ impl Contents {
         Self {
             path: path.to_owned(),
             manifests: BTreeMap::new(),
+            known: Known::default(),
             trouble: String::new(),
             listing: None,
             changed: SystemTime::now(),
@@ -54,6 +57,7 @@ impl Contents {
             let reason = "no such file or directory".to_owned();
             contents.listing = Some(problem(path, Severity::Error, reason));
         }
+        contents.known.exchange(&Part::default(), &manifest.objects);
         contents.manifests.insert(OsString::new(), manifest);
         contents
     }
@@ -98,12 +102,17 @@ impl Contents {
 
     fn look(&mut self, name: &OsString) -> bool {
         let manifest = self.manifests.entry(name.clone()).or_default();
+        let before = Part::clone(&manifest.objects);
         match manifest.look(&self.path.join(name)) {
             Look::Same => false,
-            Look::Changed => true,
+            Look::Changed => {
+                self.known.exchange(&before, &manifest.objects);
+                true
+            }
             Look::Gone => {
-                let before = self.manifests.remove(name).unwrap_or_default();
-                !before.objects.is_empty() || !before.problems.is_empty()
+                self.known.exchange(&before, &Part::default());
+                let gone = self.manifests.remove(name);
+                !before.is_empty() || gone.is_some_and(|gone| !gone.problems.is_empty())
             }
         }
     }
@@ -129,7 +138,13 @@ impl Contents {
             names.split_off(&first_left_out);
         }
         let known = self.manifests.len();
-        self.manifests.retain(|name, _| names.contains(name));
+        self.manifests.retain(|name, manifest| {
+            let stays = names.contains(name);
+            if !stays {
+                self.known.exchange(&manifest.objects, &Part::default());
+            }
+            stays
+        });
         let mut news = before != self.listing || known != self.manifests.len();
         for name in names.difference(&changes.writing) {
             news |= self.look(name);
@@ -160,12 +175,26 @@ impl Contents {
             problems: self.listing.iter().cloned().collect(),
             kinds: Vec::new(),
         };
+        if self.known.is_plain() {
+            let parts = self.manifests.values();
+            let parts = parts.map(|manifest| Part::clone(&manifest.objects));
+            set.objects = Objects::new(parts.collect());
+            let problems = self.manifests.values().flat_map(|one| &one.problems);
+            set.problems.extend(problems.cloned());
+            return set;
+        }
+        self.sort_out(&mut set);
+        set
+    }
+
+    /// Where some objects stand at two places, or there are too many.
+    fn sort_out(&self, set: &mut ObjectSet) {
         let mut objects = Vec::new();
         let mut first: HashMap<&ObjectId, &Place> = HashMap::new();
         let mut left_out = 0_usize;
         for manifest in self.manifests.values() {
             set.problems.extend(manifest.problems.iter().cloned());
-            for located in &manifest.objects {
+            for located in &*manifest.objects {
                 if let Some(place) = first.get(&located.id) {
                     set.problems.push(Problem {
                         severity: Severity::Error,
@@ -188,6 +217,35 @@ impl Contents {
             set.problems
                 .push(problem(&self.path, Severity::Error, reason));
         }
-        set
+    }
+}
+
+/// Which objects all manifests have together, so that a change of one file need not look at the others'.
+#[derive(Debug, Default)]
+struct Known {
+    places: HashMap<ObjectId, usize>,
+    objects: usize,
+}
+
+impl Known {
+    /// One file's objects are others than before.
+    fn exchange(&mut self, before: &Part, after: &Part) {
+        self.objects = self.objects + after.len() - before.len();
+        for located in &**after {
+            *self.places.entry(located.id.clone()).or_default() += 1;
+        }
+        for located in &**before {
+            if let Entry::Occupied(mut places) = self.places.entry(located.id.clone()) {
+                *places.get_mut() -= 1;
+                if *places.get() == 0 {
+                    places.remove();
+                }
+            }
+        }
+    }
+
+    /// Whether each object stands at one place alone, and all of them are read.
+    fn is_plain(&self) -> bool {
+        self.places.len() == self.objects && self.objects <= MAX_OBJECTS
     }
 }

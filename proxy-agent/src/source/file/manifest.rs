@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::model::{ObjectId, Place, Problem, Severity};
-use crate::objects::{Format, Located, Parsed, parse};
+use crate::objects::{Format, Located, Parsed, Part, parse};
 
 /// A manifest's size at most, bytes. etcd takes 1.5 MiB an object; a file holds several.
 const MAX_BYTES: u64 = 8 << 20;
@@ -45,7 +45,7 @@ pub(super) struct Manifest {
     /// Hash of the text that was accepted last.
     text: Option<u64>,
     /// Objects in force.
-    pub objects: Vec<Arc<Located>>,
+    pub objects: Part,
     /// What is wrong with its present text.
     pub problems: Vec<Problem>,
 }

@@ -199,6 +199,31 @@ fn of_duplicates_the_first_by_file_name_counts() {
     );
 }
 
+/// Compilation goes by it: what a change of one file costs does not grow with the number of the others.
+#[test]
+fn a_change_of_one_file_shares_the_objects_of_the_others() {
+    let dir = Dir::new();
+    for name in ["a", "b", "c"] {
+        dir.write(&format!("{name}.yaml"), namespace(name));
+    }
+    let mut contents = Contents::new(&dir.0);
+    contents.update(&Changes::everything());
+    let before = contents.set();
+    dir.write("b.yaml", namespace("b").repeat(2) + &namespace("d"));
+    contents.update(&Changes::everything());
+    let twice = contents.set();
+    assert_eq!(names(&twice), ["a", "b", "d", "c"], "b stands in it twice");
+    dir.write("b.yaml", namespace("b") + &namespace("d"));
+    contents.update(&Changes::everything());
+    let after = contents.set();
+    let others = after.objects.not_shared_with(&before.objects);
+    let others: Vec<_> = others.iter().map(|one| &*one.id.name).collect();
+    assert_eq!((others, names(&after).len()), (vec!["b", "d"], 4));
+    dir.remove("b.yaml");
+    contents.update(&Changes::everything());
+    assert_eq!(names(&contents.set()), ["a", "c"]);
+}
+
 #[test]
 fn more_files_than_accepted_are_one_problem() {
     let dir = Dir::new();
