@@ -101,6 +101,24 @@ pub(crate) fn read(socket: &mut TcpStream, bytes: usize) -> Vec<u8> {
     all
 }
 
+/// The next connection that the pod's listener has, if it has one soon: a client that fails makes none.
+pub(crate) fn accepted(pod: &Pod) -> TcpStream {
+    let since = Instant::now();
+    loop {
+        match pod.v4.accept() {
+            Ok((socket, _)) => {
+                socket.set_nonblocking(false).unwrap();
+                return socket;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                assert!(since.elapsed() < PATIENCE, "nobody has connected");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 fn redirected(kernel: &Kernel) -> u64 {
     kernel.stat(Stat::RedirectedBytes).unwrap()
 }
@@ -248,10 +266,10 @@ fn only_sockets_of_pods_that_ask_for_it_enter() {
     ] {
         let pod = Pod::new();
         pod.enrol(flags);
-        pod.v4.set_nonblocking(false).unwrap();
         let said = std::thread::scope(|scope| {
             let client = scope.spawn(|| pod.client(CLIENT));
-            let (mut agent, source) = pod.v4.accept().unwrap();
+            let mut agent = accepted(&pod);
+            let source = agent.peer_addr().unwrap();
             assert_eq!(read(&mut agent, 4), b"1234");
             let flow = FlowKey::from_accepted(pod.cookie, source, LISTENER_PORT);
             let acceleration = pod.kernel.acceleration().unwrap();
@@ -274,7 +292,6 @@ fn only_sockets_of_pods_that_ask_for_it_enter() {
 fn a_client_that_sends_data_with_its_syn_goes_by_tcp() {
     let pod = Pod::new();
     pod.enrol(PodFlags::CAPTURED.with(PodFlags::ACCELERATES));
-    pod.v4.set_nonblocking(false).unwrap();
     let said = std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             pod.client(
@@ -283,7 +300,7 @@ fn a_client_that_sends_data_with_its_syn_goes_by_tcp() {
                  s.sendall(b'5678'); print(s.recv(9))",
             )
         });
-        let (mut agent, _) = pod.v4.accept().unwrap();
+        let mut agent = accepted(&pod);
         assert_eq!(read(&mut agent, 8), b"12345678");
         agent.write_all(b"ok").unwrap();
         client.join().unwrap()

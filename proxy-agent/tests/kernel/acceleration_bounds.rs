@@ -8,7 +8,7 @@ use std::thread;
 use proxy_agent::bpf::JoinError;
 use proxy_ebpf::{End, FlowKey, PodFlags, Stat};
 
-use crate::acceleration::{connection, kernel_for, read};
+use crate::acceleration::{accepted, connection, kernel_for, read};
 use crate::fixture::{LISTENER_PORT, Pod};
 
 #[test]
@@ -42,7 +42,6 @@ fn one_more_than_there_are_credits_goes_by_tcp() {
 fn a_socket_that_the_full_map_does_not_take_goes_by_tcp() {
     let pod = Pod::with_room_for(1);
     pod.enrol(PodFlags::CAPTURED.with(PodFlags::ACCELERATES));
-    pod.v4.set_nonblocking(false).unwrap();
     let acceleration = pod.kernel.acceleration().unwrap();
     let mut fillers = Vec::new();
     let filler_at: SocketAddr = "10.0.0.1:1".parse().unwrap();
@@ -62,7 +61,8 @@ fn a_socket_that_the_full_map_does_not_take_goes_by_tcp() {
                   s.sendall(b'1234'); print(s.recv(9))";
     let said = thread::scope(|scope| {
         let client = scope.spawn(|| pod.client(script));
-        let (mut agent, source) = pod.v4.accept().unwrap();
+        let mut agent = accepted(&pod);
+        let source = agent.peer_addr().unwrap();
         assert_eq!(read(&mut agent, 4), b"1234");
         let flow = FlowKey::from_accepted(pod.cookie, source, LISTENER_PORT);
         let joined = acceleration.join(flow, agent.as_fd(), 4);

@@ -5,6 +5,7 @@ use std::thread;
 
 use proxy_ebpf::{FlowKey, Stat, map};
 
+use crate::acceleration::accepted;
 use crate::addr;
 use crate::fixture::{LISTENER_PORT, Pod};
 
@@ -125,9 +126,9 @@ fn each_of_many_connections_at_once_keeps_its_own_destination() {
         print('done')";
     thread::scope(|scope| {
         let client = scope.spawn(|| pod.client(script));
-        pod.v4.set_nonblocking(false).unwrap();
         for _ in 0..CONNECTIONS {
-            let (mut stream, source) = pod.v4.accept().unwrap();
+            let mut stream = accepted(&pod);
+            let source = stream.peer_addr().unwrap();
             let flow = FlowKey::from_accepted(pod.cookie, source, LISTENER_PORT);
             let taken = pod.kernel.orig_dst().take(&flow).unwrap().unwrap();
             let mut said = String::new();

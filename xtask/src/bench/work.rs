@@ -60,7 +60,10 @@ impl Work {
 
     /// Whether each request has a connection of its own.
     pub(super) const fn is_of_new_connections(self) -> bool {
-        matches!(self, Self::NewConnections | Self::DirectNewConnections)
+        matches!(
+            self,
+            Self::NewConnections | Self::DirectNewConnections | Self::Hook
+        )
     }
 
     /// Whether it has a node of its own.

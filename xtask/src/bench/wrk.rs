@@ -26,7 +26,13 @@ pub(super) fn run(scenario: &Scenario, work: Work, seconds: u32) -> Result<Sampl
     let duration = format!("{seconds}s");
     let urls = scenario.urls(work);
     let url = urls.first().context("an address")?;
-    let mut arguments = vec!["-t", "2", "-c", CONNECTIONS, "-d", &duration, "--latency"];
+    let (threads, connections) = if work == Work::Hook {
+        ("1", "1")
+    } else {
+        ("2", CONNECTIONS)
+    };
+    let mut arguments = vec!["-t", threads, "-c", connections];
+    arguments.extend(["-d", &duration, "--latency"]);
     if work.is_of_new_connections() {
         arguments.extend(["-H", "Connection: close"]);
     }
