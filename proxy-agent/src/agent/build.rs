@@ -225,9 +225,11 @@ async fn give_memory_back(stop: CancellationToken) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(look.tick()).await.is_some() {
         let begun = Instant::now();
-        match heap.give_back_if_grown() {
-            Ok(true) => tracing::debug!(took = ?begun.elapsed(), "free memory is given back"),
-            Ok(false) => {}
+        match heap.give_back() {
+            Ok(Some(bytes)) => {
+                tracing::debug!(bytes, took = ?begun.elapsed(), "free memory is given back");
+            }
+            Ok(None) => {}
             Err(error) => return tracing::debug!(%error, "free memory stays with the process"),
         }
     }
