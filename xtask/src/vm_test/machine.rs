@@ -16,9 +16,11 @@ use super::kernel::Kernel;
 pub(super) const MARKER: &str = "vm-test: end";
 
 /// An emulated processor may stand still for long when the machine below is busy: `no_timer_check`
-/// and `nowatchdog` keep the kernel from taking that for broken hardware.
+/// and `nowatchdog` keep the kernel from taking that for broken hardware. From 6.19 on sockets' storage is
+/// allocated without locks (`kmalloc_nolock` in mm/slub.c), which takes `cmpxchg16b` or a slab that is debugged: the
+/// emulated processor lacks the one, so `slab_debug` gives the other.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off \
-                            no_timer_check nowatchdog";
+                            no_timer_check nowatchdog slab_debug=F";
 
 /// What a machine is made of.
 pub(super) struct Machine<'a> {

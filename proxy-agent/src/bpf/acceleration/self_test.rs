@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use proxy_ebpf::{Channel as Kept, End, FlowKey};
 
 use super::{Acceleration, Channel};
+use crate::bpf::error::chain;
 use crate::bpf::sys;
 
 /// How long one wait may take before the kernel is taken to have lost something.
@@ -62,7 +63,7 @@ impl Acceleration {
     pub(in crate::bpf) fn self_test(self: &Arc<Self>) -> Vec<SelfTestItem> {
         let tried = TRIALS.into_iter().map(|(name, refuses, trial)| {
             let begun = Instant::now();
-            let failure = trial(self).err().map(|error| error.to_string());
+            let failure = trial(self).err().map(|error| chain(&error));
             tracing::debug!(name, took = ?begun.elapsed(), ?failure, "self-test of acceleration");
             SelfTestItem {
                 name,

@@ -9,6 +9,7 @@ use proxy_ebpf::bounds;
 use tracing::level_filters::LevelFilter;
 
 use super::Check;
+use crate::bpf::error::chain;
 use crate::bpf::{Error, Kernel, LoadOptions, SelfTestItem};
 
 const LOAD: &str = "load";
@@ -109,15 +110,4 @@ impl Drop for Trial {
             tracing::warn!(cgroup = %self.0.display(), %error, "remove the cgroup of the check");
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text.lines().next().unwrap_or_default().to_owned()
 }
