@@ -1,7 +1,6 @@
 //! Direct connections between two pods of the node that both ask for it, without the agent.
 
 use anyhow::{Result, ensure};
-use nix::sys::signal::Signal;
 use proxy_e2e::{Agent, Load, Node, Pod, Scene, until};
 
 use crate::{ANNOTATION, admitted, long, python};
@@ -122,7 +121,7 @@ fn short_connections_between_pods_are_each_others_alone() -> Result<()> {
 #[test]
 fn a_killed_agent_takes_nothing_with_it_that_lies_unread_between_pods() -> Result<()> {
     const BYTES: u64 = 4 << 20;
-    let scene = both_ask()?;
+    let mut scene = both_ask()?;
     let bytes = BYTES.to_string();
     let mut client = scene
         .client
@@ -132,7 +131,8 @@ fn a_killed_agent_takes_nothing_with_it_that_lies_unread_between_pods() -> Resul
         Ok(scene.agent.counter("redirected_bytes")? > BYTES)
     })?;
 
-    scene.agent.signal(Signal::SIGKILL)?;
+    // Until it is gone: its descriptors and its locks are.
+    scene.agent.process().kill()?;
     let successor = Agent::start(&scene.node)?;
     successor.wait_captured(scene.servers.iter().chain([&scene.client]))?;
 
