@@ -88,7 +88,6 @@ fn so_does_one_of_ipv6_and_one_in_which_the_server_speaks_first() {
 fn what_went_by_tcp_is_read_before_anything_is_redirected() {
     let pod = pod_with(ASKS, V4, |pod| pod.cookie, ASKS);
     let script = "
-import threading
 l = socket.socket(); l.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
 l.bind(('10.77.0.2', 9001)); l.listen()
 socket.setdefaulttimeout(10)

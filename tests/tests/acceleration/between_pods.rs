@@ -3,7 +3,10 @@
 use anyhow::{Result, ensure};
 use proxy_e2e::{Agent, Load, Node, Pod, Scene, until};
 
-use crate::{ANNOTATION, admitted, long, python};
+use crate::{
+    ANNOTATION, LARGE, accelerated_loads, admitted, ask_for_small_and_large, long, python,
+    serve_small_and_large,
+};
 
 /// A Service in direct mode, and what its client and its servers ask for.
 fn scene(client: &str, server: &str, serve: impl Fn(&Node, &Pod) -> Result<()>) -> Result<Scene> {
@@ -78,19 +81,9 @@ fn one_of_them_alone_does_not_get_it() -> Result<()> {
 /// It is edge-triggered, stops after short reads, and sends files from the page cache.
 #[test]
 fn nginx_serves_small_answers_and_large_ones_without_the_agent() -> Result<()> {
-    const LARGE: usize = 1 << 20;
-    let scene = scene("direct", "direct", |node, pod| {
-        let files = node.scratch().join("files");
-        std::fs::create_dir_all(&files)?;
-        std::fs::write(files.join("large"), vec![b'x'; LARGE])?;
-        pod.serve_nginx(8080, node.scratch())
-    })?;
+    let scene = scene("direct", "direct", serve_small_and_large)?;
 
-    let small = Load::new(&scene.web.url()).requests(2_000).connections(8);
-    let large = format!("{}files/large", scene.web.url());
-    let large = Load::new(&large).requests(100).connections(4);
-    scene.client.load(&small)?.all_ok(2_000)?;
-    scene.client.load(&large)?.all_ok(100)?;
+    ask_for_small_and_large(&scene)?;
 
     ensure!(scene.agent.counter("redirected_bytes")? > 100 * LARGE as u64);
     Ok(())
@@ -145,18 +138,7 @@ fn a_killed_agent_takes_nothing_with_it_that_lies_unread_between_pods() -> Resul
 #[test]
 fn a_handover_does_not_touch_connections_between_pods() -> Result<()> {
     let mut scene = both_ask()?;
-    let loads = [
-        scene
-            .client
-            .start_load(&Load::new(&scene.web.url()).connections(4))?,
-        scene
-            .client
-            .start_load(&Load::new(&scene.web.url()).fresh().pause_ms(1))?,
-    ];
-    for load in &loads {
-        load.wait_answers(200)?;
-    }
-    ensure!(scene.agent.counter("redirected")? > 0, "it is accelerated");
+    let loads = accelerated_loads(&scene)?;
 
     for _ in 0..2 {
         let successor = proxy_e2e::AgentOptions::new(&scene.node).succeed()?;

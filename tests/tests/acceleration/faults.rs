@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use proxy_e2e::{AgentOptions, Load, until};
+use proxy_e2e::{AgentOptions, until};
 
-use crate::{ON, accelerating_both, admitted, python};
+use crate::{ON, accelerated_loads, accelerating_both, admitted, python};
 
 /// Whoever was in the middle of an answer sees it break off: none is whole that is not, and no byte is
 /// another one's.
@@ -40,18 +40,7 @@ fn when_the_agent_is_killed_no_answer_looks_whole_that_is_not() -> Result<()> {
 #[test]
 fn a_handover_under_accelerated_load_fails_no_request() -> Result<()> {
     let mut scene = accelerating_both(2)?;
-    let loads = [
-        scene
-            .client
-            .start_load(&Load::new(&scene.web.url()).connections(4))?,
-        scene
-            .client
-            .start_load(&Load::new(&scene.web.url()).fresh().pause_ms(1))?,
-    ];
-    for load in &loads {
-        load.wait_answers(200)?;
-    }
-    ensure!(scene.agent.counter("redirected")? > 0, "it is accelerated");
+    let loads = accelerated_loads(&scene)?;
 
     for _ in 0..3 {
         let successor = AgentOptions::new(&scene.node).arguments(&ON).succeed()?;

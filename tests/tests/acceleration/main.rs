@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use proxy_e2e::{Agent, AgentOptions, Node, Pod, Scene, until};
+use proxy_e2e::{Agent, AgentOptions, Load, Node, Pod, Running, Scene, until};
 use serde_json::Value;
 
 const CLIENT: &str = concat!(
@@ -78,6 +78,41 @@ pub(crate) fn admitted(agent: &Agent) -> Result<()> {
     let status = agent.status()?["bpf"]["acceleration"].clone();
     ensure!(status["unusable"] == "", "{status}");
     Ok(())
+}
+
+/// Size of the file `large`.
+pub(crate) const LARGE: usize = 1 << 20;
+
+/// nginx with a small answer and a large file.
+pub(crate) fn serve_small_and_large(node: &Node, pod: &Pod) -> Result<()> {
+    let files = node.scratch().join("files");
+    std::fs::create_dir_all(&files)?;
+    std::fs::write(files.join("large"), vec![b'x'; LARGE])?;
+    pod.serve_nginx(8080, node.scratch())
+}
+
+/// Asks for the one 2,000 times, and for the other 100 times.
+pub(crate) fn ask_for_small_and_large(scene: &Scene) -> Result<()> {
+    let small = Load::new(&scene.web.url()).requests(2_000).connections(8);
+    let large = format!("{}files/large", scene.web.url());
+    let large = Load::new(&large).requests(100).connections(4);
+    scene.client.load(&small)?.all_ok(2_000)?;
+    scene.client.load(&large)?.all_ok(100)
+}
+
+/// Requests on kept connections and on new ones that go on, accelerated already.
+pub(crate) fn accelerated_loads(scene: &Scene) -> Result<[Running; 2]> {
+    let kept = Load::new(&scene.web.url()).connections(4);
+    let fresh = Load::new(&scene.web.url()).fresh().pause_ms(1);
+    let loads = [
+        scene.client.start_load(&kept)?,
+        scene.client.start_load(&fresh)?,
+    ];
+    for load in &loads {
+        load.wait_answers(200)?;
+    }
+    ensure!(scene.agent.counter("redirected")? > 0, "it is accelerated");
+    Ok(loads)
 }
 
 pub(crate) fn acceleration(scene: &Scene) -> Result<Value> {

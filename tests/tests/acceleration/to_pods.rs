@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use proxy_e2e::{AgentOptions, Load, Node, Scene, until};
 
 use crate::{
-    ANNOTATION, accelerating_all, accelerating_both, acceleration, admitted, python, sleeps,
+    ANNOTATION, accelerating_all, accelerating_both, acceleration, admitted,
+    ask_for_small_and_large, python, serve_small_and_large, sleeps,
 };
 
 #[test]
@@ -25,19 +26,9 @@ fn the_requests_of_a_pooled_connection_go_from_socket_to_socket() -> Result<()> 
 /// It is edge-triggered, stops after short reads, and sends files from the page cache.
 #[test]
 fn nginx_serves_small_answers_and_large_ones() -> Result<()> {
-    const LARGE: usize = 1 << 20;
-    let scene = accelerating_all(1, |node, pod| {
-        let files = node.scratch().join("files");
-        std::fs::create_dir_all(&files)?;
-        std::fs::write(files.join("large"), vec![b'x'; LARGE])?;
-        pod.serve_nginx(8080, node.scratch())
-    })?;
+    let scene = accelerating_all(1, serve_small_and_large)?;
 
-    let small = Load::new(&scene.web.url()).requests(2_000).connections(8);
-    let large = format!("{}files/large", scene.web.url());
-    let large = Load::new(&large).requests(100).connections(4);
-    scene.client.load(&small)?.all_ok(2_000)?;
-    scene.client.load(&large)?.all_ok(100)?;
+    ask_for_small_and_large(&scene)?;
 
     let messages = scene.agent.counter("redirected")?;
     ensure!(messages >= 4 * 1_900, "{messages}");
