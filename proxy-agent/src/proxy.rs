@@ -37,7 +37,6 @@ mod tee;
 mod traffic;
 mod upgrade;
 mod upstream;
-mod upstream_io;
 mod wire;
 mod worker;
 
@@ -59,6 +58,7 @@ use worker::{Command, Parts, Worker};
 pub use client_hello::{Hello, client_hello};
 pub use detect::{Detected, detect};
 pub(crate) use headers::is_grpc;
+pub use upstream::{Whole, read_response};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

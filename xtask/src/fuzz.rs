@@ -49,6 +49,11 @@ const TARGETS: &[Target] = &[
         max_len: 1024,
         seeds: &[],
     },
+    Target {
+        name: "responses",
+        max_len: 1024,
+        seeds: &[],
+    },
 ];
 
 /// `cargo xtask fuzz`
@@ -57,7 +62,7 @@ pub(crate) struct Args {
     /// How long each target runs.
     #[arg(long, default_value_t = 600)]
     seconds: u32,
-    /// Which targets: greetings, manifests, paths, requests; all of them if none is named.
+    /// Which targets: greetings, manifests, paths, requests, responses; all of them if none is named.
     targets: Vec<String>,
 }
 

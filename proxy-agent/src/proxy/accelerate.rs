@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use crate::bpf::{Acceleration, Channel, JoinError, Outgoing};
 use crate::metrics::traffic::WorkerRecorder;
 
-pub(super) use self::to_pod::{Announced, Never, ToPod};
+pub(super) use self::to_pod::{Never, ToPod};
 
 use super::clock::{Answer, Clock};
 

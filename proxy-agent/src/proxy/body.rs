@@ -14,7 +14,7 @@ use super::replay::Replay;
 use super::stream_limit::StreamLimit;
 use super::tee::{Copied, Teed};
 use super::traffic::Ticket;
-use super::upstream::Lease;
+use super::upstream::{Lease, ReceiveError, Received};
 
 /// How long the body of a request with `Expect: 100-continue` is held back when the upstream says
 /// nothing (RFC 9110, section 10.1.1: do not wait indefinitely).
@@ -35,7 +35,7 @@ pub(super) enum BodyError {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CutShort {
     #[error("the upstream's body broke off")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] ReceiveError),
     #[error("the response took longer than its rule allows")]
     TooLong,
 }
@@ -133,7 +133,7 @@ pub(super) enum ResponseBody {
 
 /// The upstream's body, and what has to end with it.
 pub(super) struct UpstreamBody {
-    body: Incoming,
+    body: Received,
     ended: bool,
     /// The HTTP/1 connection it comes on, to go back to its pool.
     lease: Option<Lease>,
@@ -144,7 +144,7 @@ pub(super) struct UpstreamBody {
 
 impl UpstreamBody {
     pub(super) fn new(
-        body: Incoming,
+        body: Received,
         lease: Option<Lease>,
         request: OpenRequest,
         ticket: Ticket,
@@ -228,7 +228,7 @@ impl Drop for UpstreamBody {
     fn drop(&mut self) {
         let whole = self.ended || self.body.is_end_stream();
         if whole && let Some(lease) = self.lease.take() {
-            lease.give_back();
+            lease.give_back(self.body.take());
         }
     }
 }

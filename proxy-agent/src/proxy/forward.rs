@@ -1,15 +1,11 @@
 //! One request on its way to an endpoint: pick, connect or reuse, send, and try again where that
 //! cannot do harm.
 
-use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use http::Request;
 use smallvec::SmallVec;
 
 use super::body::RequestBody;
@@ -18,7 +14,7 @@ use super::load::{Client, ClusterState, EndpointState, OpenOnEndpoint};
 use super::pod::PodState;
 use super::reply::Reason;
 use super::traffic::Ticket;
-use super::upstream::{self, Lease, MAX_TRIES, OpenError, Protocol, Sender};
+use super::upstream::{self, Answered, MAX_TRIES, OpenError, Protocol, SendError, Sender};
 use super::worker::Worker;
 
 /// Where a request comes from and goes to.
@@ -32,9 +28,6 @@ pub(super) struct Forward<'a> {
     /// The endpoint to try first: that of the request's session.
     pub(super) preferred: Option<&'a Rc<EndpointState>>,
 }
-
-/// A response's head, and what has to be kept until its body has ended.
-pub(super) type Answered = (Response<Incoming>, Lease);
 
 /// Endpoints that a request was sent to, or that did not take its connection.
 pub(super) type Tried = SmallVec<[SocketAddr; MAX_TRIES]>;
@@ -91,11 +84,12 @@ impl Forward<'_> {
         endpoint: &Rc<EndpointState>,
         mut request: Box<Request<RequestBody>>,
     ) -> Result<Answered, Failed> {
+        // A request without a body may go twice, if the second time does what the first has done.
+        let may_repeat = headers::is_idempotent(request.method());
         let mut reused = upstream::checkout(endpoint, self.pod, self.protocol);
         loop {
-            let copy = reused.as_ref().and_then(|_| replayable(&request));
             let fresh = reused.is_none();
-            let mut sender = match reused.take() {
+            let sender = match reused.take() {
                 Some(sender) => sender,
                 None => match self.open(endpoint).await {
                     Ok(sender) => sender,
@@ -105,13 +99,16 @@ impl Forward<'_> {
                     }
                 },
             };
-            match sender.send(*request).await {
-                Ok(response) => return Ok((response, sender.lease(endpoint, self.pod))),
-                Err(error) => request = returned(error, copy)?,
-            }
-            if fresh {
-                return Err(Failed::Unsent(request));
-            }
+            let sent = sender.send(request, may_repeat && !fresh, endpoint, self.pod);
+            request = match sent.await {
+                Ok(answered) => return Ok(answered),
+                Err(SendError::Unsent(request)) if fresh => return Err(Failed::Unsent(request)),
+                Err(SendError::Unsent(request)) => request,
+                // It lay idle, and the upstream has closed it while the request was on its way.
+                Err(SendError::Unanswered(request)) if may_repeat && !fresh => request,
+                Err(SendError::Unanswered(_)) => return Err(Failed::Sent(Reason::UpstreamReset)),
+                Err(SendError::Failed(reason)) => return Err(Failed::Sent(reason)),
+            };
         }
     }
 
@@ -127,68 +124,4 @@ impl Forward<'_> {
             self.protocol,
         ))
     }
-}
-
-/// The request to send again after a reused connection has failed it.
-fn returned(
-    mut error: TrySendError<Request<RequestBody>>,
-    copy: Option<Box<Request<RequestBody>>>,
-) -> Result<Box<Request<RequestBody>>, Failed> {
-    if let Some(request) = error.take_message() {
-        return Ok(Box::new(request));
-    }
-    let error = error.into_error();
-    let answered = error.is_parse();
-    match copy {
-        Some(copy) if !answered && died_unanswered(&error) => Ok(copy),
-        _ => {
-            tracing::debug!(%error, "request failed after it was sent");
-            Err(Failed::Sent(if answered {
-                Reason::UpstreamProtocol
-            } else if refused(&error) {
-                Reason::UpstreamRefused
-            } else {
-                Reason::UpstreamReset
-            }))
-        }
-    }
-}
-
-/// Whether the connection died, or refused the stream unseen. A stream that was reset for any other
-/// reason is an answer, if a bad one.
-fn died_unanswered(error: &hyper::Error) -> bool {
-    h2_cause(error).is_none_or(|h2| !h2.is_reset() || is_refusal(h2))
-}
-
-/// Whether the endpoint refused the stream unseen (RFC 9113, section 8.7).
-fn refused(error: &hyper::Error) -> bool {
-    h2_cause(error).is_some_and(is_refusal)
-}
-
-fn is_refusal(error: &h2::Error) -> bool {
-    error.reason() == Some(h2::Reason::REFUSED_STREAM)
-}
-
-fn h2_cause(error: &hyper::Error) -> Option<&h2::Error> {
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        if let Some(h2) = source.downcast_ref() {
-            return Some(h2);
-        }
-        cause = source.source();
-    }
-    None
-}
-
-/// A copy of a request that may be sent twice: idempotent and without a body.
-fn replayable(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
-    if !headers::is_idempotent(request.method()) || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Box::new(Request::new(RequestBody::Empty));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }

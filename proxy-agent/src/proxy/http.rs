@@ -27,7 +27,7 @@ use super::plan::Plan;
 use super::reply::{self, REASON, Reason};
 use super::stream_limit::StreamLimit;
 use super::traffic::Ticket;
-use super::upstream::{Lease, Protocol};
+use super::upstream::{Answered, Protocol};
 use super::{headers, lookup, mirror, retrying, session, upgrade};
 
 /// Answers one request; every failure is an answer with a reason.
@@ -328,7 +328,7 @@ impl Exchange<'_> {
         protocol: Protocol,
         request: Box<Request<RequestBody>>,
         ticket: &mut Ticket,
-    ) -> Result<(Response<Incoming>, Lease), Reason> {
+    ) -> Result<Answered, Reason> {
         let forward = Forward {
             worker: &self.downstream.open.worker,
             pod: &self.downstream.open.pod,

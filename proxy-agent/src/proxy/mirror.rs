@@ -164,7 +164,7 @@ async fn exchange(
             return Ok(());
         }
     }
-    lease.give_back();
+    lease.give_back(body);
     Ok(())
 }
 

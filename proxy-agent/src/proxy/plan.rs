@@ -9,7 +9,7 @@ use crate::route;
 use super::body::RequestBody;
 use super::reply::Reason;
 use super::traffic::Ticket;
-use super::upstream::Protocol;
+use super::upstream::{OnContinue, Protocol};
 use super::{headers, session};
 
 /// What a rule does with one request.
@@ -61,12 +61,8 @@ impl Plan<'_> {
         }
         if gated && protocol == Protocol::Http1 {
             let continued = CancellationToken::new();
-            let opened = continued.clone();
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    opened.cancel();
-                }
-            });
+            let opened = OnContinue(continued.clone());
+            request.extensions_mut().insert(opened);
             request.body_mut().gate(continued.clone());
             return Ok((request, Some(continued)));
         }

@@ -9,11 +9,12 @@ use crate::model::Retry;
 use crate::retry::Outcome;
 
 use super::body::RequestBody;
-use super::forward::{Answered, Forward, Tried};
+use super::forward::{Forward, Tried};
 use super::load::OpenRetry;
 use super::replay::Original;
 use super::reply::Reason;
 use super::traffic::Ticket;
+use super::upstream::Answered;
 
 /// Sends `request` until a try succeeds, fails in a way that `retry` does not cover, or may not be
 /// followed by another one. Each try may take as long as `each`.
@@ -103,6 +104,6 @@ fn dismiss(answer: Result<Answered, Reason>) {
     if let Ok((response, lease)) = answer
         && response.body().is_end_stream()
     {
-        lease.give_back();
+        lease.give_back(response.into_body());
     }
 }

@@ -195,6 +195,13 @@ impl Feed {
         queue.push(&frame);
     }
 
+    /// A frame beyond the bound.
+    pub(super) fn push_large(&self, data: Bytes) {
+        let mut queue = self.0.borrow_mut();
+        queue.frames.push_back(Frame::data(data));
+        queue.wake();
+    }
+
     pub(super) fn end(&self) {
         self.0.borrow_mut().end(End::Whole);
     }

@@ -1,18 +1,20 @@
 //! Connections that stop being HTTP: `Upgrade` (101) and CONNECT (2xx).
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 
 use http::header::UPGRADE;
 use http::{Method, Request, Response, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::clock::OpenRequest;
 use super::downstream::Downstream;
 use super::tcp::pump;
 use super::traffic::Ticket;
-use super::upstream::Lease;
+use super::upstream::{Lease, Received};
 
 /// Whether a response with `status` turns the connection of a `method` request into a tunnel.
 pub(super) fn switches(method: &Method, status: StatusCode) -> bool {
@@ -30,31 +32,46 @@ pub(super) fn of_request<B>(request: &mut Request<B>) -> OnUpgrade {
 }
 
 /// Joins both sides as soon as both have switched; the tunnel counts as an open request.
-pub(super) fn join<B>(
+pub(super) fn join(
     downstream: Rc<Downstream>,
     client: OnUpgrade,
-    response: &mut Response<B>,
+    response: &mut Response<Received>,
     kept: (OpenRequest, Ticket, Lease),
 ) {
     downstream.clock.becomes_tunnel();
-    let upstream = hyper::upgrade::on(response);
+    let by_http2 = hyper::upgrade::on(&mut *response);
+    let body = response.body_mut().take();
     tokio::task::spawn_local(async move {
-        match tokio::try_join!(client, upstream) {
-            Ok((client, upstream)) => {
-                if let Err(error) = tunnel(client, upstream).await {
-                    tracing::trace!(%error, "tunnel cut");
-                    downstream.clock.reset_on_close();
-                }
+        let tunnelled = match body {
+            Received::Http1(body) => {
+                tunnel(client, std::future::ready(Ok(body.into_tunnel()))).await
             }
-            Err(error) => tracing::debug!(%error, "protocol switch failed"),
+            Received::Http2(_) | Received::Taken => {
+                let upstream = async { by_http2.await.map(TokioIo::new) };
+                tunnel(client, upstream).await
+            }
+        };
+        if let Err(error) = tunnelled {
+            tracing::trace!(%error, "tunnel cut");
+            downstream.clock.reset_on_close();
         }
         drop(kept);
     });
 }
 
-async fn tunnel(client: Upgraded, upstream: Upgraded) -> std::io::Result<()> {
+async fn tunnel(
+    client: OnUpgrade,
+    upstream: impl Future<Output = hyper::Result<impl AsyncRead + AsyncWrite>>,
+) -> io::Result<()> {
+    let (client, upstream) = match tokio::try_join!(client, upstream) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(%error, "protocol switch failed");
+            return Ok(());
+        }
+    };
     let (mut client_read, mut client_write) = tokio::io::split(TokioIo::new(client));
-    let (mut upstream_read, mut upstream_write) = tokio::io::split(TokioIo::new(upstream));
+    let (mut upstream_read, mut upstream_write) = tokio::io::split(upstream);
     // The bytes of a tunnel are no figure of its own: the request is what is counted.
     let (up, down) = (Cell::new(0), Cell::new(0));
     tokio::try_join!(

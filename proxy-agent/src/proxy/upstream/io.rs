@@ -1,44 +1,46 @@
-//! The upstream socket of an HTTP/1 connection as hyper sees it.
+//! The upstream socket of an HTTP/1 connection.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::accelerate::{Never, ToPod};
-use super::wire::Wire;
-
-/// Bytes of an accelerated connection read at a time.
-const READ_BYTES: usize = 16 * 1024;
+use crate::proxy::accelerate::{Never, ToPod};
 
 /// A connected socket, and what accelerates it.
 #[derive(Debug)]
 pub(super) struct UpstreamIo {
     /// Before the socket, whose place others may have as soon as it is closed.
     accelerated: Option<Box<ToPod>>,
-    stream: Wire,
+    stream: TcpStream,
 }
 
 impl UpstreamIo {
     pub(super) fn new(stream: TcpStream, accelerated: Option<Box<ToPod>>) -> Self {
         Self {
             accelerated,
-            stream: Wire::new(stream),
+            stream,
         }
     }
 
-    /// Bytes are about to be written.
-    fn writes(&mut self, bufs: &[IoSlice<'_>]) {
-        if let Some(accelerated) = &mut self.accelerated {
-            let first = bufs.iter().map(|buf| buf.len()).sum();
-            if let Err(Never) = accelerated.writes(self.stream.inner(), first) {
-                self.accelerated = None;
-            }
+    /// A request begins with the next byte that is written. It has `size` bytes, if that is known.
+    pub(super) fn begins(&mut self, size: Option<u64>) {
+        if let Some(accelerated) = &mut self.accelerated
+            && let Err(Never) = accelerated.begins(&self.stream, size)
+        {
+            self.accelerated = None;
         }
+    }
+
+    /// Whether the upstream has neither sent anything nor closed its side. Asks the system only if
+    /// something has happened on the socket since it was last read.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut byte = [0; 1];
+        let mut byte = ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.stream.poll_peek(&mut cx, &mut byte).is_pending()
     }
 
     fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -49,32 +51,26 @@ impl UpstreamIo {
     }
 }
 
-impl Read for UpstreamIo {
+impl AsyncRead for UpstreamIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let Some(accelerated) = &mut this.accelerated else {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        };
-        let mut read = [MaybeUninit::uninit(); READ_BYTES];
-        let length = buf.remaining().min(READ_BYTES);
-        let mut read = ReadBuf::uninit(&mut read[..length]);
-        ready!(accelerated.poll_read(this.stream.inner(), cx, &mut read))?;
-        buf.put_slice(read.filled());
-        Poll::Ready(Ok(()))
+        match &mut this.accelerated {
+            Some(accelerated) => accelerated.poll_read(&this.stream, cx, buf),
+            None => Pin::new(&mut this.stream).poll_read(cx, buf),
+        }
     }
 }
 
-impl Write for UpstreamIo {
+impl AsyncWrite for UpstreamIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.writes(&[IoSlice::new(buf)]);
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.sent(written)
     }
@@ -96,7 +92,6 @@ impl Write for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.writes(bufs);
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.sent(written)
     }

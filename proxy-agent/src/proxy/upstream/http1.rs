@@ -1,0 +1,397 @@
+//! An HTTP/1.1 connection to an endpoint: one request after the other, each in the task of the
+//! request itself. There is no task of the connection's own to hand anything to, so that a request
+//! costs its system calls, two passes over bytes, and little else.
+
+mod chunked;
+mod encode;
+mod framing;
+mod head;
+#[cfg(test)]
+mod tests;
+mod whole;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+use crate::proxy::body::{BodyError, RequestBody};
+use crate::proxy::upgrade;
+
+use super::io::UpstreamIo;
+use chunked::ChunkError;
+use encode::{Mismatch, Outbox, Outgoing};
+use framing::{Framing, Step};
+use head::{Asked, Head, HeadError};
+
+pub use whole::{Whole, read_response};
+
+/// Bytes that are read at a time where nothing is known of what comes: by way of the stack, so that
+/// what is kept is as large as what came.
+const LOOK_BYTES: usize = 8 * 1024;
+
+/// Bytes that room is made for where more is known to come.
+const BULK_BYTES: usize = 64 * 1024;
+
+/// Why an exchange failed.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::proxy) enum Error {
+    #[error("the connection broke")]
+    Io(#[from] io::Error),
+    #[error("the upstream closed before the end of its response")]
+    Closed,
+    #[error("no head of a response")]
+    Head(#[from] HeadError),
+    #[error("no chunks")]
+    Chunks(#[from] ChunkError),
+    #[error("the request's body broke off")]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+}
+
+impl Error {
+    /// Whether the upstream has said what is no HTTP.
+    pub(in crate::proxy) const fn is_protocol(&self) -> bool {
+        matches!(self, Self::Head(_) | Self::Chunks(_))
+    }
+
+    /// Whether the connection is gone, whoever ended it.
+    const fn is_loss(&self) -> bool {
+        matches!(self, Self::Io(_) | Self::Closed)
+    }
+}
+
+/// In a request's extensions: what to cancel when the upstream says `100 Continue`.
+#[derive(Clone)]
+pub(in crate::proxy) struct OnContinue(pub(in crate::proxy) CancellationToken);
+
+/// A request that did not get an answer.
+pub(super) struct Unanswered {
+    pub(super) error: Error,
+    /// The request, if all of it is still there and the upstream has said nothing of it.
+    pub(super) request: Option<Box<Request<RequestBody>>>,
+    /// Some of it was sent.
+    pub(super) sent: bool,
+}
+
+/// A connection.
+pub(in crate::proxy) struct Connection {
+    io: UpstreamIo,
+    /// What was read and not used.
+    inbox: BytesMut,
+    /// What is to be written.
+    outbox: Outbox,
+    /// The body of the request under way, until all of it is in the outbox.
+    upload: Option<Upload>,
+    /// The body of the response under way.
+    framing: Framing,
+    /// It may serve another request after this one.
+    keeps_alive: bool,
+    /// Bytes of the request under way were written.
+    has_sent: bool,
+}
+
+struct Upload {
+    body: RequestBody,
+    outgoing: Outgoing,
+}
+
+impl Upload {
+    /// Whether the upstream gets all that it was told of, even if the body has not said that it
+    /// has ended.
+    fn is_complete(&self) -> bool {
+        matches!(self.outgoing, Outgoing::Length(0) | Outgoing::Ended)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("io", &self.io)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(super) fn new(io: UpstreamIo) -> Box<Self> {
+        Box::new(Self {
+            io,
+            inbox: BytesMut::new(),
+            outbox: Outbox::default(),
+            upload: None,
+            framing: Framing::Ended,
+            keeps_alive: true,
+            has_sent: false,
+        })
+    }
+
+    /// Whether a request can be sent: nobody has closed it or said what nobody asked for.
+    pub(super) fn is_ready(&self) -> bool {
+        self.io.is_quiet()
+    }
+
+    /// Sends `request` and waits for the head of its response, whose body may begin before that of
+    /// the request has ended. Dropping the future or the response closes the connection.
+    pub(super) async fn send(
+        mut self: Box<Self>,
+        mut request: Box<Request<RequestBody>>,
+    ) -> Result<Response<Download>, Unanswered> {
+        let asked = Asked::by(&*request);
+        let whole = request.body().is_end_stream();
+        self.begin(&mut request);
+        let head = poll_fn(|cx| self.poll_head(cx, asked, &request)).await;
+        match head {
+            Ok(Head {
+                response,
+                framing,
+                keeps_alive,
+            }) => {
+                self.framing = framing;
+                self.keeps_alive &= keeps_alive;
+                Ok(response.map(|()| Download(self)))
+            }
+            Err(error) => {
+                let silent = error.is_loss() && self.inbox.is_empty();
+                Err(Unanswered {
+                    request: Some(request).filter(|_| whole && silent),
+                    sent: self.has_sent,
+                    error,
+                })
+            }
+        }
+    }
+
+    fn begin(&mut self, request: &mut Request<RequestBody>) {
+        let outgoing = encode::head(request, &mut self.outbox);
+        let size = match outgoing {
+            Outgoing::Length(body) if !upgrade::is_asked(request) => {
+                body.checked_add(self.outbox.len() as u64)
+            }
+            Outgoing::Length(_) | Outgoing::Chunked | Outgoing::Ended => None,
+        };
+        self.io.begins(size);
+        self.has_sent = false;
+        if outgoing != Outgoing::Length(0) {
+            let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
+            self.upload = Some(Upload { body, outgoing });
+        }
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: Asked,
+        request: &Request<RequestBody>,
+    ) -> Poll<Result<Head, Error>> {
+        self.poll_send(cx)?;
+        loop {
+            while let Some(head) = self.take_head(asked)? {
+                if !head.response.status().is_informational() || head.framing == Framing::Switched {
+                    return Poll::Ready(Ok(head));
+                }
+                if head.response.status() == StatusCode::CONTINUE
+                    && let Some(OnContinue(token)) = request.extensions().get()
+                {
+                    token.cancel();
+                }
+            }
+            if ready!(self.poll_read(cx))? == 0 {
+                return Poll::Ready(Err(Error::Closed));
+            }
+        }
+    }
+
+    fn take_head(&mut self, asked: Asked) -> Result<Option<Head>, HeadError> {
+        if self.inbox.is_empty() {
+            return Ok(None);
+        }
+        let head = head::take(&mut self.inbox, asked)?;
+        let switches = head
+            .as_ref()
+            .is_some_and(|one| one.framing == Framing::Switched);
+        if switches && !self.is_sent() {
+            return Err(HeadError::Switch);
+        }
+        Ok(head)
+    }
+
+    /// Sends what there is to send, as far as that goes. An upstream that takes no more may still
+    /// have said why: that its side is broken shows when there is nothing left to read.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        while self.outbox.len() > 0 || self.upload.is_some() {
+            self.fill(cx)?;
+            let waiting = self.outbox.len();
+            if waiting == 0 {
+                break;
+            }
+            let written = self.outbox.poll_write(&mut self.io, cx);
+            self.has_sent |= self.outbox.len() < waiting;
+            match written {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    tracing::trace!(%error, "an upstream takes no more of a request");
+                    self.outbox.clear();
+                    self.upload = None;
+                    self.keeps_alive = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the outbox with what there is of the body.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        while self.outbox.has_room()
+            && let Some(upload) = &mut self.upload
+        {
+            let ended = match Pin::new(&mut upload.body).poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(frame)) => {
+                    upload.outgoing.put(frame?, &mut self.outbox)?;
+                    upload.body.is_end_stream() && self.outbox.has_room()
+                }
+                Poll::Ready(None) => true,
+            };
+            if ended {
+                upload.outgoing.end(&mut self.outbox)?;
+                self.upload = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads into the inbox; 0 is the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.framing.expected() > LOOK_BYTES as u64 {
+            return self.poll_read_bulk(cx);
+        }
+        let mut read = [MaybeUninit::uninit(); LOOK_BYTES];
+        let mut read = ReadBuf::uninit(&mut read);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        self.inbox.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// The same, without a copy.
+    fn poll_read_bulk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.inbox.capacity() - self.inbox.len() < LOOK_BYTES {
+            let expected = usize::try_from(self.framing.expected()).unwrap_or(BULK_BYTES);
+            self.inbox.reserve(expected.min(BULK_BYTES));
+        }
+        pin!(self.io.read_buf(&mut self.inbox)).poll(cx)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.poll_send(cx)?;
+        loop {
+            match self.framing.take(&mut self.inbox)? {
+                Step::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
+                Step::End => return Poll::Ready(None),
+                Step::Read => {}
+            }
+            if ready!(self.poll_read(cx))? == 0 && !self.framing.close() {
+                return Poll::Ready(Some(Err(Error::Closed)));
+            }
+        }
+    }
+
+    /// Whether the upstream has got all of the request.
+    fn is_sent(&self) -> bool {
+        self.outbox.len() == 0 && self.upload.as_ref().is_none_or(Upload::is_complete)
+    }
+
+    /// The connection for the next request, if this one is over and both sides are willing.
+    fn into_idle(mut self: Box<Self>) -> Option<Box<Self>> {
+        let over = self.framing == Framing::Ended && self.inbox.is_empty() && self.is_sent();
+        self.inbox = BytesMut::new();
+        self.upload = None;
+        Some(self).filter(|this| over && this.keeps_alive)
+    }
+}
+
+/// The body of a response, with the connection that it comes on.
+pub(in crate::proxy) struct Download(Box<Connection>);
+
+impl Download {
+    pub(super) fn into_idle(self) -> Option<Box<Connection>> {
+        self.0.into_idle()
+    }
+
+    /// Both sides' bytes after a switch of protocols.
+    pub(in crate::proxy) fn into_tunnel(self) -> Tunnel {
+        Tunnel {
+            read: self.0.inbox,
+            io: self.0.io,
+        }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.0.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0.framing, Framing::Ended | Framing::Switched)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.framing.size_hint()
+    }
+}
+
+/// A connection that is no longer HTTP.
+pub(in crate::proxy) struct Tunnel {
+    /// What came behind the head.
+    read: BytesMut,
+    io: UpstreamIo,
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let count = self.read.len().min(buf.remaining());
+        buf.put_slice(&self.read.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

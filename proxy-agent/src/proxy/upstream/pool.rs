@@ -1,0 +1,108 @@
+//! Connections that wait for their next request.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::http2::SendRequest;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::proxy::body::RequestBody;
+
+use super::http1::Connection;
+use super::http2::Streams;
+use super::{Protocol, Sender};
+
+/// How long a connection may lie idle; below the 75 s after which nginx closes from its side.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Idle HTTP/1 connections kept per pod, endpoint and worker; one more is closed.
+const MAX_IDLE: usize = 128;
+
+/// The connections of one pod to one endpoint.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Pool {
+    http1: Vec<IdleHttp1>,
+    http2: Vec<SharedHttp2>,
+    /// Set while an HTTP/2 connection is being opened: others wait for it and share it.
+    pub(super) opening: Option<Rc<Notify>>,
+}
+
+#[derive(Debug)]
+struct IdleHttp1 {
+    connection: Box<Connection>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct SharedHttp2 {
+    sender: SendRequest<RequestBody>,
+    /// Cloned into every stream: the count beyond one is that of open streams.
+    streams: Rc<Streams>,
+    last_used: Instant,
+}
+
+impl Pool {
+    /// A connection that can take a request now.
+    pub(super) fn take(&mut self, protocol: Protocol) -> Option<Sender> {
+        match protocol {
+            Protocol::Http1 => self.take_http1().map(Sender::Http1),
+            Protocol::Http2 => self.take_http2(),
+        }
+    }
+
+    /// The one that was used last: the oldest run into the idle limit and the pool shrinks. Those
+    /// that the upstream has closed meanwhile are dropped on the way.
+    fn take_http1(&mut self) -> Option<Box<Connection>> {
+        while let Some(idle) = self.http1.pop() {
+            if idle.connection.is_ready() {
+                return Some(idle.connection);
+            }
+        }
+        None
+    }
+
+    fn take_http2(&mut self) -> Option<Sender> {
+        self.http2.retain(|shared| !shared.sender.is_closed());
+        let shared = self.http2.iter_mut().find(|shared| {
+            // The pool itself holds one of the counted references.
+            Rc::strong_count(&shared.streams) <= shared.streams.limit()
+        })?;
+        shared.last_used = Instant::now();
+        Some(Sender::Http2(
+            shared.sender.clone(),
+            Rc::clone(&shared.streams),
+        ))
+    }
+
+    /// Keeps a connection for the next request, if there is room.
+    pub(super) fn keep(&mut self, connection: Box<Connection>) {
+        if self.http1.len() < MAX_IDLE {
+            let since = Instant::now();
+            self.http1.push(IdleHttp1 { connection, since });
+        }
+    }
+
+    /// Lets others take streams of a connection.
+    pub(super) fn share(&mut self, sender: SendRequest<RequestBody>, streams: Rc<Streams>) {
+        let last_used = Instant::now();
+        self.http2.push(SharedHttp2 {
+            sender,
+            streams,
+            last_used,
+        });
+    }
+
+    /// Closes what lies idle too long, or is closed on the other side. Returns whether nothing is
+    /// left.
+    pub(in crate::proxy) fn expire(&mut self, now: Instant) -> bool {
+        let fresh = |since: Instant| now.duration_since(since) < IDLE_LIMIT;
+        self.http1
+            .retain(|idle| fresh(idle.since) && idle.connection.is_ready());
+        self.http2.retain(|shared| {
+            let busy = Rc::strong_count(&shared.streams) > 1;
+            !shared.sender.is_closed() && (busy || fresh(shared.last_used))
+        });
+        self.http1.is_empty() && self.http2.is_empty() && self.opening.is_none()
+    }
+}

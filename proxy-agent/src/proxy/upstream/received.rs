@@ -1,0 +1,66 @@
+//! What comes of a response's body, by either protocol.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::http1::{self, Download};
+
+/// The body of an upstream's response.
+pub(in crate::proxy) enum Received {
+    Http1(Download),
+    Http2(Incoming),
+    /// It was handed on to somebody else.
+    Taken,
+}
+
+/// Why it ended early.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::proxy) enum ReceiveError {
+    #[error(transparent)]
+    Http1(#[from] http1::Error),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
+impl Received {
+    /// The body, in whose place none is left.
+    pub(in crate::proxy) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Taken)
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = ReceiveError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(ReceiveError::from),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(ReceiveError::from),
+            Self::Taken => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Taken => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+            Self::Taken => SizeHint::with_exact(0),
+        }
+    }
+}
