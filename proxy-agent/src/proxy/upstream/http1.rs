@@ -8,6 +8,7 @@ mod framing;
 mod head;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod whole;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::body::{BodyError, RequestBody};
@@ -31,6 +32,7 @@ use chunked::ChunkError;
 use encode::{Mismatch, Outbox, Outgoing};
 use framing::{Framing, Step};
 use head::{Asked, Head, HeadError};
+use tunnel::Tunnel;
 
 pub use whole::{Whole, read_response};
 
@@ -147,7 +149,7 @@ impl Connection {
     ) -> Result<Response<Download>, Unanswered> {
         let asked = Asked::by(&*request);
         let whole = request.body().is_end_stream();
-        self.begin(&mut request);
+        self.begin(&mut request, whole);
         let head = poll_fn(|cx| self.poll_head(cx, asked, &request)).await;
         match head {
             Ok(Head {
@@ -170,7 +172,7 @@ impl Connection {
         }
     }
 
-    fn begin(&mut self, request: &mut Request<RequestBody>) {
+    fn begin(&mut self, request: &mut Request<RequestBody>, whole: bool) {
         let outgoing = encode::head(request, &mut self.outbox);
         let size = match outgoing {
             Outgoing::Length(body) if !upgrade::is_asked(request) => {
@@ -180,7 +182,7 @@ impl Connection {
         };
         self.io.begins(size);
         self.has_sent = false;
-        if outgoing != Outgoing::Length(0) {
+        if !whole {
             let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
             self.upload = Some(Upload { body, outgoing });
         }
@@ -329,10 +331,7 @@ impl Download {
 
     /// Both sides' bytes after a switch of protocols.
     pub(in crate::proxy) fn into_tunnel(self) -> Tunnel {
-        Tunnel {
-            read: self.0.inbox,
-            io: self.0.io,
-        }
+        Tunnel::new(self.0.inbox, self.0.io)
     }
 }
 
@@ -353,45 +352,5 @@ impl Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         self.0.framing.size_hint()
-    }
-}
-
-/// A connection that is no longer HTTP.
-pub(in crate::proxy) struct Tunnel {
-    /// What came behind the head.
-    read: BytesMut,
-    io: UpstreamIo,
-}
-
-impl AsyncRead for Tunnel {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
-        let count = self.read.len().min(buf.remaining());
-        buf.put_slice(&self.read.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Tunnel {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

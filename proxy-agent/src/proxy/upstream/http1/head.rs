@@ -87,7 +87,7 @@ pub(super) fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, H
         Some(0) => Version::HTTP_10,
         _ => Version::HTTP_11,
     };
-    let unusual = |reason: &&str| !reason.is_empty() && Some(*reason) != code.canonical_reason();
+    let unusual = |reason: &&str| Some(*reason) != code.canonical_reason();
     let reason = parsed.reason.filter(unusual);
     let reason = reason.map(|reason| place(reason.as_bytes()));
     let head = inbox.split_to(length).freeze();

@@ -136,7 +136,7 @@ async fn a_body_of_unknown_length_goes_in_chunks_with_its_trailers() {
     trailers.insert(CONTENT_LENGTH, HeaderValue::from_static("1"));
     feed.push(Frame::trailers(trailers));
     feed.end();
-    let read = sent(request, "\r\n\r\n0\r\nx-sum: 1\r\n\r\n").await;
+    let read = sent(request, "\r\n0\r\nx-sum: 1\r\n\r\n").await;
     assert!(
         read.contains("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n10\r\n0123"),
         "{read}"
@@ -461,24 +461,28 @@ async fn by_hyper(
     bytes: &[u8],
 ) -> Result<(http::response::Parts, Bytes, Option<HeaderMap>), String> {
     let (near, mut far) = tokio::io::duplex(1 << 20);
-    far.write_all(bytes).await.unwrap();
-    far.shutdown().await.unwrap();
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(near)).await;
     let (mut sender, connection) = handshake.unwrap();
+    let answer = async {
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            far.read_buf(&mut asked).await.unwrap();
+        }
+        far.write_all(bytes).await.unwrap();
+        far.shutdown().await.unwrap();
+    };
     let exchange = async {
         let request = Request::builder()
             .method(method)
             .uri("/a")
             .body(Empty::<Bytes>::new());
-        let response = sender
-            .send_request(request.unwrap())
-            .await
-            .map_err(|e| e.to_string())?;
-        let (head, body) = response.into_parts();
+        let response = sender.send_request(request.unwrap()).await;
+        let (head, body) = response.map_err(|e| e.to_string())?.into_parts();
         let body = body.collect().await.map_err(|e| e.to_string())?;
         let trailers = body.trailers().cloned();
         Ok((head, body.to_bytes(), trailers))
     };
+    let exchange = async { tokio::join!(exchange, answer).0 };
     let mut exchange = pin!(exchange);
     let mut connection = pin!(connection);
     let mut over = false;
@@ -506,7 +510,7 @@ async fn agrees(method: &Method, bytes: &[u8]) -> bool {
                 .as_ref()
                 .map(Response::body)
                 .map_err(drop)
-                .map(|whole| super::whole::Whole {
+                .map(|whole| Whole {
                     data: whole.data.clone(),
                     trailers: whole.trailers.clone(),
                     keeps_alive: whole.keeps_alive,
@@ -574,11 +578,15 @@ const SAME: &[&str] = &[
 
 #[tokio::test]
 async fn responses_mean_what_they_mean_to_hyper() {
+    let mut different = Vec::new();
     for method in [Method::GET, Method::HEAD, Method::POST] {
         for text in SAME {
-            assert!(agrees(&method, text.as_bytes()).await, "{method} {text}");
+            if !agrees(&method, text.as_bytes()).await {
+                different.push((method.clone(), *text));
+            }
         }
     }
+    assert!(different.is_empty(), "{different:#?}");
 }
 
 #[tokio::test]
