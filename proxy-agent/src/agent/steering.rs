@@ -6,8 +6,11 @@
 mod gone;
 mod health;
 mod made;
+mod sets;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,11 +18,12 @@ use std::time::Instant;
 use proxy_ebpf::{FrontendKey, Stat};
 
 use crate::bpf::{Error, Kernel, ReconcileReport, Wanted};
-use crate::model::{ClusterId, Listener, ListenerVerdict, Snapshot};
+use crate::model::{Listener, ListenerVerdict, Snapshot};
 use crate::outlier;
 
 use self::health::Health;
 use self::made::{Family, Made, Parts};
+use self::sets::{Key, Sets, is_direct};
 
 pub(super) use self::gone::{Gone, Told, close_stale};
 pub(super) use self::health::Ejections;
@@ -28,7 +32,7 @@ pub(super) use self::health::Ejections;
 #[derive(Debug)]
 pub(super) struct Steering {
     snapshot: Arc<Snapshot>,
-    sets: HashMap<(ClusterId, Family), Made>,
+    sets: Sets,
     health: Health,
     /// When health was looked at last.
     looked: Instant,
@@ -44,7 +48,7 @@ impl Steering {
     pub(super) fn new(gone: Gone) -> Self {
         Self {
             snapshot: Arc::new(Snapshot::empty()),
-            sets: HashMap::new(),
+            sets: Sets::default(),
             health: Health::default(),
             looked: Instant::now(),
             failed_total: 0,
@@ -69,10 +73,8 @@ impl Steering {
         kernel: &Kernel,
     ) -> Result<ReconcileReport, Error> {
         let known = same_frontends(&self.snapshot.listeners, &snapshot.listeners);
-        let same_listeners = Arc::ptr_eq(&self.snapshot.listeners, &snapshot.listeners);
-        let same_clusters = self.snapshot.clusters.are(&snapshot.clusters);
-        self.snapshot = Arc::clone(snapshot);
-        let same_sets = (same_listeners && same_clusters) || self.make_sets(Instant::now(), false);
+        let touched = self.take_over(snapshot);
+        let same_sets = self.make_sets(touched, Instant::now(), false);
         if self.settled && known && same_sets {
             return Ok(ReconcileReport::default());
         }
@@ -93,13 +95,13 @@ impl Steering {
         if failed_total != self.failed_total {
             self.failed_total = failed_total;
             let failing = kernel.failing(outlier::CONSECUTIVE)?;
-            let made = self.sets.values().flat_map(|made| made.parts.clusters());
             // One cluster may be a part of several sets, and is looked at once.
-            let clusters: HashMap<_, _> = made.map(|cluster| (cluster.id, cluster)).collect();
+            let clusters = self.sets.clusters().map(|cluster| (cluster.id, cluster));
+            let clusters: HashMap<_, _> = clusters.collect();
             let clusters = clusters.into_values();
             changed |= !failing.is_empty() && self.health.observe(&failing, clusters, now);
         }
-        if !changed || self.make_sets(now, true) {
+        if !changed || self.make_sets(self.sets.all(), now, true) {
             return Ok(ReconcileReport::default());
         }
         self.reconcile(kernel)
@@ -112,44 +114,53 @@ impl Steering {
         Ok(report)
     }
 
-    /// Makes the sets that are others than before; `health`: endpoints are used again, or are not.
-    /// Returns whether all are the same.
-    fn make_sets(&mut self, now: Instant, health: bool) -> bool {
-        let mut former = std::mem::take(&mut self.sets);
-        let mut same = true;
-        for listener in self.snapshot.listeners.iter().filter(|one| is_direct(one)) {
-            for family in listener.addresses.iter().map(Family::of) {
-                let key = (listener.cluster, family);
-                if self.sets.contains_key(&key) {
-                    continue;
-                }
-                let Some(parts) = Parts::of(listener, &self.snapshot) else {
-                    break;
-                };
-                let made = match former.remove(&key) {
-                    Some(former) if former.parts.are(&parts) && !health => former,
-                    former => {
-                        if let Some(former) = &former {
-                            self.gone
-                                .compare(listener, &former.parts, &parts, &self.snapshot);
-                        }
-                        let set = parts.set(family, &self.health, now);
-                        let set = match former {
-                            Some(former) if *former.set == set => former.set,
-                            Some(_) | None => {
-                                same = false;
-                                Arc::new(set)
-                            }
-                        };
-                        Made { parts, set }
-                    }
-                };
-                self.sets.insert(key, made);
-            }
+    /// Takes over a snapshot. Returns the sets that may be others than with the one before.
+    fn take_over(&mut self, snapshot: &Arc<Snapshot>) -> BTreeSet<Key> {
+        let former = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        if !Arc::ptr_eq(&former.listeners, &snapshot.listeners) {
+            self.sets.need(&snapshot.listeners);
+            return self.sets.all();
         }
-        let made = self.sets.values().flat_map(|made| made.parts.clusters());
-        self.health.settle(made, now);
-        same && former.is_empty()
+        let clusters = snapshot.clusters.other_than(&former.clusters);
+        self.sets.touched(clusters)
+    }
+
+    /// Makes those of `sets` that are others than before; `health`: endpoints are used again, or are
+    /// not. Returns whether all are the same.
+    fn make_sets(&mut self, sets: BTreeSet<Key>, now: Instant, health: bool) -> bool {
+        let mut same = true;
+        for key in sets {
+            same &= self.make_set(key, now, health);
+        }
+        self.health.settle(self.sets.clusters(), now);
+        same
+    }
+
+    fn make_set(&mut self, key: Key, now: Instant, health: bool) -> bool {
+        let Some(needed) = self.sets.needed(key) else {
+            return true;
+        };
+        let listener = &needed.listener;
+        let Some(parts) = Parts::of(listener, &self.snapshot) else {
+            return needed.made.take().is_none();
+        };
+        let Some(former) = &mut needed.made else {
+            let set = Arc::new(parts.set(key.1, &self.health, now));
+            needed.made = Some(Made { parts, set });
+            return false;
+        };
+        if former.parts.are(&parts) && !health {
+            return true;
+        }
+        self.gone
+            .compare(listener, &former.parts, &parts, &self.snapshot);
+        let set = parts.set(key.1, &self.health, now);
+        former.parts = parts;
+        let same = *former.set == set;
+        if !same {
+            former.set = Arc::new(set);
+        }
+        same
     }
 
     /// Every address, with what is to become of connections to it.
@@ -172,23 +183,20 @@ impl Steering {
         if !is_direct(owner) {
             return Wanted::Proxy;
         }
-        let made = self.sets.get(&(owner.cluster, Family::of(address)));
+        let made = self.sets.made((owner.cluster, Family::of(address)));
         made.map_or(Wanted::Proxy, |made| Wanted::Direct(Arc::clone(&made.set)))
     }
 }
 
-fn is_direct(listener: &Listener) -> bool {
-    listener.verdict == ListenerVerdict::Direct
-}
-
 /// Whether the hooks have the same to do for both: routes alone make no difference to them.
-fn same_frontends(known: &[Arc<Listener>], wanted: &[Arc<Listener>]) -> bool {
+fn same_frontends(known: &Arc<[Arc<Listener>]>, wanted: &Arc<[Arc<Listener>]>) -> bool {
     let essence = |one: &Listener| (kind(one), one.cluster);
     let same = |(one, other): (&Arc<Listener>, &Arc<Listener>)| {
         Arc::ptr_eq(one, other)
             || (essence(one), &one.addresses) == (essence(other), &other.addresses)
     };
-    known.len() == wanted.len() && known.iter().zip(wanted).all(same)
+    let all_same = || known.len() == wanted.len() && known.iter().zip(&**wanted).all(same);
+    Arc::ptr_eq(known, wanted) || all_same()
 }
 
 /// What the hooks make of a verdict.

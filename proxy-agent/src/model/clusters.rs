@@ -32,8 +32,86 @@ impl Clusters {
         self.0.iter().flat_map(|part| part.iter()).flatten()
     }
 
+    /// The ids at which another cluster stands than in `other`, or one of them has none. Parts that
+    /// both share are not looked at.
+    pub fn other_than<'s>(&'s self, other: &'s Self) -> impl Iterator<Item = ClusterId> + 's {
+        let numbers = 0..self.0.len().max(other.0.len());
+        let parts = numbers.map(|number| (number, self.part(number), other.part(number)));
+        let parts = parts.filter(|(_, one, other)| !std::ptr::eq(*one, *other));
+        parts.flat_map(|(number, one, other)| {
+            let cluster = |part: &'s [Option<Arc<Cluster>>], place: usize| {
+                part.get(place)?.as_ref().map(Arc::as_ptr)
+            };
+            let differs = move |place: &usize| cluster(one, *place) != cluster(other, *place);
+            let id = move |place| u32::try_from(number * Self::PART + place).ok();
+            let places = 0..one.len().max(other.len());
+            places.filter(differs).filter_map(id).map(ClusterId)
+        })
+    }
+
+    fn part(&self, number: usize) -> &[Option<Arc<Cluster>>] {
+        self.0.get(number).map_or(&[], |part| part)
+    }
+
     /// Whether they are the same in memory.
     pub fn are(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BalancePolicy, DirectPolicy, RetryShare, UpstreamProtocol};
+
+    fn cluster(id: usize) -> Arc<Cluster> {
+        Arc::new(Cluster {
+            id: ClusterId(u32::try_from(id).unwrap()),
+            name: "ns/a:80".into(),
+            namespace: "ns".into(),
+            service: "a".into(),
+            port: 80,
+            balance: BalancePolicy::default(),
+            retry_share: RetryShare::default(),
+            own_policies: Vec::new(),
+            upstream: UpstreamProtocol::AsReceived,
+            direct: DirectPolicy::default(),
+            failure_accrual: None,
+            policies: None,
+            endpoints: Vec::new(),
+            left_out: Vec::new(),
+        })
+    }
+
+    fn of(slots: &[Option<Arc<Cluster>>]) -> Clusters {
+        Clusters::new(slots.chunks(Clusters::PART).map(Arc::from))
+    }
+
+    #[test]
+    fn others_are_those_that_are_not_the_same_in_memory_and_those_of_one_alone() {
+        let number = 2 * Clusters::PART + 10;
+        let slots: Vec<_> = (0..number).map(|id| Some(cluster(id))).collect();
+        let before = of(&slots);
+        let other_than = |slots: &[_], count: usize| {
+            let (now, before) = (of(slots), &before);
+            let both = [
+                now.other_than(before).collect(),
+                before.other_than(&now).collect(),
+            ];
+            let [one, other]: [Vec<_>; 2] =
+                both.map(|ids: Vec<ClusterId>| ids.into_iter().map(ClusterId::index).collect());
+            assert_eq!((&one, one.len()), (&other, count));
+            one
+        };
+        assert!(other_than(&slots, 0).is_empty());
+        let mut changed = slots.clone();
+        changed[Clusters::PART + 1] = Some(cluster(Clusters::PART + 1));
+        changed[3] = None;
+        assert_eq!(other_than(&changed, 2), [3, Clusters::PART + 1]);
+        let fewer = other_than(&slots[..number - 1], 1);
+        assert_eq!(fewer, [number - 1]);
+        let part = other_than(&slots[..Clusters::PART], Clusters::PART + 10);
+        assert_eq!(part.first(), Some(&Clusters::PART));
+        assert_eq!(before.other_than(&before).count(), 0);
     }
 }

@@ -15,7 +15,7 @@ use crate::model::{
 };
 
 /// A connection keeps to the address family that the application asked for.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Family {
     V4,
     V6,
