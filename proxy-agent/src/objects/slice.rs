@@ -1,11 +1,15 @@
 //! EndpointSlices, cut down to what is read of them: there are a hundred thousand endpoints in a
 //! large cluster, of some 700 bytes each as the API's own type.
 
+mod served;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointSlice};
+
+pub use self::served::{ServedSlice, read_served_slice};
 
 /// Label of an EndpointSlice that names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -86,6 +90,12 @@ impl Slice {
     pub(super) fn new(slice: EndpointSlice, namespace: &str) -> Self {
         let labels = slice.metadata.labels.as_ref();
         let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
+        let service = service.map(|service| service.as_str().into());
+        Self::of_service(service, slice, namespace)
+    }
+
+    /// Cuts down a slice of a Service, whatever its labels say.
+    fn of_service(service: Option<Arc<str>>, slice: EndpointSlice, namespace: &str) -> Self {
         let ports = slice.ports.into_iter().flatten().filter_map(|port| {
             let tcp = port.protocol.as_deref().unwrap_or("TCP") == "TCP";
             Some(SlicePort {
@@ -111,7 +121,7 @@ impl Slice {
             hints.clear();
         }
         Self {
-            service: service.map(|service| service.as_str().into()),
+            service,
             ports: ports.collect(),
             endpoints: endpoints.into(),
             hints: hints.into(),

@@ -6,6 +6,7 @@
 
 mod failure;
 mod follow;
+mod item;
 mod kinds;
 mod served;
 mod store;
@@ -156,11 +157,13 @@ impl KubernetesSource {
         let discovery = Discovery::new(self.client.clone(), self.timing);
         let mut served = discovery.served();
         let mut tasks = JoinSet::new();
+        let mut store = Store::new();
         for (place, kind) in KINDS.iter().enumerate() {
             let follower = Follower {
                 client: self.client.clone(),
                 timing: self.timing,
                 node: Arc::clone(&self.node),
+                source: store.place().clone(),
                 place,
                 kind,
                 served: discovery.served(),
@@ -171,7 +174,6 @@ impl KubernetesSource {
             tasks.spawn(follower.run());
         }
         tasks.spawn(discovery.run());
-        let mut store = Store::new();
         let mut due = Due::default();
         loop {
             tokio::select! {
@@ -217,15 +219,15 @@ fn take(store: &mut Store, place: usize, news: News) -> bool {
             store.begin_list(place);
             false
         }
-        News::Page(objects) => {
-            for object in objects {
-                store.put(place, object);
+        News::Page(items) => {
+            for item in items {
+                store.put(place, item);
             }
             false
         }
         News::ListEnds => store.end_list(place),
-        News::Applied(object) => store.put(place, object),
-        News::Deleted(object) => store.remove(place, &object),
+        News::Applied(item) => store.put(place, item),
+        News::Deleted(item) => store.remove(place, &item.key),
         News::Gone => store.clear(place),
     }
 }

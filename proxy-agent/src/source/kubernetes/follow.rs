@@ -15,14 +15,16 @@ use kube::core::Request;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::DefaultBackoff;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Timing;
 use super::failure::Failure;
+use super::item::Item;
 use super::kinds::{Follow, Kind};
 use super::served::{Served, spread};
+use crate::model::Place;
 use crate::objects::KindPhase;
 
 /// Objects in one answer to a list: of slices with a hundred endpoints each, these are 10 MiB.
@@ -43,13 +45,13 @@ pub(super) enum News {
     /// A list begins: what it does not name will be gone.
     ListBegins,
     /// Objects of a list.
-    Page(Vec<Value>),
+    Page(Vec<Item>),
     /// The list is complete.
     ListEnds,
     /// An object is new or another than before.
-    Applied(Value),
+    Applied(Item),
     /// An object is gone.
-    Deleted(Value),
+    Deleted(Item),
     /// The kind is no longer served or wanted: its objects are gone.
     Gone,
 }
@@ -59,6 +61,8 @@ pub(super) struct Follower {
     pub client: Client,
     pub timing: Timing,
     pub node: Arc<str>,
+    /// Where its objects are said to be from.
+    pub source: Place,
     /// Its place in the table of kinds.
     pub place: usize,
     pub kind: &'static Kind,
@@ -73,7 +77,7 @@ pub(super) struct Follower {
 struct Page {
     metadata: PageMetadata,
     #[serde(default)]
-    items: Vec<Value>,
+    items: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -243,8 +247,8 @@ impl Follower {
             let after = self.timing.list;
             let page = timeout(after, self.client.request::<Page>(request));
             let page = page.await.map_err(|_late| Failure::Silent { after })??;
-            let items = page.items.into_iter();
-            let items = items.map(|item| self.typed(item, version)).collect();
+            let items = page.items.iter().map(|item| self.read(item, version));
+            let items = items.collect::<Result<_, _>>()?;
             self.tell(News::Page(items)).await;
             if page.metadata.next.is_empty() {
                 self.tell(News::ListEnds).await;
@@ -275,7 +279,7 @@ impl Follower {
             .map_err(kube::Error::BuildRequest)?;
         let began = Instant::now();
         let after = self.timing.silence;
-        let events = timeout(after, self.client.request_events::<Value>(request));
+        let events = timeout(after, self.client.request_events::<Box<RawValue>>(request));
         let events = events.await.map_err(|_late| Failure::Silent { after })??;
         self.phase(KindPhase::Synced, version, String::new()).await;
         self.events(events, version, at, backoff).await?;
@@ -287,7 +291,7 @@ impl Follower {
 
     async fn events(
         &self,
-        events: impl Stream<Item = kube::Result<WatchEvent<Value>>>,
+        events: impl Stream<Item = kube::Result<WatchEvent<Box<RawValue>>>>,
         version: &'static str,
         at: &mut String,
         backoff: &mut DefaultBackoff,
@@ -299,7 +303,7 @@ impl Follower {
             let Some(event) = next.map_err(|_late| Failure::Silent { after })? else {
                 return Ok(());
             };
-            let (object, wrap): (Value, fn(Value) -> News) = match event? {
+            let (object, wrap): (Box<RawValue>, fn(Item) -> News) = match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, News::Applied),
                 WatchEvent::Deleted(object) => (object, News::Deleted),
                 WatchEvent::Bookmark(bookmark) => {
@@ -310,23 +314,16 @@ impl Follower {
                 WatchEvent::Error(status) => return Err(Failure::from(*status)),
             };
             backoff.reset();
-            if let Some(now) = object
-                .pointer("/metadata/resourceVersion")
-                .and_then(Value::as_str)
-            {
-                now.clone_into(at);
+            let mut item = self.read(&object, version)?;
+            if let Some(now) = item.version.take() {
+                *at = now;
             }
-            self.tell(wrap(self.typed(object, version))).await;
+            self.tell(wrap(item)).await;
         }
     }
 
-    /// With its kind, which the items of a list lack.
-    fn typed(&self, mut object: Value, version: &str) -> Value {
-        if let Value::Object(fields) = &mut object {
-            fields.insert("apiVersion".into(), self.kind.api_version(version).into());
-            fields.insert("kind".into(), self.kind.kind.into());
-        }
-        object
+    fn read(&self, object: &RawValue, version: &str) -> kube::Result<Item> {
+        Item::read(object, self.kind, version, &self.source).map_err(kube::Error::SerdeError)
     }
 
     async fn phase(&self, phase: KindPhase, version: &'static str, detail: String) {

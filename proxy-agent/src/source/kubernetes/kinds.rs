@@ -84,6 +84,9 @@ impl Kind {
     }
 }
 
+/// Group and name of the kind that changes most.
+pub(super) const SLICES: (&str, &str) = ("discovery.k8s.io", "EndpointSlice");
+
 const ALWAYS: Kind = Kind {
     group: "",
     kind: "",
@@ -119,8 +122,8 @@ pub(super) const KINDS: [Kind; 20] = [
         ..ALWAYS
     },
     Kind {
-        group: "discovery.k8s.io",
-        kind: "EndpointSlice",
+        group: SLICES.0,
+        kind: SLICES.1,
         plural: "endpointslices",
         ..ALWAYS
     },

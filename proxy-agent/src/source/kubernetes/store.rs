@@ -7,14 +7,12 @@ mod entries;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::Value;
-
-use self::entries::{Entries, Entry, Key};
+use self::entries::{Entries, Entry};
+use super::item::{Item, Key};
 use super::kinds::{Follow, KINDS, Kind, may_select_pods, selects_pods};
 use super::served::Lost;
-use super::trim::{before_reading, trim};
 use crate::model::Place;
-use crate::objects::{KindPhase, KindState, ObjectSet, Objects, Origin, read_served};
+use crate::objects::{KindPhase, KindState, ObjectSet, Objects, Origin};
 
 /// Name of the source, and of every object's place.
 const SOURCE: &str = "kubernetes";
@@ -80,6 +78,11 @@ impl Store {
         }
     }
 
+    /// Where its objects are said to be from.
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// What is known of the server. Returns whether that is news.
     pub(super) fn set_contact(&mut self, lost: Option<Lost>) -> bool {
         let news = self.lost != lost;
@@ -136,11 +139,11 @@ impl Store {
     }
 
     /// An object as the server has it. Returns whether anything in force changes.
-    pub(super) fn put(&mut self, place: usize, mut object: Value) -> bool {
+    pub(super) fn put(&mut self, place: usize, item: Item) -> bool {
         let Some(held) = self.kinds.get_mut(place) else {
             return false;
         };
-        let news = held.put(&self.place, &mut object);
+        let news = held.put(item);
         if news {
             self.stamp();
         }
@@ -148,10 +151,9 @@ impl Store {
     }
 
     /// An object is gone. Returns whether it was known.
-    pub(super) fn remove(&mut self, place: usize, object: &Value) -> bool {
-        let key = key(object);
+    pub(super) fn remove(&mut self, place: usize, key: &Key) -> bool {
         let held = self.kinds.get_mut(place);
-        let removed = held.and_then(|held| held.entries.shard(&key).remove(&key));
+        let removed = held.and_then(|held| held.entries.shard(key).remove(key));
         let known = removed.is_some();
         if known {
             self.stamp();
@@ -230,14 +232,9 @@ impl Store {
 }
 
 impl Held {
-    fn put(&mut self, place: &Place, object: &mut Value) -> bool {
-        before_reading(object);
-        let key = key(object);
-        let parsed = read_served(object.take(), place.clone());
-        let mut problems = parsed.problems;
-        problems.shrink_to_fit();
-        let found = parsed.objects.into_iter().next().map(|mut located| {
-            trim(&mut located.object);
+    fn put(&mut self, item: Item) -> bool {
+        let Item { key, problems, .. } = item;
+        let found = item.located.map(|mut located| {
             located.id.group = Arc::clone(&self.group);
             located.id.kind = Arc::clone(&self.name);
             located
@@ -303,19 +300,6 @@ impl Held {
             ..self.state.clone()
         })
     }
-}
-
-fn key(object: &Value) -> Key {
-    let text = |path| {
-        object
-            .pointer(path)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    (
-        text("/metadata/namespace").into(),
-        text("/metadata/name").into(),
-    )
 }
 
 #[cfg(test)]

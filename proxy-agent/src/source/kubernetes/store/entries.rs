@@ -7,13 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use crate::model::Problem;
 use crate::objects::{Located, Part};
+use crate::source::kubernetes::item::Key;
 
 /// Shards of a kind. Of 10,000 objects one has 78: a change costs a look at these, and one at the
 /// number of all shards.
 const SHARDS: usize = 128;
-
-/// Namespace and name.
-pub(super) type Key = (Arc<str>, Arc<str>);
 
 /// One object.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! What comes of what an API server tells.
 
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use super::*;
@@ -7,6 +8,7 @@ use crate::objects::Located;
 
 const OTHER_PODS: usize = 2;
 const SERVICES: usize = 3;
+const SLICES: usize = 4;
 const ROUTES: usize = 5;
 const LINKERD_SERVICES: usize = 11;
 
@@ -22,10 +24,24 @@ fn route(name: &str, rules: Value) -> Value {
         "spec": {"rules": rules}})
 }
 
+fn item(place: usize, object: &Value) -> Item {
+    let (text, kind) = (to_raw_value(object).unwrap(), &KINDS[place]);
+    let from = Store::new().place().clone();
+    Item::read(&text, kind, kind.versions[0], &from).unwrap()
+}
+
+fn put(store: &mut Store, place: usize, object: &Value) -> bool {
+    store.put(place, item(place, object))
+}
+
+fn remove(store: &mut Store, place: usize, object: &Value) -> bool {
+    store.remove(place, &item(place, object).key)
+}
+
 fn list(store: &mut Store, place: usize, objects: &[Value]) {
     store.begin_list(place);
     for object in objects {
-        store.put(place, object.clone());
+        put(store, place, object);
     }
     store.end_list(place);
 }
@@ -127,8 +143,8 @@ fn what_is_as_it_was_is_the_same_object() {
     let mut touched = service("a", 80);
     touched["metadata"]["resourceVersion"] = json!("8");
     touched["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied": "{}"});
-    assert!(!store.put(SERVICES, touched), "nothing that is read");
-    assert!(store.put(SERVICES, service("b", 81)));
+    assert!(!put(&mut store, SERVICES, &touched), "nothing that is read");
+    assert!(put(&mut store, SERVICES, &service("b", 81)));
     let after = store.set();
     let same = |name: &str| Arc::ptr_eq(&object(&before, name), &object(&after, name));
     assert!(same("a") && !same("b"));
@@ -146,12 +162,12 @@ fn a_set_shares_all_but_the_shard_of_what_changed() {
             .not_shared_with(&store.set().objects)
             .is_empty()
     );
-    store.put(SERVICES, service("s7", 81));
+    put(&mut store, SERVICES, &service("s7", 81));
     let after = store.set();
     let others = after.objects.not_shared_with(&before.objects);
     assert!(others.iter().any(|one| &*one.id.name == "s7"));
     assert!(others.len() < 100, "{} of 1,000", others.len());
-    store.remove(SERVICES, &service("s7", 81));
+    remove(&mut store, SERVICES, &service("s7", 81));
     let removed = store.set();
     assert_eq!(removed.objects.len() + 1, after.objects.len());
     let others = removed.objects.not_shared_with(&after.objects);
@@ -163,12 +179,15 @@ fn a_list_takes_away_what_it_does_not_name_only_at_its_end() {
     let mut store = synced();
     list(&mut store, SERVICES, &[service("a", 80), service("b", 80)]);
     store.begin_list(SERVICES);
-    store.put(SERVICES, service("b", 80));
+    put(&mut store, SERVICES, &service("b", 80));
     assert_eq!(names(&store.set()), ["Service ns/a", "Service ns/b"]);
     assert!(store.end_list(SERVICES));
     assert_eq!(names(&store.set()), ["Service ns/b"]);
-    assert!(store.remove(SERVICES, &service("b", 80)));
-    assert!(!store.remove(SERVICES, &service("b", 80)), "it was gone");
+    assert!(remove(&mut store, SERVICES, &service("b", 80)));
+    assert!(
+        !remove(&mut store, SERVICES, &service("b", 80)),
+        "it was gone"
+    );
     assert!(names(&store.set()).is_empty());
 }
 
@@ -176,7 +195,7 @@ fn a_list_takes_away_what_it_does_not_name_only_at_its_end() {
 fn a_kind_that_appears_comes_into_force_whole() {
     let mut store = synced();
     store.begin_list(ROUTES);
-    store.put(ROUTES, route("r", json!([])));
+    put(&mut store, ROUTES, &route("r", json!([])));
     assert!(names(&store.set()).is_empty(), "half a list");
     store.end_list(ROUTES);
     assert_eq!(names(&store.set()).len(), 1);
@@ -189,14 +208,47 @@ fn a_version_that_cannot_be_read_leaves_the_last_one_in_force() {
     let mut store = synced();
     list(&mut store, ROUTES, &[route("r", json!([]))]);
     let before = store.set();
-    assert!(store.put(ROUTES, route("r", json!("none"))));
+    assert!(put(&mut store, ROUTES, &route("r", json!("none"))));
     let bad = store.set();
     assert!(Arc::ptr_eq(&object(&before, "r"), &object(&bad, "r")));
     assert_eq!(bad.problems.len(), 1);
     assert_eq!(bad.problems[0].field, "spec.rules");
-    assert!(!store.put(ROUTES, route("r", json!("none"))), "nothing new");
-    assert!(store.put(ROUTES, route("r", json!([]))), "it is well again");
+    assert!(
+        !put(&mut store, ROUTES, &route("r", json!("none"))),
+        "nothing new"
+    );
+    assert!(
+        put(&mut store, ROUTES, &route("r", json!([]))),
+        "it is well again"
+    );
     assert!(store.set().problems.is_empty());
+}
+
+#[test]
+fn a_slice_that_cannot_be_read_leaves_the_last_one_in_force() {
+    let slice = |endpoints: Value| {
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "web-1", "namespace": "ns", "resourceVersion": "7"},
+            "addressType": "IPv4", "endpoints": endpoints})
+    };
+    let mut store = synced();
+    let (first, second) = (json!([{"addresses": ["10.0.0.1"]}]), json!([]));
+    list(&mut store, SLICES, &[slice(first.clone())]);
+    let before = store.set();
+    assert!(!put(&mut store, SLICES, &slice(first)), "as it was");
+    assert!(put(&mut store, SLICES, &slice(json!("none"))));
+    let bad = store.set();
+    assert!(Arc::ptr_eq(
+        &object(&before, "web-1"),
+        &object(&bad, "web-1")
+    ));
+    assert_eq!(bad.problems.len(), 1);
+    assert_eq!(bad.problems[0].field, "endpoints");
+    assert!(put(&mut store, SLICES, &slice(second)));
+    let after = store.set();
+    assert!(after.problems.is_empty());
+    assert_ne!(object(&before, "web-1"), object(&after, "web-1"));
+    assert!(remove(&mut store, SLICES, &slice(json!("none"))));
 }
 
 #[test]
@@ -204,10 +256,10 @@ fn fields_that_only_a_newer_server_knows_are_no_problem_of_its_own_kinds() {
     let mut store = synced();
     let mut newer = service("a", 80);
     newer["spec"]["novelty"] = json!(true);
-    store.put(SERVICES, newer);
+    put(&mut store, SERVICES, &newer);
     store.set_phase(ROUTES, KindPhase::Synced, "v1", String::new());
     list(&mut store, ROUTES, &[]);
-    store.put(ROUTES, route("r", json!([{"novelty": true}])));
+    put(&mut store, ROUTES, &route("r", json!([{"novelty": true}])));
     let set = store.set();
     let name = "HTTPRoute.gateway.networking.k8s.io ns/r";
     assert_eq!(names(&set), [name, "Service ns/a"]);
