@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use self::follow::{Follower, News};
-use self::kinds::KINDS;
+use self::kinds::{KINDS, may_select_pods};
 use self::served::Discovery;
 use self::store::Store;
 use crate::objects::ObjectSet;
@@ -186,10 +186,12 @@ impl KubernetesSource {
                     if take(&mut store, place, news) {
                         due.note();
                     }
-                    selected.send_if_modified(|before| {
-                        let now = store.selects_pods();
-                        std::mem::replace(before, now) != now
-                    });
+                    if may_select_pods(&KINDS[place]) {
+                        selected.send_if_modified(|before| {
+                            let now = store.selects_pods();
+                            std::mem::replace(before, now) != now
+                        });
+                    }
                 }
                 Ok(()) = served.changed() => {
                     let lost = served.borrow_and_update().out_of_contact.clone();
