@@ -1,6 +1,7 @@
 //! Connections that stop being HTTP: `Upgrade` (101) and CONNECT (2xx).
 
 use std::cell::Cell;
+use std::future::ready;
 use std::io;
 use std::rc::Rc;
 
@@ -43,9 +44,10 @@ pub(super) fn join(
     let body = response.body_mut().take();
     tokio::task::spawn_local(async move {
         let tunnelled = match body {
-            Received::Http1(body) => {
-                tunnel(client, std::future::ready(Ok(body.into_tunnel()))).await
-            }
+            Received::Http1(body) => match body.into_tunnel() {
+                Some(upstream) => tunnel(client, ready(Ok(upstream))).await,
+                None => Err(io::ErrorKind::NotConnected.into()),
+            },
             Received::Http2(_) | Received::Taken => {
                 let upstream = async { by_http2.await.map(TokioIo::new) };
                 tunnel(client, upstream).await

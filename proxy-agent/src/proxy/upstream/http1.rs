@@ -3,6 +3,7 @@
 //! costs its system calls, two passes over bytes, and little else.
 
 mod chunked;
+mod download;
 mod encode;
 mod framing;
 mod head;
@@ -20,7 +21,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -29,10 +30,10 @@ use crate::proxy::upgrade;
 
 use super::io::UpstreamIo;
 use chunked::ChunkError;
-use encode::{Mismatch, Outbox, Outgoing};
+pub(super) use download::Download;
+use encode::{Mismatch, Outbox, Outgoing, Trailers};
 use framing::{Framing, Step};
-use head::{Asked, Head, HeadError};
-use tunnel::Tunnel;
+use head::{Asked, Head, HeadError, Heads};
 
 pub use whole::{Whole, read_response};
 
@@ -98,6 +99,8 @@ pub(in crate::proxy) struct Connection {
     framing: Framing,
     /// It may serve another request after this one.
     keeps_alive: bool,
+    /// What became of the heads of its responses.
+    heads: Heads,
     /// Bytes of the request under way were written.
     has_sent: bool,
 }
@@ -105,6 +108,7 @@ pub(in crate::proxy) struct Connection {
 struct Upload {
     body: RequestBody,
     outgoing: Outgoing,
+    trailers: Trailers,
 }
 
 impl Upload {
@@ -132,6 +136,7 @@ impl Connection {
             upload: None,
             framing: Framing::Ended,
             keeps_alive: true,
+            heads: Heads::default(),
             has_sent: false,
         })
     }
@@ -159,12 +164,12 @@ impl Connection {
             }) => {
                 self.framing = framing;
                 self.keeps_alive &= keeps_alive;
-                Ok(response.map(|()| Download(self)))
+                Ok(response.map(|()| Download::new(self)))
             }
             Err(error) => {
-                let silent = error.is_loss() && self.inbox.is_empty();
+                let silent = self.heads.are_none() && self.inbox.is_empty();
                 Err(Unanswered {
-                    request: Some(request).filter(|_| whole && silent),
+                    request: Some(request).filter(|_| whole && silent && error.is_loss()),
                     sent: self.has_sent,
                     error,
                 })
@@ -182,9 +187,14 @@ impl Connection {
         };
         self.io.begins(size);
         self.has_sent = false;
+        self.heads = Heads::default();
         if !whole {
             let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
-            self.upload = Some(Upload { body, outgoing });
+            self.upload = Some(Upload {
+                body,
+                outgoing,
+                trailers: Trailers::of(request.headers()),
+            });
         }
     }
 
@@ -197,7 +207,7 @@ impl Connection {
         self.poll_send(cx)?;
         loop {
             while let Some(head) = self.take_head(asked)? {
-                if !head.response.status().is_informational() || head.framing == Framing::Switched {
+                if !head.is_progress() {
                     return Poll::Ready(Ok(head));
                 }
                 if head.response.status() == StatusCode::CONTINUE
@@ -213,10 +223,7 @@ impl Connection {
     }
 
     fn take_head(&mut self, asked: Asked) -> Result<Option<Head>, HeadError> {
-        if self.inbox.is_empty() {
-            return Ok(None);
-        }
-        let head = head::take(&mut self.inbox, asked)?;
+        let head = self.heads.take(&mut self.inbox, asked)?;
         let switches = head
             .as_ref()
             .is_some_and(|one| one.framing == Framing::Switched);
@@ -240,6 +247,7 @@ impl Connection {
             match written {
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) if !is_closed(&error) => return Err(error.into()),
                 Poll::Ready(Err(error)) => {
                     tracing::trace!(%error, "an upstream takes no more of a request");
                     self.outbox.clear();
@@ -259,7 +267,9 @@ impl Connection {
             let ended = match Pin::new(&mut upload.body).poll_frame(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(frame)) => {
-                    upload.outgoing.put(frame?, &mut self.outbox)?;
+                    upload
+                        .outgoing
+                        .put(frame?, &upload.trailers, &mut self.outbox)?;
                     upload.body.is_end_stream() && self.outbox.has_room()
                 }
                 Poll::Ready(None) => true,
@@ -280,6 +290,10 @@ impl Connection {
         let mut read = [MaybeUninit::uninit(); LOOK_BYTES];
         let mut read = ReadBuf::uninit(&mut read);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        if self.inbox.is_empty() {
+            // Not into what is left of a large buffer: whoever reads slowly would keep all of it.
+            self.inbox = BytesMut::new();
+        }
         self.inbox.extend_from_slice(read.filled());
         Poll::Ready(Ok(read.filled().len()))
     }
@@ -294,7 +308,6 @@ impl Connection {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.poll_send(cx)?;
         loop {
             match self.framing.take(&mut self.inbox)? {
                 Step::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
@@ -321,36 +334,13 @@ impl Connection {
     }
 }
 
-/// The body of a response, with the connection that it comes on.
-pub(in crate::proxy) struct Download(Box<Connection>);
-
-impl Download {
-    pub(super) fn into_idle(self) -> Option<Box<Connection>> {
-        self.0.into_idle()
-    }
-
-    /// Both sides' bytes after a switch of protocols.
-    pub(in crate::proxy) fn into_tunnel(self) -> Tunnel {
-        Tunnel::new(self.0.inbox, self.0.io)
-    }
-}
-
-impl Body for Download {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self.0.framing, Framing::Ended | Framing::Switched)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.framing.size_hint()
-    }
+/// Whether an upstream that cannot be written to has closed, and may have said why.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::NotConnected
+    )
 }

@@ -1,11 +1,13 @@
 //! The upstream socket of an HTTP/1 connection.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
 
 use crate::proxy::accelerate::{Never, ToPod};
 
@@ -39,8 +41,11 @@ impl UpstreamIo {
     pub(super) fn is_quiet(&self) -> bool {
         let mut byte = [0; 1];
         let mut byte = ReadBuf::new(&mut byte);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        self.stream.poll_peek(&mut cx, &mut byte).is_pending()
+        let peek = poll_fn(|cx| self.stream.poll_peek(cx, &mut byte));
+        // Where a task has used up its share, tokio calls everything pending.
+        let mut peek = pin!(unconstrained(peek));
+        let mut cx = Context::from_waker(Waker::noop());
+        peek.as_mut().poll(&mut cx).is_pending()
     }
 
     fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

@@ -6,6 +6,8 @@ use httparse::Status;
 
 use crate::proxy::{MAX_HEAD_BYTES, MAX_HEADERS};
 
+use super::head::Looked;
+
 /// Bytes of the line before a chunk, extensions included.
 const MAX_LINE: usize = 4 * 1024;
 
@@ -37,7 +39,7 @@ pub(super) enum Chunks {
     /// Behind a chunk's last byte.
     End,
     /// Behind the last chunk.
-    Trailers,
+    Trailers(Looked),
 }
 
 /// What came.
@@ -55,7 +57,7 @@ impl Chunks {
             match *self {
                 Self::Size => match take_size(inbox)? {
                     None => return Ok(None),
-                    Some(0) => *self = Self::Trailers,
+                    Some(0) => *self = Self::Trailers(Looked::default()),
                     Some(size) => *self = Self::Data(size),
                 },
                 Self::Data(left) => {
@@ -76,7 +78,14 @@ impl Chunks {
                     }
                     Some(_) => return Err(ChunkError::End),
                 },
-                Self::Trailers => return Ok(take_trailers(inbox)?.map(Piece::End)),
+                Self::Trailers(mut looked) => {
+                    let again = !inbox.is_empty() && looked.again(inbox);
+                    *self = Self::Trailers(looked);
+                    return match again {
+                        true => Ok(take_trailers(inbox)?.map(Piece::End)),
+                        false => Ok(None),
+                    };
+                }
             }
         }
     }
@@ -99,8 +108,13 @@ fn take_size(inbox: &mut BytesMut) -> Result<Option<u64>, ChunkError> {
     let line = inbox[..end].strip_suffix(b"\r").ok_or(ChunkError::Size)?;
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
     // Bad whitespace before an extension is to be taken (RFC 9112, section 7.1.1).
-    let digits = digits.trim_ascii_end();
-    let plain = digits.iter().all(u8::is_ascii_hexdigit);
+    let blank = digits
+        .iter()
+        .rev()
+        .take_while(|byte| matches!(byte, b' ' | b'\t'));
+    let digits = &digits[..digits.len() - blank.count()];
+    // Another end of line within the line might be one to whoever else reads it.
+    let plain = digits.iter().all(u8::is_ascii_hexdigit) && !line.contains(&b'\r');
     let text = std::str::from_utf8(digits).ok().filter(|_| plain);
     let size = text.and_then(|text| u64::from_str_radix(text, 16).ok());
     let size = size.ok_or(ChunkError::Size)?;
@@ -113,6 +127,9 @@ fn take_trailers(inbox: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, Chun
     if inbox.starts_with(b"\r\n") {
         inbox.advance(2);
         return Ok(Some(None));
+    }
+    if inbox.starts_with(b"\n") {
+        return Err(ChunkError::End);
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let (length, fields) = match httparse::parse_headers(inbox, &mut fields)? {

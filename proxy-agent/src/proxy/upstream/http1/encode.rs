@@ -6,8 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Method, Request};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
@@ -56,7 +59,12 @@ impl Outgoing {
     }
 
     /// Puts a frame into `outbox`.
-    pub(super) fn put(&mut self, frame: Frame<Bytes>, outbox: &mut Outbox) -> Result<(), Mismatch> {
+    pub(super) fn put(
+        &mut self,
+        frame: Frame<Bytes>,
+        trailers: &Trailers,
+        outbox: &mut Outbox,
+    ) -> Result<(), Mismatch> {
         match (&mut *self, frame.into_data()) {
             (_, Ok(data)) if data.is_empty() => {}
             (Self::Ended, Ok(_)) => return Err(Mismatch),
@@ -71,7 +79,8 @@ impl Outgoing {
             // There is no place for them behind a body whose length is told.
             (Self::Length(_) | Self::Ended, Err(_)) => {}
             (Self::Chunked, Err(frame)) => {
-                outbox.last_chunk(frame.into_trailers().ok().as_ref());
+                let fields = frame.into_trailers().unwrap_or_default();
+                outbox.last_chunk(fields.iter().filter(|(name, _)| trailers.has(name)));
                 *self = Self::Ended;
             }
         }
@@ -83,9 +92,43 @@ impl Outgoing {
         match self {
             Self::Length(0) | Self::Ended => {}
             Self::Length(_) => return Err(Mismatch),
-            Self::Chunked => outbox.last_chunk(None),
+            Self::Chunked => outbox.last_chunk(std::iter::empty()),
         }
         Ok(())
+    }
+}
+
+/// Fields that a request's body may be followed by: those that its head names, and none that frames
+/// or routes a message or says who sends it (RFC 9110, section 6.5.1).
+#[derive(Debug, Default)]
+pub(super) struct Trailers(Vec<HeaderName>);
+
+const NO_TRAILERS: [HeaderName; 13] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    COOKIE,
+    HOST,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+impl Trailers {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let named = headers.get_all(TRAILER).iter();
+        let named = named.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let named = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        Self(named.filter(|name| !NO_TRAILERS.contains(name)).collect())
+    }
+
+    fn has(&self, name: &HeaderName) -> bool {
+        self.0.contains(name)
     }
 }
 
@@ -96,7 +139,12 @@ pub(super) fn head<B: Body>(request: &Request<B>, outbox: &mut Outbox) -> Outgoi
     out.reserve(USUAL_HEAD_BYTES);
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(target(request).as_bytes());
+    let target = target(request);
+    if target.starts_with('?') {
+        // Of a URI without a path.
+        out.push(b'/');
+    }
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let mut told = false;
     for (name, value) in request.headers() {
@@ -183,13 +231,13 @@ impl Outbox {
     }
 
     /// The end of a chunked body.
-    fn last_chunk(&mut self, trailers: Option<&HeaderMap>) {
+    fn last_chunk<'a>(
+        &mut self,
+        trailers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    ) {
         self.before.extend_from_slice(b"0\r\n");
-        for (name, value) in trailers.into_iter().flatten() {
-            // RFC 9110, section 6.5.1: what frames a message is none.
-            if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
-                field(&mut self.before, name, value.as_bytes());
-            }
+        for (name, value) in trailers {
+            field(&mut self.before, name, value.as_bytes());
         }
         self.before.extend_from_slice(CHUNK_END);
     }

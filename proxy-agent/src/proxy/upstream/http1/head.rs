@@ -33,7 +33,12 @@ pub(in crate::proxy) enum HeadError {
     Coding,
     #[error("a switch of protocols that nobody asked for")]
     Switch,
+    #[error("more than {MAX_PROGRESS} responses that tell of progress")]
+    Progress,
 }
+
+/// Responses before the last one, such as `100 Continue`.
+pub(super) const MAX_PROGRESS: u32 = 100;
 
 /// What of a request decides how its response is read.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +67,66 @@ pub(super) struct Head {
     pub(super) keeps_alive: bool,
 }
 
+/// Bytes at the front of an inbox that were looked at already, and do not hold the end.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Looked(usize);
+
+impl Looked {
+    /// Whether it is worth to look at `inbox` again: an empty line may have come, or too much. Else
+    /// lines that come byte by byte would be parsed as many times.
+    pub(super) fn again(&mut self, inbox: &[u8]) -> bool {
+        let first = self.0 == 0;
+        let new = &inbox[self.0.saturating_sub(3).min(inbox.len())..];
+        self.0 = inbox.len();
+        let ends = |part: &[u8]| part.ends_with(b"\n\n") || part == b"\n\r\n";
+        first || inbox.len() > MAX_HEAD_BYTES || new.windows(3).any(ends)
+    }
+}
+
+impl Head {
+    /// Whether another one follows.
+    pub(super) fn is_progress(&self) -> bool {
+        self.response.status().is_informational() && self.framing != Framing::Switched
+    }
+}
+
+/// The heads of the responses to one request.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    looked: Looked,
+    /// How many were taken.
+    taken: u32,
+}
+
+impl Heads {
+    /// Takes the head that `inbox` begins with; `None` while it is not whole.
+    pub(super) fn take(
+        &mut self,
+        inbox: &mut BytesMut,
+        asked: Asked,
+    ) -> Result<Option<Head>, HeadError> {
+        if inbox.is_empty() || !self.looked.again(inbox) {
+            return Ok(None);
+        }
+        let head = take(inbox, asked)?;
+        if head.is_some() {
+            self.looked = Looked::default();
+            self.taken += 1;
+        }
+        match self.taken > MAX_PROGRESS {
+            true => Err(HeadError::Progress),
+            false => Ok(head),
+        }
+    }
+
+    /// Whether the upstream has said nothing yet.
+    pub(super) const fn are_none(&self) -> bool {
+        self.taken == 0
+    }
+}
+
 /// Takes the head that `inbox` begins with; `None` while it is not whole.
-pub(super) fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, HeadError> {
+fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, HeadError> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = ParserConfig::default();
@@ -89,7 +152,11 @@ pub(super) fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, H
     };
     let unusual = |reason: &&str| Some(*reason) != code.canonical_reason();
     let reason = parsed.reason.filter(unusual);
-    let reason = reason.map(|reason| place(reason.as_bytes()));
+    // An empty one lies nowhere: httparse has it for none, and for one of other than ASCII.
+    let reason = reason.map(|reason| match reason {
+        "" => 0..0,
+        reason => place(reason.as_bytes()),
+    });
     let head = inbox.split_to(length).freeze();
     let mut response = Response::new(());
     *response.status_mut() = code;

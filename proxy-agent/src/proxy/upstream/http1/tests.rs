@@ -86,6 +86,10 @@ async fn a_request_is_written_as_it_is() {
     *connect.uri_mut() = "svc:80".parse().unwrap();
     let read = sent(connect, "\r\n\r\n").await;
     assert_eq!(read, "CONNECT svc:80 HTTP/1.1\r\nhost: svc\r\n\r\n");
+    let mut bare = request("GET");
+    *bare.uri_mut() = "http://svc?b".parse().unwrap();
+    let read = sent(bare, "\r\n\r\n").await;
+    assert_eq!(read, "GET /?b HTTP/1.1\r\nhost: svc\r\n\r\n");
     let mut options = request("OPTIONS");
     *options.uri_mut() = "*".parse().unwrap();
     let read = sent(options, "\r\n\r\n").await;
@@ -127,13 +131,16 @@ fn frame(text: &'static str) -> Frame<Bytes> {
 
 #[tokio::test]
 async fn a_body_of_unknown_length_goes_in_chunks_with_its_trailers() {
-    let (feed, request) = streamed(None);
+    let (feed, mut request) = streamed(None);
+    let named = HeaderValue::from_static("x-sum, Host, content-length");
+    request.headers_mut().insert("trailer", named);
     feed.push(frame("hello"));
     feed.push(frame(""));
     feed.push(frame("0123456789abcdef"));
     let mut trailers = HeaderMap::new();
-    trailers.insert("x-sum", HeaderValue::from_static("1"));
-    trailers.insert(CONTENT_LENGTH, HeaderValue::from_static("1"));
+    for name in ["x-sum", "x-not-named", "host", "content-length"] {
+        trailers.insert(name, HeaderValue::from_static("1"));
+    }
     feed.push(Frame::trailers(trailers));
     feed.end();
     let read = sent(request, "\r\n0\r\nx-sum: 1\r\n\r\n").await;
@@ -362,7 +369,7 @@ async fn what_tells_of_progress_is_passed_over_and_100_is_told() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_response_may_begin_before_the_request_has_ended() {
     let (connection, mut upstream) = connected().await;
     let (feed, request) = streamed(None);
@@ -374,36 +381,89 @@ async fn a_response_may_begin_before_the_request_has_ended() {
     };
     let (sent, ()) = tokio::join!(connection.send(Box::new(request)), head);
     let mut body = sent.ok().expect("an answer").into_body();
-    let first = body.frame().await.unwrap().unwrap();
-    assert_eq!(first.data_ref().unwrap(), "ONE");
+    // Nobody reads the response, and the request goes on.
     feed.push(frame("two"));
     feed.end();
-    let rest = async {
-        read_to(&mut upstream, "two\r\n0\r\n\r\n").await;
-        upstream.write_all(b"3\r\nTWO\r\n0\r\n\r\n").await.unwrap();
-    };
-    let (second, ()) = tokio::join!(body.frame(), rest);
-    assert_eq!(second.unwrap().unwrap().data_ref().unwrap(), "TWO");
+    read_to(&mut upstream, "two\r\n0\r\n\r\n").await;
+    let first = body.frame().await.unwrap().unwrap();
+    assert_eq!(first.data_ref().unwrap(), "ONE");
+    upstream.write_all(b"3\r\nTWO\r\n0\r\n\r\n").await.unwrap();
+    let second = body.frame().await.unwrap().unwrap();
+    assert_eq!(second.data_ref().unwrap(), "TWO");
     assert!(body.frame().await.is_none());
-    assert!(body.into_idle().is_some());
+    assert!(body.into_idle().is_some(), "both have ended");
+}
+
+/// A response of these bytes to a request whose body goes on.
+async fn early(bytes: &[u8]) -> (Feed, Response<Download>, TcpStream) {
+    let (connection, mut upstream) = connected().await;
+    let (feed, request) = streamed(None);
+    let answer = async {
+        read_to(&mut upstream, "chunked\r\n\r\n").await;
+        upstream.write_all(bytes).await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request)), answer);
+    (feed, sent.ok().expect("an answer"), upstream)
+}
+
+#[tokio::test(flavor = "local")]
+async fn after_a_response_that_ended_before_it_a_request_still_arrives_whole() {
+    let (feed, response, mut upstream) =
+        early(b"HTTP/1.1 202 Taken\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(response.into_body().into_idle().is_none(), "it is in use");
+    feed.push(frame("hello"));
+    feed.end();
+    read_to(&mut upstream, "5\r\nhello\r\n0\r\n\r\n").await;
+    assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0, "closed");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_response_that_is_given_up_takes_its_request_along() {
+    let (_feed, response, mut upstream) =
+        early(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe").await;
+    drop(response);
+    assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0, "closed");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_request_that_breaks_off_breaks_its_response_off() {
+    let (feed, response, mut upstream) =
+        early(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+    let mut body = response.into_body();
+    let (frame, ()) = tokio::join!(body.frame(), async { feed.break_off() });
+    assert!(matches!(frame, Some(Err(Error::Body(_)))));
+    drop(body);
+    assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0, "closed");
 }
 
 #[tokio::test]
-async fn a_response_that_ends_before_its_request_ends_the_connection() {
+async fn a_request_does_not_come_back_after_news_of_its_progress() {
     let (connection, mut upstream) = connected().await;
-    let (_feed, request) = streamed(None);
-    let answer = async {
-        read_to(&mut upstream, "chunked\r\n\r\n").await;
+    let die = async {
+        read_to(&mut upstream, "\r\n\r\n").await;
         upstream
-            .write_all(b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n")
+            .write_all(b"HTTP/1.1 102 Wait\r\n\r\n")
             .await
             .unwrap();
+        drop(upstream);
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request)), answer);
-    let response = sent.ok().expect("an answer");
-    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
-    assert!(response.into_body().into_idle().is_none());
-    assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0, "closed");
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET"))), die);
+    assert!(sent.err().expect("no answer").request.is_none());
+}
+
+#[test]
+fn what_an_upstream_may_have_said_is_read_only_if_it_has_closed() {
+    assert!(is_closed(&io::ErrorKind::BrokenPipe.into()));
+    // What a redirect that failed says: the upstream knows nothing of it.
+    assert!(!is_closed(&io::ErrorKind::OutOfMemory.into()));
+}
+
+#[test]
+fn news_of_progress_are_bounded() {
+    let progress =
+        |times: usize| "HTTP/1.1 103 Early\r\n\r\n".repeat(times) + "HTTP/1.1 204 None\r\n\r\n";
+    let read = |times| read_response(&request("GET"), progress(times).as_bytes(), 1_000).is_ok();
+    assert!(read(99) && !read(100));
 }
 
 #[tokio::test]
@@ -445,7 +505,7 @@ async fn a_switch_hands_over_what_came_behind_the_head() {
     let (sent, ()) = tokio::join!(connection.send(Box::new(request)), answer);
     let response = sent.ok().expect("an answer");
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-    let mut tunnel = response.into_body().into_tunnel();
+    let mut tunnel = response.into_body().into_tunnel().expect("switched");
     tunnel.write_all(b"yo").await.unwrap();
     read_to(&mut upstream, "yo").await;
     upstream.write_all(b"!").await.unwrap();
@@ -539,6 +599,11 @@ const SAME: &[&str] = &[
     "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
     "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
     "HTTP/1.1 200 Fine with me\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 200 N\u{e3}o\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;\rx\r\nhello\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\r\nhello\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\n",
     "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
     "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
     "HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",

@@ -4,8 +4,8 @@ use bytes::BytesMut;
 use http::{HeaderMap, Request, Response};
 
 use super::Error;
-use super::framing::{Framing, Step};
-use super::head::{self, Asked};
+use super::framing::Step;
+use super::head::{Asked, Heads};
 
 /// What was read of a body.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -37,13 +37,10 @@ fn read<'a>(
     mut pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Result<Response<Whole>, Error> {
     let mut inbox = BytesMut::new();
+    let mut heads = Heads::default();
     let mut head = loop {
-        match head::take(&mut inbox, asked)? {
-            Some(head) if head.framing != Framing::Switched => {
-                if !head.response.status().is_informational() {
-                    break head;
-                }
-            }
+        match heads.take(&mut inbox, asked)? {
+            Some(head) if head.is_progress() => {}
             Some(head) => break head,
             None => inbox.extend_from_slice(pieces.next().ok_or(Error::Closed)?),
         }
