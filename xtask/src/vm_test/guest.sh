@@ -11,7 +11,9 @@ mkdir -p /dev/pts /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs -o mode=755 run /run
-mount -t tmpfs tmp /tmp
+# Not over /tmp: programs are at their host's paths, and a workspace may be there.
+mkdir -m 1777 /run/tmp
+export TMPDIR=/run/tmp
 ip link set lo up
 # The kernel's own hard limit is 4,096; container runtimes and systemd give more.
 ulimit -n 65536
