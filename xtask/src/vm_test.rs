@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// Which of Debian's kernels.
     #[arg(long, default_value = "all", value_parser = PossibleValuesParser::new(["6.1", "6.12", "6.18", "newest", "all"]))]
     kernel: String,
-    /// Only the suites whose name contains one of these, e.g. `redirect`.
+    /// Only these suites, e.g. `redirect`; a text that names none stands for all whose name contains it.
     #[arg(long, value_delimiter = ',')]
     test: Vec<String>,
     /// Only tests whose name contains this.

@@ -114,13 +114,19 @@ impl Built {
     }
 }
 
-/// Builds the agent and the suites whose name contains one of the texts; without any, all.
-pub(super) fn build(only: &[String]) -> Result<Vec<Built>> {
-    let is_asked = |suite: &&Suite| {
-        let mut only = only.iter();
-        only.len() == 0 || only.any(|text| suite.name.contains(text.as_str()))
+/// Suites that are named, and those whose name contains a text that names none; without any text, all.
+fn chosen(only: &[String]) -> Vec<&'static Suite> {
+    let matches = |suite: &Suite, text: &str| {
+        let names_one = SUITES.iter().any(|suite| suite.name == text);
+        suite.name == text || (!names_one && suite.name.contains(text))
     };
-    let chosen: Vec<&Suite> = SUITES.iter().filter(is_asked).collect();
+    let is_asked = |suite: &&Suite| only.is_empty() || only.iter().any(|text| matches(suite, text));
+    SUITES.iter().filter(is_asked).collect()
+}
+
+/// Builds the agent and the [`chosen`] suites.
+pub(super) fn build(only: &[String]) -> Result<Vec<Built>> {
+    let chosen = chosen(only);
     if chosen.is_empty() {
         let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
         bail!("no such tests; there are {}", names.join(", "));
@@ -177,6 +183,18 @@ fn executable(messages: &str, target: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_name_chooses_one_suite_and_a_part_every_suite_that_has_it() {
+        let names = |text: &str| -> Vec<&str> {
+            let chosen = chosen(&[text.to_owned()]);
+            chosen.iter().map(|suite| suite.name).collect()
+        };
+        assert_eq!(names("acceleration"), ["acceleration"]);
+        assert_eq!(names("accel"), ["acceleration", "acceleration+1ms"]);
+        assert_eq!(names("no such"), [""; 0]);
+        assert_eq!(chosen(&[]).len(), SUITES.len());
+    }
 
     #[test]
     fn the_program_of_a_test_is_found_among_cargos_messages() {
