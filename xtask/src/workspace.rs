@@ -21,11 +21,18 @@ pub(crate) fn target(relative: &str) -> PathBuf {
     root().join("target").join(relative)
 }
 
-/// The cargo that runs this, or the one in PATH.
+/// The cargo that runs this, or the one in PATH; without what it tells xtask about xtask's own package,
+/// which a build script takes for a change (ring's does): all that uses it would be built again, each time.
 pub(crate) fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(root());
+    let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(own) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
