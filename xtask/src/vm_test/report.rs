@@ -104,6 +104,7 @@ pub(super) fn table(reports: &[Report]) -> String {
 /// Reads the guest script's and libtest's lines.
 fn suites(lines: &[String]) -> Vec<SuiteOutcome> {
     let mut suites: Vec<SuiteOutcome> = Vec::new();
+    let mut test = "";
     for line in lines {
         if let Some(name) = line.strip_prefix("vm-test: begin ") {
             suites.push(SuiteOutcome {
@@ -118,10 +119,16 @@ fn suites(lines: &[String]) -> Vec<SuiteOutcome> {
             suite.status = rest.split(' ').next().and_then(|code| code.parse().ok());
         } else if let Some(rest) = line.strip_prefix("test result: ") {
             suite.passed += count(rest, "passed");
-        } else if let Some(test) = line.strip_prefix("test ")
-            && let Some((test, _)) = test.split_once(" ... FAILED")
+            continue;
+        }
+        // The verdict is on the test's own line only if the test has said nothing.
+        if let Some(rest) = line.strip_prefix("test ")
+            && let Some((name, _)) = rest.split_once(" ... ")
         {
-            suite.failed.push(test.to_owned());
+            test = name;
+        }
+        if line.ends_with("FAILED") && !test.is_empty() {
+            suite.failed.push(std::mem::take(&mut test).to_owned());
         }
     }
     suites
@@ -169,7 +176,9 @@ mod tests {
         let failed = report(
             &[
                 "vm-test: begin tcp",
-                "test a ... FAILED",
+                "test a ... Error: not within 60s: it is over",
+                "FAILED",
+                "test b ... ok",
                 "test result: FAILED. 1 passed; 1 failed; 0 ignored",
                 "vm-test: status 101 of tcp",
             ],

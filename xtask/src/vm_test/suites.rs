@@ -91,7 +91,8 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// Its line of the machine's plan.
+    /// Its line of the machine's plan. What a test says is shown at once: of a suite that does not come to
+    /// its end in time nothing else would be left.
     pub(super) fn plan(&self, filter: Option<&str>) -> String {
         let Suite {
             name,
@@ -107,7 +108,7 @@ impl Built {
         let ignored = if *privileged { " --ignored" } else { "" };
         let filter = filter.map(|filter| format!(" '{filter}'"));
         format!(
-            "suite {name} {seconds} {delay}'{}' --test-threads=1 --color=never{ignored}{}\n",
+            "suite {name} {seconds} {delay}'{}' --test-threads=1 --color=never --no-capture{ignored}{}\n",
             self.program.display(),
             filter.unwrap_or_default()
         )
