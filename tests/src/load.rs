@@ -238,20 +238,25 @@ impl Running {
         })
     }
 
-    /// Waits until it has had `count` answers.
+    /// Waits until it has had `count` answers; each ten of them in their own time, as beside other loads on
+    /// a slow machine all of them may take longer than one thing should.
     ///
     /// # Errors
-    /// It does not get them.
+    /// No more of them come.
     pub fn wait_answers(&self, count: usize) -> Result<()> {
-        // The load generator writes one dot to standard error for every ten answers.
-        until(&format!("the load has {count} answers"), || {
-            Ok(self.process.stderr().matches('.').count() * 10 >= count)
-        })
-        .with_context(|| self.process.stderr())
+        while self.answers() < count {
+            let next = self.answers() + 10;
+            until(&format!("the load has {next} answers"), || {
+                Ok(self.answers() >= next)
+            })
+            .with_context(|| self.process.stderr())?;
+        }
+        Ok(())
     }
 
     /// How many answers it has had, in tens.
     pub fn answers(&self) -> usize {
+        // The load generator writes one dot to standard error for every ten answers.
         self.process.stderr().matches('.').count() * 10
     }
 
