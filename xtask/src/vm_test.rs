@@ -50,13 +50,13 @@ pub(crate) struct Args {
     /// Only these suites, e.g. `redirect`; a text that names none stands for all whose name contains it.
     #[arg(long, value_delimiter = ',')]
     test: Vec<String>,
-    /// Only tests whose name contains this.
-    filter: Option<String>,
+    /// Only tests whose names contain one of these.
+    filters: Vec<String>,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let outcome = tests(&args.kernel, &args.test, args.filter.as_deref())?;
+    let outcome = tests(&args.kernel, &args.test, &args.filters)?;
     if let Outcome::Skipped(missing) = outcome {
         println!("vm-test: SKIPPED, this machine lacks {missing}");
     }
@@ -66,11 +66,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// On the oldest kernel: whether it takes the programs, and what differs most from kernel to kernel.
 pub(crate) fn short() -> Result<Outcome> {
     let floor = MATRIX.first().context("a kernel")?;
-    tests(floor.name(), &["hooks".to_owned()], Some("acceleration"))
+    let only = |name: &str| [name.to_owned()];
+    tests(floor.name(), &only("hooks"), &only("acceleration"))
 }
 
 /// Runs tests on `kernel`, which may be `all`; in CI, what is missing is a failure.
-fn tests(kernel: &str, only: &[String], filter: Option<&str>) -> Result<Outcome> {
+fn tests(kernel: &str, only: &[String], filters: &[String]) -> Result<Outcome> {
     if let Some(missing) = missing() {
         ensure!(
             std::env::var_os("CI").is_none(),
@@ -90,7 +91,7 @@ fn tests(kernel: &str, only: &[String], filter: Option<&str>) -> Result<Outcome>
     let folder = target("vm-test");
     fs::create_dir_all(&folder).context("make target/vm-test")?;
     let image = folder.join("root.ext4");
-    let plan = plan(&tests, filter);
+    let plan = plan(&tests, filters);
     root::write(&tests, &plan, &folder.join("root"), &image)?;
     let (mut reports, mut faults) = (Vec::new(), Vec::new());
     for kernel in &kernels {
@@ -115,11 +116,11 @@ fn missing() -> Option<String> {
 }
 
 /// `check` first: it names what a kernel lacks, before anything else meets that.
-fn plan(tests: &[Built], filter: Option<&str>) -> String {
+fn plan(tests: &[Built], filters: &[String]) -> String {
     let agent = target("debug/proxy-agent");
     let mut plan = format!("export PROXY_AGENT_BIN='{}'\n", agent.display());
     plan.push_str("suite check 120 \"$PROXY_AGENT_BIN\" check\n");
-    plan.extend(tests.iter().map(|test| test.plan(filter)));
+    plan.extend(tests.iter().map(|test| test.plan(filters)));
     plan
 }
 

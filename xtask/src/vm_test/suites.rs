@@ -93,7 +93,7 @@ pub(super) struct Built {
 impl Built {
     /// Its line of the machine's plan. What a test says is shown at once: of a suite that does not come to
     /// its end in time nothing else would be left.
-    pub(super) fn plan(&self, filter: Option<&str>) -> String {
+    pub(super) fn plan(&self, filters: &[String]) -> String {
         let Suite {
             name,
             seconds,
@@ -106,11 +106,11 @@ impl Built {
             delay_ms => format!("env PROXY_E2E_DELAY_MS={delay_ms} "),
         };
         let ignored = if *privileged { " --ignored" } else { "" };
-        let filter = filter.map(|filter| format!(" '{filter}'"));
+        let filters = filters.iter().map(|filter| format!(" '{filter}'"));
         format!(
             "suite {name} {seconds} {delay}'{}' --test-threads=1 --color=never --no-capture{ignored}{}\n",
             self.program.display(),
-            filter.unwrap_or_default()
+            filters.collect::<String>()
         )
     }
 }
