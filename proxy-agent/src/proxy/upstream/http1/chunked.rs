@@ -79,7 +79,8 @@ impl Chunks {
                     Some(_) => return Err(ChunkError::End),
                 },
                 Self::Trailers(mut looked) => {
-                    let again = !inbox.is_empty() && looked.again(inbox);
+                    let none = inbox.starts_with(b"\r\n");
+                    let again = none || (!inbox.is_empty() && looked.again(inbox));
                     *self = Self::Trailers(looked);
                     return match again {
                         true => Ok(take_trailers(inbox)?.map(Piece::End)),

@@ -466,7 +466,7 @@ fn news_of_progress_are_bounded() {
     assert!(read(99) && !read(100));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn an_upstream_that_closes_while_it_is_sent_to_is_heard() {
     let (connection, mut upstream) = connected().await;
     let (feed, request) = streamed(None);
