@@ -35,8 +35,8 @@ pub use read::{Format, Parsed, parse, read_served};
 pub use resolution::Resolution;
 pub use set::{KindPhase, KindState, ObjectSet, Origin};
 pub use slice::{
-    SERVICE_NAME, ServedSlice, Slice, SliceAddress, SliceEndpoint, SliceHints, SlicePort,
-    SliceState, read_served_slice,
+    SERVICE_NAME, SLICE_KIND, ServedSlice, Slice, SliceAddress, SliceEndpoint, SliceHints,
+    SlicePort, SliceState, read_served_slice,
 };
 
 /// An object, which one it is, and where it was read.

@@ -60,16 +60,15 @@ impl Clusters {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{BalancePolicy, DirectPolicy, RetryShare, UpstreamProtocol};
-
-    fn cluster(id: usize) -> Arc<Cluster> {
-        Arc::new(Cluster {
-            id: ClusterId(u32::try_from(id).unwrap()),
-            name: "ns/a:80".into(),
+impl Cluster {
+    /// Of `ns/web:80`, without endpoints and by default in everything.
+    pub(crate) fn bare(id: ClusterId) -> Self {
+        use super::{BalancePolicy, DirectPolicy, RetryShare, UpstreamProtocol};
+        Self {
+            id,
+            name: "ns/web:80".into(),
             namespace: "ns".into(),
-            service: "a".into(),
+            service: "web".into(),
             port: 80,
             balance: BalancePolicy::default(),
             retry_share: RetryShare::default(),
@@ -80,7 +79,15 @@ mod tests {
             policies: None,
             endpoints: Vec::new(),
             left_out: Vec::new(),
-        })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    fn cluster(id: usize) -> Arc<Cluster> {
+        Arc::new(Cluster::bare(ClusterId(u32::try_from(id).unwrap())))
     }
 
     fn of(slots: &[Option<Arc<Cluster>>]) -> Clusters {

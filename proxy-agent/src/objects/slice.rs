@@ -11,6 +11,9 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHint
 
 pub use self::served::{ServedSlice, read_served_slice};
 
+/// Group and name of the kind.
+pub const SLICE_KIND: (&str, &str) = ("discovery.k8s.io", "EndpointSlice");
+
 /// Label of an EndpointSlice that names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 

@@ -99,13 +99,14 @@ impl Forward<'_> {
                     }
                 },
             };
-            let sent = sender.send(request, may_repeat && !fresh, endpoint, self.pod);
+            // One that lay idle may have been closed while the request was on its way.
+            let repeats = may_repeat && !fresh;
+            let sent = sender.send(request, repeats, endpoint, self.pod);
             request = match sent.await {
                 Ok(answered) => return Ok(answered),
                 Err(SendError::Unsent(request)) if fresh => return Err(Failed::Unsent(request)),
                 Err(SendError::Unsent(request)) => request,
-                // It lay idle, and the upstream has closed it while the request was on its way.
-                Err(SendError::Unanswered(request)) if may_repeat && !fresh => request,
+                Err(SendError::Unanswered(request)) if repeats => request,
                 Err(SendError::Unanswered(_)) => return Err(Failed::Sent(Reason::UpstreamReset)),
                 Err(SendError::Failed(reason)) => return Err(Failed::Sent(reason)),
             };

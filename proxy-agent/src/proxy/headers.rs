@@ -182,6 +182,13 @@ pub(super) fn to_http2<B>(request: &mut Request<B>) -> bool {
     }
 }
 
+/// The members of a field that is a list, whatever else than text they hold (RFC 9110, section 5.6.1).
+pub(super) fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(name).into_iter();
+    let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    members.map(<[u8]>::trim_ascii)
+}
+
 fn has_token(value: &HeaderValue, token: &str) -> bool {
     value.to_str().is_ok_and(|value| {
         value

@@ -250,7 +250,7 @@ impl Drop for OpenOnEndpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClientPolicy, ClusterId, DirectPolicy, RetryShare, UpstreamProtocol};
+    use crate::model::{ClientPolicy, ClusterId, RetryShare};
 
     fn address(last: u8) -> SocketAddr {
         ([10, 0, 0, last], 80).into()
@@ -266,20 +266,9 @@ mod tests {
             weight: *weight,
         };
         Arc::new(Cluster {
-            id: ClusterId(0),
-            name: "ns/web:80".into(),
-            namespace: "ns".into(),
-            service: "web".into(),
-            port: 80,
             balance,
-            retry_share: RetryShare::default(),
-            own_policies: Vec::new(),
-            upstream: UpstreamProtocol::AsReceived,
-            direct: DirectPolicy::default(),
-            failure_accrual: None,
-            policies: None,
             endpoints: endpoints.iter().map(endpoint).collect(),
-            left_out: Vec::new(),
+            ..Cluster::bare(ClusterId(0))
         })
     }
 

@@ -5,11 +5,12 @@ use std::future::ready;
 use std::io;
 use std::rc::Rc;
 
+use bytes::BytesMut;
 use http::header::UPGRADE;
 use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::clock::OpenRequest;
 use super::downstream::Downstream;
@@ -49,7 +50,7 @@ pub(super) fn join(
                 None => Err(io::ErrorKind::NotConnected.into()),
             },
             Received::Http2(_) | Received::Taken => {
-                let upstream = async { by_http2.await.map(TokioIo::new) };
+                let upstream = async { Ok((BytesMut::new(), TokioIo::new(by_http2.await?))) };
                 tunnel(client, upstream).await
             }
         };
@@ -61,11 +62,12 @@ pub(super) fn join(
     });
 }
 
+/// The upstream is a socket, and what was read from it already.
 async fn tunnel(
     client: OnUpgrade,
-    upstream: impl Future<Output = hyper::Result<impl AsyncRead + AsyncWrite>>,
+    upstream: impl Future<Output = hyper::Result<(BytesMut, impl AsyncRead + AsyncWrite)>>,
 ) -> io::Result<()> {
-    let (client, upstream) = match tokio::try_join!(client, upstream) {
+    let (client, (read, upstream)) = match tokio::try_join!(client, upstream) {
         Ok(both) => both,
         Err(error) => {
             tracing::debug!(%error, "protocol switch failed");
@@ -73,7 +75,8 @@ async fn tunnel(
         }
     };
     let (mut client_read, mut client_write) = tokio::io::split(TokioIo::new(client));
-    let (mut upstream_read, mut upstream_write) = tokio::io::split(upstream);
+    let (upstream_read, mut upstream_write) = tokio::io::split(upstream);
+    let mut upstream_read = (&read[..]).chain(upstream_read);
     // The bytes of a tunnel are no figure of its own: the request is what is counted.
     let (up, down) = (Cell::new(0), Cell::new(0));
     tokio::try_join!(

@@ -11,7 +11,7 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 /// Up to so many bytes a copy costs less than what `writev` costs more than `send`.
-const TOGETHER_BYTES: usize = 2 * 1024;
+pub(super) const TOGETHER_BYTES: usize = 2 * 1024;
 
 /// A connected socket.
 #[derive(Debug)]

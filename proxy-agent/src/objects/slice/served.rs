@@ -8,12 +8,12 @@ use std::sync::Arc;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use serde::Deserialize;
 
-use super::Slice;
+use super::{SLICE_KIND, Slice};
 use crate::model::{ObjectId, Place};
 use crate::objects::{Located, Object, name};
 
-const GROUP: &str = "discovery.k8s.io";
-const KIND: &str = "EndpointSlice";
+const GROUP: &str = SLICE_KIND.0;
+const KIND: &str = SLICE_KIND.1;
 
 /// An EndpointSlice that was read.
 #[derive(Debug)]

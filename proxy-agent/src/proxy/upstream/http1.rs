@@ -9,7 +9,6 @@ mod framing;
 mod head;
 #[cfg(test)]
 mod tests;
-mod tunnel;
 mod whole;
 
 use std::fmt;

@@ -13,7 +13,7 @@ use crate::proxy::accelerate::{Never, ToPod};
 
 /// A connected socket, and what accelerates it.
 #[derive(Debug)]
-pub(super) struct UpstreamIo {
+pub(in crate::proxy) struct UpstreamIo {
     /// Before the socket, whose place others may have as soon as it is closed.
     accelerated: Option<Box<ToPod>>,
     stream: TcpStream,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::kinds::{Kind, SLICES};
+use super::kinds::Kind;
 use super::trim::{before_reading, trim};
 use crate::model::{Place, Problem};
-use crate::objects::{Located, ServedSlice, read_served, read_served_slice};
+use crate::objects::{Located, SLICE_KIND, ServedSlice, read_served, read_served_slice};
 
 /// Namespace and name.
 pub(super) type Key = (Arc<str>, Arc<str>);
@@ -36,7 +36,7 @@ impl Item {
         version: &str,
         place: &Place,
     ) -> Result<Self, serde_json::Error> {
-        let is_slice = (kind.group, kind.kind) == SLICES;
+        let is_slice = (kind.group, kind.kind) == SLICE_KIND;
         let slice = is_slice.then(|| read_served_slice(text.get(), place));
         if let Some(slice) = slice.flatten() {
             return Ok(Self::from(slice));

@@ -1,6 +1,6 @@
 //! The kinds that are read from an API server: where they stand and in which versions.
 
-use crate::objects::Object;
+use crate::objects::{Object, SLICE_KIND};
 
 /// When a kind is followed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,9 +84,6 @@ impl Kind {
     }
 }
 
-/// Group and name of the kind that changes most.
-pub(super) const SLICES: (&str, &str) = ("discovery.k8s.io", "EndpointSlice");
-
 const ALWAYS: Kind = Kind {
     group: "",
     kind: "",
@@ -122,8 +119,8 @@ pub(super) const KINDS: [Kind; 20] = [
         ..ALWAYS
     },
     Kind {
-        group: SLICES.0,
-        kind: SLICES.1,
+        group: SLICE_KIND.0,
+        kind: SLICE_KIND.1,
         plural: "endpointslices",
         ..ALWAYS
     },

@@ -54,17 +54,17 @@ impl Chunks {
     /// Takes the next piece off `inbox`; `None` until more has come.
     pub(super) fn take(&mut self, inbox: &mut BytesMut) -> Result<Option<Piece>, ChunkError> {
         loop {
-            match *self {
+            match self {
                 Self::Size => match take_size(inbox)? {
                     None => return Ok(None),
                     Some(0) => *self = Self::Trailers(Looked::default()),
                     Some(size) => *self = Self::Data(size),
                 },
                 Self::Data(left) => {
-                    let Some(data) = take_data(inbox, left) else {
+                    let Some(data) = take_data(inbox, *left) else {
                         return Ok(None);
                     };
-                    *self = match left - data.len() as u64 {
+                    *self = match *left - data.len() as u64 {
                         0 => Self::End,
                         left => Self::Data(left),
                     };
@@ -78,14 +78,8 @@ impl Chunks {
                     }
                     Some(_) => return Err(ChunkError::End),
                 },
-                Self::Trailers(mut looked) => {
-                    let none = inbox.starts_with(b"\r\n");
-                    let again = none || (!inbox.is_empty() && looked.again(inbox));
-                    *self = Self::Trailers(looked);
-                    return match again {
-                        true => Ok(take_trailers(inbox)?.map(Piece::End)),
-                        false => Ok(None),
-                    };
+                Self::Trailers(looked) => {
+                    return Ok(take_trailers(inbox, looked)?.map(Piece::End));
                 }
             }
         }
@@ -124,13 +118,19 @@ fn take_size(inbox: &mut BytesMut) -> Result<Option<u64>, ChunkError> {
 }
 
 /// The trailers behind the last chunk, up to the empty line.
-fn take_trailers(inbox: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, ChunkError> {
+fn take_trailers(
+    inbox: &mut BytesMut,
+    looked: &mut Looked,
+) -> Result<Option<Option<HeaderMap>>, ChunkError> {
     if inbox.starts_with(b"\r\n") {
         inbox.advance(2);
         return Ok(Some(None));
     }
     if inbox.starts_with(b"\n") {
         return Err(ChunkError::End);
+    }
+    if !looked.again(inbox) {
+        return Ok(None);
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let (length, fields) = match httparse::parse_headers(inbox, &mut fields)? {

@@ -6,13 +6,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
 use super::framing::Framing;
-use super::tunnel::Tunnel;
-use super::{Connection, Error};
+use super::{Connection, Error, UpstreamIo};
 
 /// The body of a response. Dropped before its end, it closes the connection.
 pub(in crate::proxy) struct Download(Flow);
@@ -69,11 +68,11 @@ impl Download {
         }
     }
 
-    /// Both sides' bytes after a switch of protocols, which there is none of before a request has
-    /// been sent.
-    pub(in crate::proxy) fn into_tunnel(mut self) -> Option<Tunnel> {
+    /// The socket after a switch of protocols, which there is none of before a request has been sent;
+    /// and what came behind the head.
+    pub(in crate::proxy) fn into_tunnel(mut self) -> Option<(BytesMut, UpstreamIo)> {
         match std::mem::replace(&mut self.0, Flow::Over) {
-            Flow::Alone(connection) => Some(Tunnel::new(connection.inbox, connection.io)),
+            Flow::Alone(connection) => Some((connection.inbox, connection.io)),
             Flow::Both(_) | Flow::Over => None,
         }
     }

@@ -14,10 +14,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
-use super::head::number;
+use crate::proxy::headers;
+use crate::proxy::wire::TOGETHER_BYTES;
 
-/// Up to so many bytes a copy costs less than what `writev` costs more than `send`.
-const TOGETHER_BYTES: usize = 2 * 1024;
+use super::head::number;
 
 /// Room that is made for a head.
 const USUAL_HEAD_BYTES: usize = 512;
@@ -121,9 +121,8 @@ const NO_TRAILERS: [HeaderName; 13] = [
 
 impl Trailers {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let named = headers.get_all(TRAILER).iter();
-        let named = named.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        let named = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        let named = headers::members(headers, TRAILER);
+        let named = named.filter_map(|name| HeaderName::from_bytes(name).ok());
         Self(named.filter(|name| !NO_TRAILERS.contains(name)).collect())
     }
 

@@ -10,7 +10,7 @@ use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 use smallvec::SmallVec;
 
-use crate::proxy::{MAX_HEAD_BYTES, MAX_HEADERS, upgrade};
+use crate::proxy::{MAX_HEAD_BYTES, MAX_HEADERS, headers, upgrade};
 
 use super::chunked::Chunks;
 use super::framing::Framing;
@@ -38,7 +38,7 @@ pub(in crate::proxy) enum HeadError {
 }
 
 /// Responses before the last one, such as `100 Continue`.
-pub(super) const MAX_PROGRESS: u32 = 100;
+const MAX_PROGRESS: u32 = 100;
 
 /// What of a request decides how its response is read.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,7 @@ impl Looked {
     /// Whether it is worth to look at `inbox` again: an empty line may have come, or too much. Else
     /// lines that come byte by byte would be parsed as many times.
     pub(super) fn again(&mut self, inbox: &[u8]) -> bool {
-        let first = self.0 == 0;
+        let first = self.0 == 0 && !inbox.is_empty();
         let new = &inbox[self.0.saturating_sub(3).min(inbox.len())..];
         self.0 = inbox.len();
         let ends = |part: &[u8]| part.ends_with(b"\n\n") || part == b"\n\r\n";
@@ -105,7 +105,7 @@ impl Heads {
         inbox: &mut BytesMut,
         asked: Asked,
     ) -> Result<Option<Head>, HeadError> {
-        if inbox.is_empty() || !self.looked.again(inbox) {
+        if !self.looked.again(inbox) {
             return Ok(None);
         }
         let head = take(inbox, asked)?;
@@ -161,7 +161,7 @@ fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, HeadError> {
     let mut response = Response::new(());
     *response.status_mut() = code;
     *response.version_mut() = version;
-    *response.headers_mut() = headers(&head, &places)?;
+    *response.headers_mut() = fields_at(&head, &places)?;
     // hyper's server writes it; one that cannot be written is left out.
     if let Some(place) = reason
         && let Ok(reason) = ReasonPhrase::try_from(head.slice(place))
@@ -172,7 +172,7 @@ fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, HeadError> {
 }
 
 /// The fields at these places, without copies of their values.
-fn headers(
+fn fields_at(
     head: &Bytes,
     places: &[(Range<usize>, Range<usize>)],
 ) -> Result<HeaderMap, http::Error> {
@@ -240,15 +240,13 @@ fn coded(response: &Response<()>) -> Result<Framing, HeadError> {
 fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, HeadError> {
     let mut told = None;
     let mut times = 0;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        for part in value.as_bytes().split(|byte| *byte == b',') {
-            let length = number(part.trim_ascii()).ok_or(HeadError::Length)?;
-            if told.is_some_and(|told| told != length) {
-                return Err(HeadError::Length);
-            }
-            told = Some(length);
-            times += 1;
+    for member in headers::members(headers, CONTENT_LENGTH) {
+        let length = number(member).ok_or(HeadError::Length)?;
+        if told.is_some_and(|told| told != length) {
+            return Err(HeadError::Length);
         }
+        told = Some(length);
+        times += 1;
     }
     if let Some(length) = told.filter(|_| times > 1) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -267,15 +265,38 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
 /// what follows on such a connection is not to be trusted (section 6.1).
 fn keeps_alive(response: &Response<()>) -> bool {
     let headers = response.headers();
-    let says = |token: &str| {
-        let values = headers.get_all(CONNECTION).iter();
-        let mut tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        tokens.any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    let says = |token: &[u8]| {
+        let mut options = headers::members(headers, CONNECTION);
+        options.any(|option| option.eq_ignore_ascii_case(token))
     };
     let ambiguous = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
     let open = match response.version() {
-        Version::HTTP_10 => says("keep-alive"),
+        Version::HTTP_10 => says(b"keep-alive"),
         _ => true,
     };
-    open && !ambiguous && !says("close")
+    open && !ambiguous && !says(b"close")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a head of so many lines, which comes byte by byte, is worth a look.
+    fn looks(lines: usize) -> usize {
+        let head = "x: y\r\n".repeat(lines) + "\r\n";
+        let mut looked = Looked::default();
+        let parts = 1..=head.len();
+        parts
+            .filter(|part| looked.again(&head.as_bytes()[..*part]))
+            .count()
+    }
+
+    #[test]
+    fn what_comes_byte_by_byte_is_looked_at_when_it_begins_and_when_it_may_have_ended() {
+        assert_eq!((looks(1), looks(1_000)), (2, 2));
+        assert!(!Looked::default().again(b""));
+        // Beyond the bound every byte is: it is refused then.
+        let mut looked = Looked(1);
+        assert!(looked.again(&vec![b'x'; MAX_HEAD_BYTES + 1]));
+    }
 }

@@ -280,12 +280,29 @@ async fn a_switch_hands_over_what_came_behind_the_head() {
     let (sent, ()) = tokio::join!(connection.send(Box::new(request)), answer);
     let response = sent.ok().expect("an answer");
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-    let mut tunnel = response.into_body().into_tunnel().expect("switched");
+    let (came, mut tunnel) = response.into_body().into_tunnel().expect("switched");
     tunnel.write_all(b"yo").await.unwrap();
     read_to(&mut upstream, "yo").await;
     upstream.write_all(b"!").await.unwrap();
     drop(upstream);
     let mut read = String::new();
+    let mut tunnel = (&came[..]).chain(tunnel);
     tunnel.read_to_string(&mut read).await.unwrap();
     assert_eq!(read, "hi!");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_is_not_ready_in_a_task_that_has_used_up_its_share() {
+    let (connection, upstream) = after(b"HTTP/1.1 204 None\r\n\r\n").await;
+    let connection = connection.expect("kept");
+    drop(upstream);
+    while connection.is_ready() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    poll_fn(|cx| {
+        while pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+        assert!(!connection.is_ready());
+        Poll::Ready(())
+    })
+    .await;
 }
