@@ -40,9 +40,23 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
-        .with_context(|| format!("start {command:?}"))?;
-    ensure!(status.success(), "{command:?} failed: {status}");
+        .with_context(|| format!("start {}", shown(command)))?;
+    ensure!(status.success(), "{} failed: {status}", shown(command));
     Ok(())
+}
+
+/// The command as one would type it: without the variables that it does not hand on.
+pub(crate) fn shown(command: &Command) -> String {
+    let directory = command.get_current_dir();
+    let directory = directory.map(|directory| format!("cd {directory:?} && "));
+    let set = command.get_envs().filter_map(|(name, value)| {
+        let value = value?;
+        Some(format!("{}={value:?} ", name.display()))
+    });
+    let words = command.get_args().map(|word| format!(" {word:?}"));
+    let program = format!("{:?}", command.get_program());
+    let parts = directory.into_iter().chain(set);
+    parts.chain([program]).chain(words).collect()
 }
 
 /// Runs a command and returns what it printed, trimmed; `None` if it fails or is not there.
@@ -50,4 +64,18 @@ pub(crate) fn answer(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_with_what_it_is_given_alone() {
+        let mut command = Command::new("cargo");
+        command.args(["test", "a b"]).env("X", "1").env_remove("Y");
+        command.current_dir("/tmp");
+        let expected = r#"cd "/tmp" && X="1" "cargo" "test" "a b""#;
+        assert_eq!(shown(&command), expected);
+    }
 }

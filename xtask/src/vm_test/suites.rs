@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::build_ebpf;
-use crate::workspace::{cargo, run};
+use crate::workspace::{cargo, run, shown};
 
 /// One test program.
 #[derive(Debug)]
@@ -162,8 +162,8 @@ pub(super) fn build(only: &[String]) -> Result<Vec<Built>> {
 /// What a command prints, while its errors are shown.
 fn output(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("start {command:?}"))?;
-    ensure!(output.status.success(), "{command:?} failed");
+    let output = output.with_context(|| format!("start {}", shown(command)))?;
+    ensure!(output.status.success(), "{} failed", shown(command));
     String::from_utf8(output.stdout).context("cargo speaks UTF-8")
 }
 
