@@ -339,18 +339,21 @@ fn large_bodies_stream_both_ways_without_being_kept() -> Result<()> {
 fn a_body_that_breaks_off_breaks_off_for_the_client_too() -> Result<()> {
     let scene = Scene::new(1)?;
 
-    let output = scene.client.curl(&[&scene.web.url_of("cut")])?;
+    // Often: whether the break comes with the bytes or behind them is up to the machine.
+    for _ in 0..30 {
+        let output = scene.client.curl(&[&scene.web.url_of("cut")])?;
 
-    assert!(
-        !output.status.success(),
-        "a short body must not look whole: {}",
-        output.stdout
-    );
-    assert_eq!(
-        output.stdout.len(),
-        1_000,
-        "what came before the break is delivered"
-    );
+        assert!(
+            !output.status.success(),
+            "a short body must not look whole: {}",
+            output.stdout
+        );
+        assert_eq!(
+            output.stdout.len(),
+            1_000,
+            "what came before the break is delivered"
+        );
+    }
     by_the_agent(&scene)
 }
 

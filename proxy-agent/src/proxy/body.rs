@@ -135,6 +135,8 @@ pub(super) enum ResponseBody {
 pub(super) struct UpstreamBody {
     body: Received,
     ended: bool,
+    /// Why it broke off, while what came before is sent.
+    broken: Option<CutShort>,
     /// The HTTP/1 connection it comes on, to go back to its pool.
     lease: Option<Lease>,
     request: OpenRequest,
@@ -152,6 +154,7 @@ impl UpstreamBody {
         Self {
             body,
             ended: false,
+            broken: None,
             lease,
             request,
             limit: None,
@@ -166,6 +169,29 @@ impl UpstreamBody {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        if let Some(broken) = self.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
+        let frame = ready!(self.poll_within(cx));
+        match frame {
+            // A body that ends early must not look complete to a client that reads until FIN. hyper
+            // drops what it holds at an error: it gets a turn to send what came at the same time.
+            Some(Err(error)) => {
+                self.request.clock().reset_on_close();
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Some(Ok(_)) => {}
+            None => self.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn poll_within(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let Some(limit) = &mut self.limit else {
             return polled.map_err(CutShort::from);
@@ -188,21 +214,11 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
-        let upstream = match self.get_mut() {
-            Self::Empty => return Poll::Ready(None),
-            Self::Direct(body) => {
-                return Poll::Ready(body.take().map(|body| Ok(Frame::data(body))));
-            }
-            Self::Upstream(upstream) => upstream,
-        };
-        let frame = ready!(upstream.poll(cx));
-        match &frame {
-            Some(Ok(_)) => {}
-            // A body that ends early must not look complete to a client that reads until FIN.
-            Some(Err(_)) => upstream.request.clock().reset_on_close(),
-            None => upstream.ended = true,
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Direct(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Upstream(upstream) => upstream.poll(cx),
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
