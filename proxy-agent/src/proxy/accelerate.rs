@@ -19,8 +19,6 @@ use crate::metrics::traffic::WorkerRecorder;
 
 pub(super) use self::to_pod::{Never, ToPod};
 
-use super::clock::{Answer, Clock};
-
 /// Why a connection, or one direction of it, is not accelerated: values of the metric's label.
 pub(super) mod reason {
     /// It is no HTTP: nothing says where a message ends.
@@ -67,7 +65,7 @@ pub(super) struct Accelerated {
     acceleration: Arc<Acceleration>,
     recorder: Arc<WorkerRecorder>,
     netns_cookie: u64,
-    clock: Arc<Clock>,
+    phase: Phase,
     state: State,
     outgoing: Outgoing,
     /// Bytes that were read from the socket.
@@ -76,6 +74,19 @@ pub(super) struct Accelerated {
     read_at_answer: u64,
     /// Bytes that were written to it.
     written: u64,
+}
+
+/// What the bytes that come are part of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// A head.
+    Head,
+    /// A request's body.
+    Body,
+    /// Nothing that may come yet: the request has not been answered.
+    Open,
+    /// No HTTP any more.
+    Tunnel,
 }
 
 #[derive(Debug)]
@@ -94,14 +105,13 @@ impl Accelerated {
         acceleration: &Arc<Acceleration>,
         recorder: &Arc<WorkerRecorder>,
         netns_cookie: u64,
-        clock: &Arc<Clock>,
         read: usize,
     ) -> Box<Self> {
         Box::new(Self {
             acceleration: Arc::clone(acceleration),
             recorder: Arc::clone(recorder),
             netns_cookie,
-            clock: Arc::clone(clock),
+            phase: Phase::Head,
             state: State::Waits,
             outgoing: Outgoing::default(),
             read: read as u64,
@@ -125,32 +135,26 @@ impl Accelerated {
         match &self.state {
             State::Joined(channel) | State::ReadsOnly(channel) => channel.publish_read(self.read),
             // Not with the end of the stream.
-            State::Waits if count > 0 && self.written > 0 && self.clock.awaits_head() => {
+            State::Waits if count > 0 && self.written > 0 && self.phase == Phase::Head => {
                 self.join(stream);
             }
             State::Waits | State::Never => {}
         }
-        if count > 0 && self.clock.is_serving_http1() && !self.clock.expects_body() {
-            self.pipelines();
-        }
     }
 
-    /// A message begins with the next write, of which `first` bytes are to be written at once.
-    pub(super) fn writes(&mut self, first: usize) {
-        let Some(answer) = self.clock.take_answer() else {
-            return;
-        };
-        // The request was in hyper's buffer already when the former answer was written.
+    /// What comes from here on belongs to `phase`.
+    pub(super) const fn enters(&mut self, phase: Phase) {
+        self.phase = phase;
+    }
+
+    /// An answer of `size` bytes, if that is known, begins with the next write.
+    pub(super) fn answers(&mut self, size: Option<u64>) {
+        // The request was there already when the former answer was written.
         if self.read == self.read_at_answer {
             self.pipelines();
         }
         self.read_at_answer = self.read;
         if let State::Joined(channel) = &self.state {
-            let size = match answer {
-                // What is written at once may hold some of the body: too much is no harm.
-                Answer::Sized(body) => body.checked_add(first as u64),
-                Answer::Unsized => None,
-            };
             self.outgoing.begin(channel, self.written, size);
         }
     }
@@ -192,7 +196,7 @@ impl Accelerated {
 
     /// Such a client may find redirected bytes and bytes by TCP behind them: answers go by TCP for
     /// good.
-    fn pipelines(&mut self) {
+    pub(super) fn pipelines(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Never) {
             State::Joined(channel) => {
                 channel.permit(0);

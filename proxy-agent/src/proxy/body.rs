@@ -9,11 +9,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
-use super::clock::OpenRequest;
+use super::downstream::{OpenRequest, Upload, UploadError};
 use super::replay::Replay;
 use super::stream_limit::StreamLimit;
 use super::tee::{Copied, Teed};
 use super::traffic::Ticket;
+use super::upgrade::Tunnel;
 use super::upstream::{Lease, ReceiveError, Received};
 
 /// How long the body of a request with `Expect: 100-continue` is held back when the upstream says
@@ -24,7 +25,9 @@ const CONTINUE_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("the client's body broke off")]
-    Client(#[from] hyper::Error),
+    Http1(#[from] UploadError),
+    #[error("the client's stream broke off")]
+    Http2(#[from] hyper::Error),
     #[error("another try carries the body now")]
     Superseded,
     #[error("the copy of the body was cut off")]
@@ -45,10 +48,12 @@ pub(super) enum RequestBody {
     /// None, for a request that is sent a second time.
     Empty,
     /// As it comes.
-    Streamed(Incoming),
-    /// As it comes, but not before the upstream has asked for it: polling it is what makes hyper
-    /// send `100 Continue` to the client.
-    Gated(Incoming, Pin<Box<dyn Future<Output = ()>>>),
+    Http1(Upload),
+    /// As it comes.
+    Http2(Incoming),
+    /// As it comes, but not before the upstream has asked for it: polling it is what sends
+    /// `100 Continue` to the client.
+    Gated(Upload, Pin<Box<dyn Future<Output = ()>>>),
     /// Kept, so that it can be sent again.
     Replayed(Replay),
     /// Copied as it goes.
@@ -66,8 +71,9 @@ impl RequestBody {
             let _ = tokio::time::timeout(CONTINUE_LIMIT, opened.cancelled()).await;
         };
         *self = match std::mem::replace(self, Self::Empty) {
-            Self::Streamed(body) => Self::Gated(body, Box::pin(gate)),
+            Self::Http1(body) => Self::Gated(body, Box::pin(gate)),
             kept @ (Self::Empty
+            | Self::Http2(_)
             | Self::Gated(..)
             | Self::Replayed(_)
             | Self::Teed(_)
@@ -88,11 +94,12 @@ impl Body for RequestBody {
         if let Self::Gated(_, gate) = this {
             ready!(gate.as_mut().poll(cx));
             if let Self::Gated(body, _) = std::mem::replace(this, Self::Empty) {
-                *this = Self::Streamed(body);
+                *this = Self::Http1(body);
             }
         }
         match this {
-            Self::Streamed(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Empty | Self::Gated(..) => Poll::Ready(None),
             Self::Replayed(replay) => replay.poll_frame(cx),
             Self::Teed(teed) => teed.poll_frame(cx),
@@ -103,7 +110,8 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body) | Self::Gated(body, _) => body.is_end_stream(),
+            Self::Http1(body) | Self::Gated(body, _) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
             Self::Replayed(replay) => replay.is_end_stream(),
             Self::Teed(teed) => teed.is_end_stream(),
             Self::Copied(copied) => copied.is_end_stream(),
@@ -113,7 +121,8 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body) | Self::Gated(body, _) => body.size_hint(),
+            Self::Http1(body) | Self::Gated(body, _) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
             Self::Replayed(replay) => replay.size_hint(),
             Self::Teed(teed) => teed.size_hint(),
             Self::Copied(_) => SizeHint::default(),
@@ -129,17 +138,17 @@ pub(super) enum ResponseBody {
     Direct(Option<Bytes>),
     /// The upstream's.
     Upstream(Box<UpstreamBody>),
+    /// None: behind the head the connection carries a tunnel.
+    Tunnel(Box<Tunnel>),
 }
 
 /// The upstream's body, and what has to end with it.
 pub(super) struct UpstreamBody {
     body: Received,
     ended: bool,
-    /// Why it broke off, while what came before is sent.
-    broken: Option<CutShort>,
     /// The HTTP/1 connection it comes on, to go back to its pool.
     lease: Option<Lease>,
-    request: OpenRequest,
+    _request: OpenRequest,
     limit: Option<Box<StreamLimit>>,
     _ticket: Ticket,
 }
@@ -154,9 +163,8 @@ impl UpstreamBody {
         Self {
             body,
             ended: false,
-            broken: None,
             lease,
-            request,
+            _request: request,
             limit: None,
             _ticket: ticket,
         }
@@ -169,22 +177,8 @@ impl UpstreamBody {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
-        if let Some(broken) = self.broken.take() {
-            return Poll::Ready(Some(Err(broken)));
-        }
         let frame = ready!(self.poll_within(cx));
-        match frame {
-            // A body that ends early must not look complete to a client that reads until FIN. hyper
-            // drops what it holds at an error: it gets a turn to send what came at the same time.
-            Some(Err(error)) => {
-                self.request.clock().reset_on_close();
-                self.broken = Some(error);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Some(Ok(_)) => {}
-            None => self.ended = true,
-        }
+        self.ended |= frame.is_none();
         Poll::Ready(frame)
     }
 
@@ -206,6 +200,19 @@ impl UpstreamBody {
     }
 }
 
+impl ResponseBody {
+    /// The tunnel, in whose place nothing is left.
+    pub(super) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match std::mem::replace(self, Self::Empty) {
+            Self::Tunnel(tunnel) => Some(tunnel),
+            other @ (Self::Empty | Self::Direct(_) | Self::Upstream(_)) => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = CutShort;
@@ -215,7 +222,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
+            Self::Empty | Self::Tunnel(_) => Poll::Ready(None),
             Self::Direct(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::Upstream(upstream) => upstream.poll(cx),
         }
@@ -223,7 +230,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Tunnel(_) => true,
             Self::Direct(body) => body.is_none(),
             Self::Upstream(upstream) => upstream.body.is_end_stream(),
         }
@@ -231,7 +238,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Tunnel(_) => SizeHint::with_exact(0),
             Self::Direct(body) => {
                 SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
             }

@@ -1,35 +1,39 @@
 //! One connection from a pod: what it speaks, and its life from the first byte to the close.
 
-use std::future::poll_fn;
+mod http1;
+mod http2;
+
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::model::{ListenerProtocol, ListenerVerdict, StreamScope, StreamTable};
 
 use super::accelerate::{Accelerated, reason};
-use super::clock::{Clock, DRAIN_IDLE_LIMIT, HEAD_LIMIT, IDLE_LIMIT, PARK_LIMIT};
 use super::detect::{Detected, detect};
-use super::exec::LocalExec;
-use super::io::DownstreamIo;
 use super::tcp::{self, Target};
 use super::worker::OpenConnection;
-use super::{
-    H2_CONNECTION_WINDOW, H2_MAX_STREAMS, H2_STREAM_WINDOW, MAX_HEAD_BYTES, MAX_HEAD_LIST,
-    MAX_HEADERS,
-};
-use super::{accept, http, park, stream};
+use super::{accept, stream};
+
+pub(super) use http1::{Upload, UploadError};
+pub use http1::{WholeRequest, read_request};
+pub(super) use http2::OpenRequest;
+
+use http2::Clock;
+
+/// From a request's first byte to the end of its head.
+pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// How long a connection may stay open without a request.
+const IDLE_LIMIT: Duration = Duration::from_secs(3_600);
+/// How long it may stay open without a request while draining: long enough that no request is on its way, in all likelihood.
+const DRAIN_IDLE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Silence after which a connection to an HTTP port is taken for a protocol whose server speaks
 /// first.
@@ -43,7 +47,20 @@ pub(super) struct Downstream {
     pub(super) open: OpenConnection,
     /// The address that the pod connected to.
     pub(super) destination: SocketAddr,
-    pub(super) clock: Arc<Clock>,
+    /// Of HTTP/2.
+    clock: Option<Arc<Clock>>,
+}
+
+impl Downstream {
+    /// Whether the connection speaks HTTP/1.
+    pub(super) const fn is_http1(&self) -> bool {
+        self.clock.is_none()
+    }
+
+    /// A request is open until the guard is dropped.
+    pub(super) fn request(&self) -> OpenRequest {
+        OpenRequest::new(self.clock.as_ref())
+    }
 }
 
 /// Serves a connection until it is closed.
@@ -113,9 +130,10 @@ async fn detected(
     let mut prefix = BytesMut::with_capacity(LOOK_BYTES);
     let detected = look(&mut stream, &mut prefix).await;
     match detected {
-        Ok(Detected::Http1) => serve_http1(open, stream, prefix.freeze(), destination).await,
+        Ok(Detected::Http1) => http1(open, stream, prefix, destination).await,
         Ok(Detected::Http2) => {
-            Box::pin(serve_http2(open, stream, prefix.freeze(), destination)).await;
+            open.goes_by_tcp(reason::HTTP2);
+            Box::pin(http2::serve(open, stream, prefix.freeze(), destination)).await;
         }
         Ok(Detected::Opaque | Detected::Undecided) => {
             if let Target::Cluster(id) = otherwise.target
@@ -153,219 +171,24 @@ async fn look(stream: &mut TcpStream, prefix: &mut BytesMut) -> std::io::Result<
     }
 }
 
-async fn serve_http1(
+/// A connection of HTTP/1.
+fn http1(
     open: OpenConnection,
     stream: TcpStream,
-    prefix: Bytes,
+    read: BytesMut,
     destination: SocketAddr,
-) {
-    let (downstream, mut io) = downstream(open, stream, prefix, destination, Clock::new(true));
-    // hyper's state and buffers are there for as long as requests come: most connections of a node
-    // are idle most of the time.
-    while let Some(idle) = Box::pin(serve_requests(&downstream, io)).await {
-        io = idle;
-        if !park::wait(&downstream, &io).await {
-            return;
-        }
-    }
-}
-
-/// Serves the requests of a connection until it is closed, or idle, or a head has more fields than
-/// hyper was set up for; it is returned then.
-async fn serve_requests(downstream: &Rc<Downstream>, io: DownstreamIo) -> Option<DownstreamIo> {
-    let service = {
-        let downstream = Rc::clone(downstream);
-        service_fn(move |request| http::answer(Rc::clone(&downstream), request))
-    };
-    let mut builder = http1::Builder::new();
-    if downstream.clock.is_wide() {
-        builder.max_headers(MAX_HEADERS);
-    }
-    let mut connection = builder
-        .max_header_size(MAX_HEAD_BYTES)
-        .auto_date_header(false)
-        .serve_connection(io, service)
-        .with_upgrades();
-    let ended = drive(downstream, Pin::new(&mut connection), |connection| {
-        connection.graceful_shutdown();
-    });
-    match ended.await {
-        Ended::Closed => None,
-        Ended::Apart => {
-            let parts = connection.into_parts()?;
-            Some(parts.io.unread(parts.read_buf))
-        }
-    }
-}
-
-async fn serve_http2(
-    open: OpenConnection,
-    stream: TcpStream,
-    prefix: Bytes,
-    destination: SocketAddr,
-) {
-    open.goes_by_tcp(reason::HTTP2);
-    let (downstream, io) = downstream(open, stream, prefix, destination, Clock::new(false));
-    let service = {
-        let downstream = Rc::clone(&downstream);
-        service_fn(move |request| http::answer(Rc::clone(&downstream), request))
-    };
-    let connection = pin!(
-        http2::Builder::new(LocalExec)
-            .timer(TokioTimer::new())
-            .max_header_list_size(MAX_HEAD_LIST)
-            .max_concurrent_streams(H2_MAX_STREAMS)
-            .initial_stream_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .auto_date_header(false)
-            .serve_connection(io, service)
-    );
-    drive(&downstream, connection, |connection| {
-        connection.graceful_shutdown();
-    })
-    .await;
-}
-
-fn downstream(
-    open: OpenConnection,
-    stream: TcpStream,
-    prefix: Bytes,
-    destination: SocketAddr,
-    clock: Arc<Clock>,
-) -> (Rc<Downstream>, DownstreamIo) {
+) -> impl Future<Output = ()> {
     let worker = &open.worker;
-    let accelerated = worker
-        .acceleration()
-        .filter(|_| open.accelerates && clock.is_http1());
-    let accelerated = accelerated.map(|acceleration| {
+    let acceleration = worker.acceleration().filter(|_| open.accelerates);
+    let accelerated = acceleration.map(|acceleration| {
         let cookie = open.pod.netns.cookie();
-        Accelerated::new(
-            acceleration,
-            worker.recorder(),
-            cookie,
-            &clock,
-            prefix.len(),
-        )
+        Accelerated::new(acceleration, worker.recorder(), cookie, read.len())
     });
-    let io = DownstreamIo::new(prefix, stream, Arc::clone(&clock)).accelerated(accelerated);
+    let connection = http1::Connection::new(stream, accelerated, read);
     let downstream = Rc::new(Downstream {
         open,
         destination,
-        clock,
+        clock: None,
     });
-    (downstream, io)
-}
-
-/// How a connection was left.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Ended {
-    Closed,
-    /// It is to be taken apart: nothing is under way on it, or it is to be set up otherwise.
-    Apart,
-}
-
-/// Runs `connection` until it ends or is idle, within the limits on heads and idling, and through a
-/// drain.
-async fn drive<C>(
-    downstream: &Downstream,
-    mut connection: Pin<&mut C>,
-    shut_down: fn(Pin<&mut C>),
-) -> Ended
-where
-    C: Future<Output = hyper::Result<()>>,
-{
-    let mut driver = Driver {
-        downstream,
-        shut_down,
-        told: false,
-        known: false,
-        wide: downstream.clock.is_wide(),
-    };
-    let mut timer = pin!(sleep(IDLE_LIMIT));
-    poll_fn(|cx| driver.poll(connection.as_mut(), timer.as_mut(), cx)).await
-}
-
-struct Driver<'a, C> {
-    downstream: &'a Downstream,
-    shut_down: fn(Pin<&mut C>),
-    /// The connection was told to shut down.
-    told: bool,
-    /// The worker knows whom to wake when the drain begins.
-    known: bool,
-    /// hyper is set up for heads of many fields.
-    wide: bool,
-}
-
-impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
-    fn poll(
-        &mut self,
-        mut connection: Pin<&mut C>,
-        mut timer: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Ended> {
-        if !self.known {
-            self.known = true;
-            self.downstream.open.wake_on_drain(cx.waker());
-        }
-        loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                if let Err(error) = ended {
-                    tracing::trace!(%error, "downstream connection ended");
-                }
-                return Poll::Ready(Ended::Closed);
-            }
-            if self.downstream.clock.is_wide() && !self.wide {
-                return Poll::Ready(Ended::Apart);
-            }
-            let draining = self.downstream.open.worker.is_draining();
-            if draining && !self.told && !self.downstream.clock.is_http1() {
-                // GOAWAY: open streams end in peace, new ones go to a new connection.
-                // Its idle time counts from here, for a request may be crossing the GOAWAY.
-                self.tell(connection.as_mut());
-                self.downstream.clock.restart();
-                continue;
-            }
-            let can_park = self.downstream.clock.can_park();
-            let limit = match (draining, can_park) {
-                (true, _) => DRAIN_IDLE_LIMIT,
-                (false, true) => PARK_LIMIT,
-                (false, false) => IDLE_LIMIT,
-            };
-            if !self.expired(limit, timer.as_mut(), cx) {
-                return Poll::Pending;
-            }
-            if !draining && can_park {
-                return Poll::Ready(Ended::Apart);
-            }
-            if self.told || !draining {
-                return Poll::Ready(Ended::Closed);
-            }
-            self.tell(connection.as_mut());
-        }
-    }
-
-    fn tell(&mut self, connection: Pin<&mut C>) {
-        self.told = true;
-        (self.shut_down)(connection);
-    }
-
-    /// Whether the connection's deadline has passed. The timer is only touched when a deadline
-    /// comes before the one it is set to, so a request that is served at once costs nothing.
-    fn expired(&self, limit: Duration, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
-        loop {
-            let Some(deadline) = self.downstream.clock.deadline(limit) else {
-                return false;
-            };
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            if deadline <= Instant::now() {
-                return true;
-            }
-            timer.as_mut().reset(deadline);
-        }
-    }
+    http1::serve(downstream, connection)
 }

@@ -189,6 +189,12 @@ pub(super) fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<It
     members.map(<[u8]>::trim_ascii)
 }
 
+/// Whether a field that is a list has this member, whatever its letter case.
+pub(super) fn lists(value: &HeaderValue, member: &[u8]) -> bool {
+    let mut members = value.as_bytes().split(|byte| *byte == b',');
+    members.any(|one| one.trim_ascii().eq_ignore_ascii_case(member))
+}
+
 fn has_token(value: &HeaderValue, token: &str) -> bool {
     value.to_str().is_ok_and(|value| {
         value

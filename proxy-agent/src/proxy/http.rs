@@ -1,13 +1,11 @@
 //! One HTTP request: whose route it falls under, what that route does with it, and the answer.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::model::{
@@ -18,8 +16,7 @@ use crate::route;
 use crate::route::cors::{self, Ruling};
 
 use super::body::{RequestBody, ResponseBody, UpstreamBody};
-use super::clock::{Answer, OpenRequest};
-use super::downstream::Downstream;
+use super::downstream::{Downstream, OpenRequest};
 use super::failure::{Failure, told};
 use super::forward::{Forward, Tried};
 use super::load::ClusterState;
@@ -27,28 +24,16 @@ use super::plan::Plan;
 use super::reply::{self, REASON, Reason};
 use super::stream_limit::StreamLimit;
 use super::traffic::Ticket;
+use super::upgrade::Tunnel;
 use super::upstream::{Answered, Protocol};
 use super::{headers, lookup, mirror, retrying, session, upgrade};
 
 /// Answers one request; every failure is an answer with a reason.
-pub(super) fn answer(
-    downstream: Rc<Downstream>,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-    // Now, not when the future is first polled: hyper reads once more in between, and would take
-    // the end of a client that has closed its side for one that came before its request.
-    let open = downstream.clock.request();
-    downstream.clock.has_body(!request.body().is_end_stream());
-    // On the heap: what is handed from one future into the next is a pointer.
-    let request = Box::new(request.map(RequestBody::Streamed));
-    respond(downstream, request, open)
-}
-
-async fn respond(
+pub(super) async fn answer(
     downstream: Rc<Downstream>,
     request: Box<Request<RequestBody>>,
-    open: OpenRequest,
-) -> Result<Response<ResponseBody>, Infallible> {
+) -> Response<ResponseBody> {
+    let open = downstream.request();
     let started = Instant::now();
     let grpc = headers::is_grpc(request.headers());
     let served = serve(&downstream, request, started, open).await;
@@ -56,15 +41,11 @@ async fn respond(
     let gone = matches!(&served, Err(failure) if failure.reason == Reason::NoService);
     let leave = downstream.open.worker.is_draining() || gone;
     let mut response = served.unwrap_or_else(|failure| failure.response(grpc));
-    if leave && downstream.clock.is_http1() {
+    if leave && downstream.is_http1() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().entry(CONNECTION).or_insert(close);
     }
-    // The last bytes before a close go by TCP: what was redirected ends with this process.
-    let body = response.body().size_hint().exact().filter(|_| !leave);
-    let answer = body.map_or(Answer::Unsized, Answer::Sized);
-    downstream.clock.answers(answer);
-    Ok(response)
+    response
 }
 
 async fn serve(
@@ -304,7 +285,11 @@ impl Exchange<'_> {
         plan.keep_session(&ticket, &mut response);
         if upgrade::switches(&method, response.status()) {
             let kept = (self.open, ticket, lease);
-            upgrade::join(Rc::clone(self.downstream), client, &mut response, kept);
+            let tunnel = Tunnel::of(&mut response, kept).ok_or(Reason::UpstreamReset)?;
+            if self.downstream.is_http1() {
+                return Ok(response.map(|_| ResponseBody::Tunnel(tunnel)));
+            }
+            upgrade::carry_http2(client, tunnel);
             return Ok(response.map(|_| ResponseBody::Empty));
         }
         let limits = plan.policies().and_then(|of| of.stream);

@@ -13,7 +13,7 @@ use crate::route::{self, Client, Greeting};
 
 use super::accept::reset;
 use super::client_hello::{Hello, MAX_HELLO_BYTES, client_hello};
-use super::clock::HEAD_LIMIT;
+use super::downstream::HEAD_LIMIT;
 use super::downstream::SILENCE;
 use super::reply::Reason;
 use super::tcp::{self, Target};

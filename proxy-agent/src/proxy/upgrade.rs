@@ -1,9 +1,7 @@
 //! Connections that stop being HTTP: `Upgrade` (101) and CONNECT (2xx).
 
 use std::cell::Cell;
-use std::future::ready;
 use std::io;
-use std::rc::Rc;
 
 use bytes::BytesMut;
 use http::header::UPGRADE;
@@ -12,11 +10,10 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
-use super::clock::OpenRequest;
-use super::downstream::Downstream;
+use super::downstream::OpenRequest;
 use super::tcp::pump;
 use super::traffic::Ticket;
-use super::upstream::{Lease, Received};
+use super::upstream::{Lease, Received, UpstreamIo};
 
 /// Whether a response with `status` turns the connection of a `method` request into a tunnel.
 pub(super) fn switches(method: &Method, status: StatusCode) -> bool {
@@ -28,60 +25,93 @@ pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
     request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
 }
 
-/// The client's side of a switch, to be taken before the request is sent on.
+/// The client's side of a switch on HTTP/2, to be taken before the request is sent on.
 pub(super) fn of_request<B>(request: &mut Request<B>) -> OnUpgrade {
     hyper::upgrade::on(request)
 }
 
-/// Joins both sides as soon as both have switched; the tunnel counts as an open request.
-pub(super) fn join(
-    downstream: Rc<Downstream>,
-    client: OnUpgrade,
-    response: &mut Response<Received>,
-    kept: (OpenRequest, Ticket, Lease),
-) {
-    downstream.clock.becomes_tunnel();
-    let by_http2 = hyper::upgrade::on(&mut *response);
-    let body = response.body_mut().take();
-    tokio::task::spawn_local(async move {
-        let tunnelled = match body {
-            Received::Http1(body) => match body.into_tunnel() {
-                Some(upstream) => tunnel(client, ready(Ok(upstream))).await,
-                None => Err(io::ErrorKind::NotConnected.into()),
-            },
-            Received::Http2(_) | Received::Taken => {
-                let upstream = async { Ok((BytesMut::new(), TokioIo::new(by_http2.await?))) };
-                tunnel(client, upstream).await
+/// The upstream's side of a switch, and what has to be kept for as long as it is there. It counts as
+/// an open request.
+pub(super) struct Tunnel {
+    upstream: Upstream,
+    _kept: (OpenRequest, Ticket, Lease),
+}
+
+enum Upstream {
+    /// What was read behind the head, and the socket.
+    Http1(BytesMut, UpstreamIo),
+    Http2(OnUpgrade),
+}
+
+impl Tunnel {
+    /// The connection of a response that switches; `None` if it cannot be had.
+    pub(super) fn of(
+        response: &mut Response<Received>,
+        kept: (OpenRequest, Ticket, Lease),
+    ) -> Option<Box<Self>> {
+        let upstream = match response.body_mut().take() {
+            Received::Http1(body) => {
+                let (read, io) = body.into_tunnel()?;
+                Upstream::Http1(read, io)
             }
+            Received::Http2(_) | Received::Taken => Upstream::Http2(hyper::upgrade::on(response)),
         };
-        if let Err(error) = tunnelled {
-            tracing::trace!(%error, "tunnel cut");
-            downstream.clock.reset_on_close();
+        Some(Box::new(Self {
+            upstream,
+            _kept: kept,
+        }))
+    }
+
+    /// Moves bytes between the client, of whom `read` was read already, and the upstream, until both
+    /// have ended. What fails on one side fails on both.
+    pub(super) async fn carry(
+        self,
+        read: BytesMut,
+        client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> io::Result<()> {
+        match self.upstream {
+            Upstream::Http1(from_upstream, upstream) => {
+                join((read, client), (from_upstream, upstream)).await
+            }
+            Upstream::Http2(upstream) => {
+                let upstream = upstream.await.map_err(io::Error::other)?;
+                join((read, client), (BytesMut::new(), TokioIo::new(upstream))).await
+            }
         }
-        drop(kept);
+    }
+}
+
+/// Carries a tunnel of a client of HTTP/2 as soon as both sides have switched.
+pub(super) fn carry_http2(client: OnUpgrade, tunnel: Box<Tunnel>) {
+    tokio::task::spawn_local(async move {
+        let carried = match client.await {
+            Ok(client) => {
+                tunnel
+                    .carry(BytesMut::new(), &mut TokioIo::new(client))
+                    .await
+            }
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if let Err(error) = carried {
+            tracing::trace!(%error, "tunnel cut");
+        }
     });
 }
 
-/// The upstream is a socket, and what was read from it already.
-async fn tunnel(
-    client: OnUpgrade,
-    upstream: impl Future<Output = hyper::Result<(BytesMut, impl AsyncRead + AsyncWrite)>>,
+/// Sockets, and what was read from them already.
+async fn join(
+    (client_read, client): (BytesMut, impl AsyncRead + AsyncWrite),
+    (upstream_read, upstream): (BytesMut, impl AsyncRead + AsyncWrite),
 ) -> io::Result<()> {
-    let (client, (read, upstream)) = match tokio::try_join!(client, upstream) {
-        Ok(both) => both,
-        Err(error) => {
-            tracing::debug!(%error, "protocol switch failed");
-            return Ok(());
-        }
-    };
-    let (mut client_read, mut client_write) = tokio::io::split(TokioIo::new(client));
-    let (upstream_read, mut upstream_write) = tokio::io::split(upstream);
-    let mut upstream_read = (&read[..]).chain(upstream_read);
+    let (from_client, mut to_client) = tokio::io::split(client);
+    let (from_upstream, mut to_upstream) = tokio::io::split(upstream);
+    let mut from_client = (&client_read[..]).chain(from_client);
+    let mut from_upstream = (&upstream_read[..]).chain(from_upstream);
     // The bytes of a tunnel are no figure of its own: the request is what is counted.
     let (up, down) = (Cell::new(0), Cell::new(0));
     tokio::try_join!(
-        pump(&mut client_read, &mut upstream_write, &up),
-        pump(&mut upstream_read, &mut client_write, &down),
+        pump(&mut from_client, &mut to_upstream, &up),
+        pump(&mut from_upstream, &mut to_client, &down),
     )?;
     Ok(())
 }

@@ -20,6 +20,7 @@ use super::reply::Reason;
 
 pub(super) use http1::OnContinue;
 pub use http1::{Whole, read_response};
+pub(super) use io::UpstreamIo;
 pub(super) use open::{OpenError, open};
 pub(super) use pool::Pool;
 pub(super) use received::{ReceiveError, Received};

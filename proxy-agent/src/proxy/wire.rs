@@ -22,10 +22,6 @@ impl Wire {
         Self(TokioIo::new(stream))
     }
 
-    pub(super) fn inner(&self) -> &TcpStream {
-        self.0.inner()
-    }
-
     pub(super) fn inner_mut(&mut self) -> &mut TcpStream {
         self.0.inner_mut()
     }

@@ -2,10 +2,8 @@
 //! request itself. There is no task of the connection's own to hand anything to, so that a request
 //! costs its system calls, two passes over bytes, and little else.
 
-mod chunked;
 mod download;
 mod encode;
-mod framing;
 mod head;
 #[cfg(test)]
 mod tests;
@@ -14,34 +12,23 @@ mod whole;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::body::{BodyError, RequestBody};
+use crate::proxy::http1::{ChunkError, Framing, Inbox, Mismatch, Outbox, Outgoing, Step, Trailers};
 use crate::proxy::upgrade;
 
 use super::io::UpstreamIo;
-use chunked::ChunkError;
 pub(super) use download::Download;
-use encode::{Mismatch, Outbox, Outgoing, Trailers};
-use framing::{Framing, Step};
-use head::{Asked, Head, HeadError, Heads};
+use head::{Asked, Head, Heads, ResponseError};
 
 pub use whole::{Whole, read_response};
-
-/// Bytes that are read at a time where nothing is known of what comes: by way of the stack, so that
-/// what is kept is as large as what came.
-const LOOK_BYTES: usize = 8 * 1024;
-
-/// Bytes that room is made for where more is known to come.
-const BULK_BYTES: usize = 64 * 1024;
 
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +38,7 @@ pub(in crate::proxy) enum Error {
     #[error("the upstream closed before the end of its response")]
     Closed,
     #[error("no head of a response")]
-    Head(#[from] HeadError),
+    Head(#[from] ResponseError),
     #[error("no chunks")]
     Chunks(#[from] ChunkError),
     #[error("the request's body broke off")]
@@ -89,7 +76,7 @@ pub(super) struct Unanswered {
 pub(in crate::proxy) struct Connection {
     io: UpstreamIo,
     /// What was read and not used.
-    inbox: BytesMut,
+    inbox: Inbox,
     /// What is to be written.
     outbox: Outbox,
     /// The body of the request under way, until all of it is in the outbox.
@@ -130,7 +117,7 @@ impl Connection {
     pub(super) fn new(io: UpstreamIo) -> Box<Self> {
         Box::new(Self {
             io,
-            inbox: BytesMut::new(),
+            inbox: Inbox::default(),
             outbox: Outbox::default(),
             upload: None,
             framing: Framing::Ended,
@@ -182,7 +169,9 @@ impl Connection {
             Outgoing::Length(body) if !upgrade::is_asked(request) => {
                 body.checked_add(self.outbox.len() as u64)
             }
-            Outgoing::Length(_) | Outgoing::Chunked | Outgoing::Ended => None,
+            Outgoing::Length(_) | Outgoing::Chunked | Outgoing::UntilClose | Outgoing::Ended => {
+                None
+            }
         };
         self.io.begins(size);
         self.has_sent = false;
@@ -221,13 +210,13 @@ impl Connection {
         }
     }
 
-    fn take_head(&mut self, asked: Asked) -> Result<Option<Head>, HeadError> {
+    fn take_head(&mut self, asked: Asked) -> Result<Option<Head>, ResponseError> {
         let head = self.heads.take(&mut self.inbox, asked)?;
         let switches = head
             .as_ref()
             .is_some_and(|one| one.framing == Framing::Switched);
         if switches && !self.is_sent() {
-            return Err(HeadError::Switch);
+            return Err(ResponseError::Switch);
         }
         Ok(head)
     }
@@ -283,27 +272,8 @@ impl Connection {
 
     /// Reads into the inbox; 0 is the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.framing.expected() > LOOK_BYTES as u64 {
-            return self.poll_read_bulk(cx);
-        }
-        let mut read = [MaybeUninit::uninit(); LOOK_BYTES];
-        let mut read = ReadBuf::uninit(&mut read);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
-        if self.inbox.is_empty() {
-            // Not into what is left of a large buffer: whoever reads slowly would keep all of it.
-            self.inbox = BytesMut::new();
-        }
-        self.inbox.extend_from_slice(read.filled());
-        Poll::Ready(Ok(read.filled().len()))
-    }
-
-    /// The same, without a copy.
-    fn poll_read_bulk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.inbox.capacity() - self.inbox.len() < LOOK_BYTES {
-            let expected = usize::try_from(self.framing.expected()).unwrap_or(BULK_BYTES);
-            self.inbox.reserve(expected.min(BULK_BYTES));
-        }
-        pin!(self.io.read_buf(&mut self.inbox)).poll(cx)
+        let expected = self.framing.expected();
+        self.inbox.poll_read(&mut self.io, cx, expected)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -327,7 +297,7 @@ impl Connection {
     /// The connection for the next request, if this one is over and both sides are willing.
     fn into_idle(mut self: Box<Self>) -> Option<Box<Self>> {
         let over = self.framing == Framing::Ended && self.inbox.is_empty() && self.is_sent();
-        self.inbox = BytesMut::new();
+        self.inbox.trim();
         self.upload = None;
         Some(self).filter(|this| over && this.keeps_alive)
     }

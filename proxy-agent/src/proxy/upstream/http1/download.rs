@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use super::framing::Framing;
+use crate::proxy::http1::Framing;
+
 use super::{Connection, Error, UpstreamIo};
 
 /// The body of a response. Dropped before its end, it closes the connection.
@@ -72,7 +73,7 @@ impl Download {
     /// and what came behind the head.
     pub(in crate::proxy) fn into_tunnel(mut self) -> Option<(BytesMut, UpstreamIo)> {
         match std::mem::replace(&mut self.0, Flow::Over) {
-            Flow::Alone(connection) => Some((connection.inbox, connection.io)),
+            Flow::Alone(connection) => Some((connection.inbox.into_inner(), connection.io)),
             Flow::Both(_) | Flow::Over => None,
         }
     }

@@ -4,12 +4,13 @@ mod beside;
 mod requests;
 mod responses;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;

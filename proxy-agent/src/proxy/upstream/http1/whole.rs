@@ -3,8 +3,9 @@
 use bytes::BytesMut;
 use http::{HeaderMap, Request, Response};
 
+use crate::proxy::http1::Step;
+
 use super::Error;
-use super::framing::Step;
 use super::head::{Asked, Heads};
 
 /// What was read of a body.

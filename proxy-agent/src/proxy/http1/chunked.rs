@@ -6,7 +6,7 @@ use httparse::Status;
 
 use crate::proxy::{MAX_HEAD_BYTES, MAX_HEADERS};
 
-use super::head::Looked;
+use super::fields::Looked;
 
 /// Bytes of the line before a chunk, extensions included.
 const MAX_LINE: usize = 4 * 1024;
@@ -30,7 +30,7 @@ pub(in crate::proxy) enum ChunkError {
 
 /// Where in the coding what comes next is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Chunks {
+pub(in crate::proxy) enum Chunks {
     /// Before a size.
     #[default]
     Size,
@@ -44,7 +44,7 @@ pub(super) enum Chunks {
 
 /// What came.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(in crate::proxy) enum Piece {
     Data(Bytes),
     /// The end, with what it says.
     End(Option<HeaderMap>),
@@ -52,7 +52,10 @@ pub(super) enum Piece {
 
 impl Chunks {
     /// Takes the next piece off `inbox`; `None` until more has come.
-    pub(super) fn take(&mut self, inbox: &mut BytesMut) -> Result<Option<Piece>, ChunkError> {
+    pub(in crate::proxy) fn take(
+        &mut self,
+        inbox: &mut BytesMut,
+    ) -> Result<Option<Piece>, ChunkError> {
         loop {
             match self {
                 Self::Size => match take_size(inbox)? {

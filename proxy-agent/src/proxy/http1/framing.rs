@@ -1,4 +1,4 @@
-//! Where the body of a response ends.
+//! Where the body of a message ends.
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
@@ -7,14 +7,14 @@ use super::chunked::{ChunkError, Chunks, Piece, take_data};
 
 /// How what comes of a body tells its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Framing {
+pub(in crate::proxy) enum Framing {
     /// Nothing more comes.
     Ended,
     /// So many bytes come; never none.
     Length(u64),
     /// In chunks.
     Chunked(Chunks),
-    /// All until the upstream closes.
+    /// All until the sender closes.
     UntilClose,
     /// What comes is no HTTP any more.
     Switched,
@@ -22,7 +22,7 @@ pub(super) enum Framing {
 
 /// What can be done with the bytes at hand.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(in crate::proxy) enum Step {
     /// Hand this on.
     Frame(Frame<Bytes>),
     /// The body has ended.
@@ -33,7 +33,7 @@ pub(super) enum Step {
 
 impl Framing {
     /// Takes the next frame off `inbox`.
-    pub(super) fn take(&mut self, inbox: &mut BytesMut) -> Result<Step, ChunkError> {
+    pub(in crate::proxy) fn take(&mut self, inbox: &mut BytesMut) -> Result<Step, ChunkError> {
         match self {
             Self::Ended | Self::Switched => Ok(Step::End),
             Self::Length(left) => {
@@ -61,8 +61,8 @@ impl Framing {
         }
     }
 
-    /// The upstream has closed its side. Returns whether the body ends with it.
-    pub(super) fn close(&mut self) -> bool {
+    /// The sender has closed its side. Returns whether the body ends with it.
+    pub(in crate::proxy) fn close(&mut self) -> bool {
         if *self == Self::UntilClose {
             *self = Self::Ended;
         }
@@ -70,7 +70,7 @@ impl Framing {
     }
 
     /// Bytes that are known to come.
-    pub(super) const fn expected(&self) -> u64 {
+    pub(in crate::proxy) const fn expected(&self) -> u64 {
         match self {
             Self::Length(left) | Self::Chunked(Chunks::Data(left)) => *left,
             Self::UntilClose => u64::MAX,
@@ -78,7 +78,7 @@ impl Framing {
         }
     }
 
-    pub(super) fn size_hint(&self) -> SizeHint {
+    pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Ended | Self::Switched => SizeHint::with_exact(0),
             Self::Length(left) => SizeHint::with_exact(*left),

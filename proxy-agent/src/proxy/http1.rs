@@ -1,0 +1,16 @@
+//! HTTP/1.1 messages, as both sides have them: what a head says of the body, how bodies are framed,
+//! what was read and what waits to be written.
+
+mod chunked;
+pub(super) mod fields;
+mod framing;
+mod inbox;
+mod outbox;
+mod outgoing;
+
+pub(super) use chunked::ChunkError;
+pub(super) use fields::{HeadError, Looked};
+pub(super) use framing::{Framing, Step};
+pub(super) use inbox::Inbox;
+pub(super) use outbox::{Outbox, field};
+pub(super) use outgoing::{Mismatch, Outgoing, Trailers};
