@@ -17,6 +17,9 @@ pub(crate) struct Rule {
     pub(crate) service: SocketAddr,
     pub(crate) endpoints: Vec<IpAddr>,
     pub(crate) target_port: u16,
+    /// Drawn for each connection, as kube-proxy's own rules do; in turn otherwise, which a test can
+    /// foretell.
+    pub(crate) random: bool,
 }
 
 /// The rules of one node.
@@ -124,6 +127,7 @@ impl Rule {
             return Ok(());
         }
         let count = self.endpoints.len();
+        let next = if self.random { "random" } else { "inc" };
         let choices = self.endpoints.iter().enumerate();
         let choices: Vec<_> = choices
             .map(|(index, ip)| format!("{index} : {ip}"))
@@ -131,7 +135,7 @@ impl Rule {
         writeln!(
             script,
             "add rule {family} pa services {matches} counter name {connections} \
-             dnat to numgen inc mod {count} map {{ {} }} : {}",
+             dnat to numgen {next} mod {count} map {{ {} }} : {}",
             choices.join(", "),
             self.target_port,
         )?;

@@ -99,7 +99,10 @@ impl Netns {
     }
 
     /// Sets a network sysctl, e.g. `net/ipv6/conf/all/disable_ipv6`.
-    pub(crate) fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// The kernel has no such sysctl, or not this value.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         // /proc/self is the process, whose netns is another: the thread's own view is needed.
         let path = format!("/proc/sys/{key}");
         self.enter(|| std::fs::write(&path, value).with_context(|| format!("write {path}")))

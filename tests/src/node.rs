@@ -142,6 +142,7 @@ impl Node {
             service,
             endpoints,
             target_port,
+            random: false,
         })
     }
 

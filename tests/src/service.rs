@@ -18,6 +18,7 @@ pub struct ServiceOptions {
     annotations: Value,
     port: Value,
     dnat: bool,
+    random: bool,
     dual_stack: bool,
     spec: Value,
 }
@@ -30,6 +31,7 @@ impl ServiceOptions {
             annotations: json!({}),
             port: json!({ "name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP" }),
             dnat: true,
+            random: false,
             dual_stack: false,
             spec: json!({}),
         }
@@ -39,6 +41,13 @@ impl ServiceOptions {
     #[must_use]
     pub fn round_robin(self) -> Self {
         self.annotated("balance", "round-robin")
+    }
+
+    /// Balanced at random, on the ordinary path too, which takes endpoints in turn otherwise.
+    #[must_use]
+    pub fn random(mut self) -> Self {
+        self.random = true;
+        self.annotated("balance", "random")
     }
 
     /// With an annotation of the agent's own.
@@ -124,6 +133,7 @@ impl ServiceOptions {
             addresses,
             object,
             dnat: self.dnat,
+            random: self.random,
         };
         service.set_endpoints(pods)?;
         Ok(service)
@@ -140,6 +150,7 @@ pub struct Service {
     target_port: u16,
     object: Value,
     dnat: bool,
+    random: bool,
 }
 
 impl Service {
@@ -218,6 +229,7 @@ impl Service {
                     service: SocketAddr::new(*address, self.port),
                     endpoints: endpoints.iter().map(|(_, ip)| *ip).collect(),
                     target_port: self.target_port,
+                    random: self.random,
                 })?;
             }
         }

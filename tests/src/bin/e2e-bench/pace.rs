@@ -21,9 +21,9 @@ const LEAD: Duration = Duration::from_millis(100);
 /// Arguments of `pace`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// What to get; connections take turns at several.
-    #[arg(long = "url", required = true)]
-    urls: Vec<Uri>,
+    /// What to get.
+    #[arg(long)]
+    url: Uri,
     /// Requests a second, over all connections.
     #[arg(long)]
     rate: u32,
@@ -38,8 +38,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let begin = Instant::now() + LEAD;
     let mut threads = Vec::new();
-    for (index, url) in (0..options.connections).zip(options.urls.iter().cycle()) {
-        let connection = Connection::open(url)?;
+    for index in 0..options.connections {
+        let connection = Connection::open(&options.url)?;
         let schedule = Schedule::new(options, begin, index);
         threads.push(thread::spawn(move || schedule.keep(connection)));
     }
