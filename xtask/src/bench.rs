@@ -24,6 +24,7 @@ mod restart;
 mod scale;
 mod scenario;
 mod sidecar;
+mod spread;
 mod work;
 mod wrk;
 

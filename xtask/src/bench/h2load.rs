@@ -26,8 +26,8 @@ pub(super) fn run(scenario: &Scenario, work: Work, seconds: u32) -> Result<Sampl
         arguments.extend(["-H", "content-type: application/grpc"]);
         arguments.extend(["-H", "te: trailers", "-d", message]);
     }
-    let urls = scenario.urls(work);
-    arguments.extend(urls.first().map(String::as_str));
+    let url = scenario.url(work);
+    arguments.push(&url);
     let run = || scenario.client.run("h2load", &arguments)?.success();
     let (output, cpu_us) = cpu_per_request(scenario, run, |output| counts(output).map(|c| c.done))?;
     let said = || format!("h2load said:\n{output}");

@@ -46,6 +46,11 @@ impl Kind {
         matches!(self, Self::AgentDirect | Self::AgentDirectAccelerated)
     }
 
+    /// Whether each connection of the client's is one with a server.
+    pub(super) const fn has_no_proxy(self) -> bool {
+        matches!(self, Self::NoMesh | Self::Dnat) || self.is_direct()
+    }
+
     /// Whether they are accelerated.
     pub(super) const fn accelerates(self) -> bool {
         matches!(self, Self::AgentAccelerated | Self::AgentDirectAccelerated)

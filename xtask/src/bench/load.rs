@@ -35,10 +35,8 @@ fn pace(scenario: &Scenario, programs: &Programs, seconds: u32) -> Result<Sample
     let program = programs.bench.to_str().context("a path in UTF-8")?;
     let mut arguments = vec!["pace", "--rate", RATE, "--connections", RATE_CONNECTIONS];
     arguments.extend(["--seconds", &seconds]);
-    let urls = scenario.urls(Work::ConstantRate);
-    for url in &urls {
-        arguments.extend(["--url", url]);
-    }
+    let url = scenario.url(Work::ConstantRate);
+    arguments.extend(["--url", &url]);
     let run = || scenario.client.run(program, &arguments)?.success();
     let report = |output: &str| serde_json::from_str::<Value>(output).ok();
     let requests = |output: &str| report(output)?["requests"].as_f64();

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use proxy_e2e::Process;
 
 use super::figures::{Measure, Sample};
@@ -42,10 +42,10 @@ pub(super) fn connections(scenario: &Scenario, programs: &Programs) -> Result<Sa
 }
 
 fn hold(scenario: &Scenario, programs: &Programs, connections: u32) -> Result<Process> {
-    let urls = scenario.urls(Work::IdleConnections);
+    let url = scenario.url(Work::IdleConnections);
     let mut command = Command::new(&programs.bench);
     command.args(["hold", "--connections", &connections.to_string()]);
-    command.args(["--url", urls.first().context("an address")?]);
+    command.args(["--url", &url]);
     let mut process = scenario.client.spawn("hold", command)?;
     process.wait_for_output("ready")?;
     Ok(process)

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::kind::Kind;
 use super::sidecar::{self, Hop, THREADS};
+use super::spread;
 use super::work::Work;
 
 /// Bytes of the large body.
@@ -106,7 +107,8 @@ impl Scenario {
     /// Starts what stands between.
     fn put_between(&mut self, programs: &Programs) -> Result<()> {
         match self.kind {
-            Kind::NoMesh | Kind::Dnat => {}
+            Kind::NoMesh => spread::over(&self.servers, &self.client)?,
+            Kind::Dnat => {}
             Kind::TcpCopy => self.others.push(self.tcp_copy(programs)?),
             Kind::Agent
             | Kind::AgentDirect
@@ -199,14 +201,14 @@ impl Scenario {
         self.agent.iter().map(Agent::pid).chain(others).collect()
     }
 
-    /// Where the client sends this work; several addresses take turns.
-    pub(super) fn urls(&self, work: Work) -> Vec<String> {
-        let addresses = if self.kind == Kind::NoMesh {
-            self.endpoints(HTTP1)
+    /// Where the client sends this work.
+    pub(super) fn url(&self, work: Work) -> String {
+        let address = if self.kind == Kind::NoMesh {
+            SocketAddr::from((spread::ADDRESS, HTTP1))
         } else if self.kind == Kind::TcpCopy {
-            vec![SocketAddr::from(([127, 0, 0, 1], CLIENT_SIDE))]
+            SocketAddr::from(([127, 0, 0, 1], CLIENT_SIDE))
         } else {
-            vec![self.services.of_work(work).address()]
+            self.services.of_work(work).address()
         };
         let path = if work == Work::LargeBodies {
             "files/large"
@@ -215,29 +217,19 @@ impl Scenario {
         } else {
             ""
         };
-        let url = |address: &SocketAddr| format!("http://{address}/{path}");
-        addresses.iter().map(url).collect()
+        format!("http://{address}/{path}")
     }
 
     /// Requires that requests are answered, and that they go where the scenario says.
     fn verify(&self) -> Result<()> {
         let ordinary = self.packets()?;
-        let works = [
-            Work::KeepAlive,
-            Work::DirectKeepAlive,
-            Work::Http2,
-            Work::Grpc,
-        ];
-        for work in works {
+        self.verify_spread()?;
+        for work in [Work::Http2, Work::Grpc] {
             if !self.kind.does(work) {
                 continue;
             }
-            let mut arguments = Vec::new();
-            if matches!(work, Work::Http2 | Work::Grpc) {
-                arguments.push("--http2-prior-knowledge");
-            }
-            let urls = self.urls(work);
-            arguments.extend(urls.first().map(String::as_str));
+            let url = self.url(work);
+            let arguments = ["--http2-prior-knowledge", &url];
             until(&format!("{} answers, {work}", self.kind), || {
                 Ok(self.client.status(&arguments).is_ok_and(|code| code == 200))
             })?;
@@ -266,6 +258,21 @@ impl Scenario {
         Ok(())
     }
 
+    /// Requires that requests are answered on connections with every server: paths can be compared
+    /// only if they spread them alike. Nothing may have been asked before: a proxy would have a
+    /// connection at hand.
+    fn verify_spread(&self) -> Result<()> {
+        let accepted =
+            || -> Result<Vec<u64>> { self.servers.iter().map(spread::accepted).collect() };
+        let before = accepted()?;
+        let url = self.url(Work::KeepAlive);
+        until(&format!("every server answers, {}", self.kind), || {
+            let answered = self.client.status(&[&url])? == 200;
+            let mut each = before.iter().zip(accepted()?);
+            Ok(answered && each.all(|(before, now)| now > *before))
+        })
+    }
+
     /// Packets to the Services' addresses that the node has seen.
     fn packets(&self) -> Result<u64> {
         self.services.all().map(Service::packets).into_iter().sum()
@@ -281,8 +288,17 @@ impl Services {
             }
             options.port(port_name, 80, target)
         };
+        let http1 = service("http1", "http", HTTP1);
+        // As `spread` does: in turn, two threads that connect at the same time would get a server
+        // each. Proxies choose by themselves, and the few connections of HTTP/2 are to be shared
+        // out evenly.
+        let http1 = if kind.has_no_proxy() {
+            http1.random()
+        } else {
+            http1
+        };
         Ok(Self {
-            http1: service("http1", "http", HTTP1).to(servers)?,
+            http1: http1.to(servers)?,
             http2: service("http2", "http2", HTTP2)
                 .app_protocol("kubernetes.io/h2c")
                 .to(servers)?,

@@ -1,7 +1,5 @@
 //! HTTP/1.1 by wrk, in the client's pod.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 
 use super::figures::{Measure, Sample};
@@ -12,20 +10,10 @@ use super::work::Work;
 /// Connections that are kept open.
 const CONNECTIONS: &str = "32";
 
-/// Each thread of wrk takes one of the addresses.
-const ADDRESSES: &str = "
-local turn = 0
-function setup(thread)
-   thread.addr = wrk.lookup(addresses[turn + 1][1], addresses[turn + 1][2])[1]
-   turn = (turn + 1) % #addresses
-end
-";
-
 /// One run.
 pub(super) fn run(scenario: &Scenario, work: Work, seconds: u32) -> Result<Sample> {
     let duration = format!("{seconds}s");
-    let urls = scenario.urls(work);
-    let url = urls.first().context("an address")?;
+    let url = scenario.url(work);
     let (threads, connections) = if work == Work::Hook {
         ("1", "1")
     } else {
@@ -36,30 +24,12 @@ pub(super) fn run(scenario: &Scenario, work: Work, seconds: u32) -> Result<Sampl
     if work.is_of_new_connections() {
         arguments.extend(["-H", "Connection: close"]);
     }
-    let script = scenario.node.scratch().join("addresses.lua");
-    let script = script.to_str().context("a path in UTF-8")?;
-    if urls.len() > 1 {
-        fs::write(script, script_for(&urls)?)?;
-        arguments.extend(["-s", script]);
-    }
-    arguments.push(url);
+    arguments.push(&url);
     let run = || scenario.client.run("wrk", &arguments)?.success();
     let (output, cpu_us) = cpu_per_request(scenario, run, requests)?;
     let mut sample = parse(&output).with_context(|| format!("wrk said:\n{output}"))?;
     sample.extend(cpu_us);
     Ok(sample)
-}
-
-fn script_for(urls: &[String]) -> Result<String> {
-    let mut script = "local addresses = {".to_owned();
-    for url in urls {
-        let authority = url.split('/').nth(2).context("a URL with an authority")?;
-        let (host, port) = authority
-            .rsplit_once(':')
-            .context("an authority with a port")?;
-        script += &format!("{{\"{host}\", \"{port}\"}}, ");
-    }
-    Ok(script + "}\n" + ADDRESSES)
 }
 
 fn requests(output: &str) -> Option<f64> {
@@ -153,13 +123,5 @@ Transfer/sec:      8.00MB
     fn failures_are_not_measured() {
         let errors = "  Socket errors: connect 0, read 3, write 0, timeout 1\n";
         assert!(parse(&format!("{OUTPUT}{errors}")).is_err());
-    }
-
-    #[test]
-    fn each_address_is_told_to_wrk() -> Result<()> {
-        let urls = ["http://10.0.0.1:80/", "http://10.0.0.2:80/"].map(String::from);
-        let script = script_for(&urls)?;
-        assert!(script.contains("{\"10.0.0.1\", \"80\"}, {\"10.0.0.2\", \"80\"}"));
-        Ok(())
     }
 }
