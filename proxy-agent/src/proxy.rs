@@ -56,7 +56,8 @@ pub use client_hello::{Hello, client_hello};
 pub use detect::{Detected, detect};
 pub use downstream::{WholeRequest, read_request};
 pub(crate) use headers::is_grpc;
-pub use upstream::{Whole, read_response};
+pub use http1::Whole;
+pub use upstream::{WholeResponse, read_response};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

@@ -294,10 +294,13 @@ fn what_is_no_request_is_refused_with_400_or_taken_for_opaque() -> Result<()> {
     let bad = [
         "GET / HTTP/1.1\\r\\nHost : x\\r\\n\\r\\n",
         "GET / HTTP/1.1\\r\\nbad\\r\\n\\r\\n",
+        "POST / HTTP/1.1\\r\\nHost: x\\r\\nTransfer-Encoding: gzip\\r\\n\\r\\n",
+        "POST / HTTP/1.1\\r\\nHost: x\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\nno size\\r\\n",
     ];
     for request in bad {
         let text = raw(&scene, request, &[])?;
         assert!(text.starts_with("HTTP/1.1 400"), "{request}: {text}");
+        assert!(text.contains("x-proxy-agent-reason: bad_request"), "{text}");
     }
     by_the_agent(&scene)
 }

@@ -40,6 +40,11 @@ const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "messages",
+        max_len: 1024,
+        seeds: &[],
+    },
+    Target {
         name: "paths",
         max_len: 256,
         seeds: &[],
@@ -62,7 +67,7 @@ pub(crate) struct Args {
     /// How long each target runs.
     #[arg(long, default_value_t = 600)]
     seconds: u32,
-    /// Which targets: greetings, manifests, paths, requests, responses; all of them if none is named.
+    /// Which targets: greetings, manifests, messages, paths, requests, responses; all of them if none is named.
     targets: Vec<String>,
 }
 

@@ -60,7 +60,7 @@ enum Verb {
     Test(test::Args),
     /// The end-to-end tests, as root on nodes out of network namespaces.
     E2e(e2e::Args),
-    /// The fuzz targets, with libFuzzer: greetings, manifests, paths, requests, responses.
+    /// The fuzz targets, with libFuzzer: greetings, manifests, messages, paths, requests, responses.
     Fuzz(fuzz::Args),
     /// The kernel-facing tests on stock kernels, each in a virtual machine.
     VmTest(vm_test::Args),

@@ -65,7 +65,8 @@ pub(super) struct Accelerated {
     acceleration: Arc<Acceleration>,
     recorder: Arc<WorkerRecorder>,
     netns_cookie: u64,
-    phase: Phase,
+    /// What comes is a head.
+    awaits_head: bool,
     state: State,
     outgoing: Outgoing,
     /// Bytes that were read from the socket.
@@ -74,19 +75,6 @@ pub(super) struct Accelerated {
     read_at_answer: u64,
     /// Bytes that were written to it.
     written: u64,
-}
-
-/// What the bytes that come are part of.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Phase {
-    /// A head.
-    Head,
-    /// A request's body.
-    Body,
-    /// Nothing that may come yet: the request has not been answered.
-    Open,
-    /// No HTTP any more.
-    Tunnel,
 }
 
 #[derive(Debug)]
@@ -111,7 +99,7 @@ impl Accelerated {
             acceleration: Arc::clone(acceleration),
             recorder: Arc::clone(recorder),
             netns_cookie,
-            phase: Phase::Head,
+            awaits_head: true,
             state: State::Waits,
             outgoing: Outgoing::default(),
             read: read as u64,
@@ -135,16 +123,16 @@ impl Accelerated {
         match &self.state {
             State::Joined(channel) | State::ReadsOnly(channel) => channel.publish_read(self.read),
             // Not with the end of the stream.
-            State::Waits if count > 0 && self.written > 0 && self.phase == Phase::Head => {
+            State::Waits if count > 0 && self.written > 0 && self.awaits_head => {
                 self.join(stream);
             }
             State::Waits | State::Never => {}
         }
     }
 
-    /// What comes from here on belongs to `phase`.
-    pub(super) const fn enters(&mut self, phase: Phase) {
-        self.phase = phase;
+    /// Whether what comes from here on is a head.
+    pub(super) const fn awaits_head(&mut self, head: bool) {
+        self.awaits_head = head;
     }
 
     /// An answer of `size` bytes, if that is known, begins with the next write.

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use crate::model::{ListenerProtocol, ListenerVerdict, StreamScope, StreamTable};
 
@@ -48,7 +49,7 @@ pub(super) struct Downstream {
     /// The address that the pod connected to.
     pub(super) destination: SocketAddr,
     /// Of HTTP/2.
-    clock: Option<Arc<Clock>>,
+    clock: Option<Rc<Clock>>,
 }
 
 impl Downstream {
@@ -191,4 +192,19 @@ fn http1(
         clock: None,
     });
     http1::serve(downstream, connection)
+}
+
+/// Waits for `deadline`. The timer is only touched when that comes before the one it is set to, so a
+/// request that comes at once costs nothing.
+fn poll_until(deadline: Instant, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+        if deadline <= Instant::now() {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(deadline);
+    }
 }

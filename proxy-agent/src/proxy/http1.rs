@@ -10,6 +10,7 @@ mod outgoing;
 
 pub(super) use chunked::ChunkError;
 pub(super) use fields::{HeadError, Looked};
+pub use framing::Whole;
 pub(super) use framing::{Framing, Step};
 pub(super) use inbox::Inbox;
 pub(super) use outbox::{Outbox, field};

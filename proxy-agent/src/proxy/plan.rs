@@ -79,8 +79,6 @@ impl Plan<'_> {
             headers::put_upgrade(response.headers_mut(), protocol);
         }
         route::edit_response(self.filters, self.chosen, response.headers_mut());
-        // hyper answers in the client's version; the upstream's must not end the connection.
-        *response.version_mut() = Version::HTTP_11;
     }
 
     /// Tells the client of its session, where there is something new to tell.

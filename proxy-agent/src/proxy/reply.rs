@@ -15,9 +15,9 @@ pub(super) const REASON: HeaderName = HeaderName::from_static("x-proxy-agent-rea
 /// Why a request was answered by the agent. Names are API: `docs/reasons.md`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reason {
-    /// The request has no usable authority, or one that cannot be sent on.
+    /// It is no HTTP/1 request, has no usable authority, or one that cannot be sent on.
     BadRequest,
-    /// More than 256 headers; a head above 64 KiB is refused by hyper without a reason.
+    /// More than 256 headers or, on HTTP/1, 64 KiB; hyper resets such a stream of HTTP/2.
     HeadTooLarge,
     /// Routes are attached to the Service and none matches.
     NoRoute,

@@ -19,7 +19,7 @@ use super::pod::PodState;
 use super::reply::Reason;
 
 pub(super) use http1::OnContinue;
-pub use http1::{Whole, read_response};
+pub use http1::{WholeResponse, read_response};
 pub(super) use io::UpstreamIo;
 pub(super) use open::{OpenError, open};
 pub(super) use pool::Pool;
@@ -99,10 +99,7 @@ impl From<http1::Unanswered> for SendError {
             Some(request) => Self::Unsent(request),
             None => {
                 tracing::debug!(%error, "request failed after it was sent");
-                Self::Failed(match error.is_protocol() {
-                    true => Reason::UpstreamProtocol,
-                    false => Reason::UpstreamReset,
-                })
+                Self::Failed(error.reason())
             }
         }
     }

@@ -6,7 +6,6 @@ mod encode;
 mod exchange;
 mod head;
 mod io;
-mod park;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -16,8 +15,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -25,7 +23,7 @@ use crate::proxy::http1::HeadError;
 use crate::proxy::reply::Reason;
 use crate::proxy::upgrade::Tunnel;
 
-use super::{DRAIN_IDLE_LIMIT, Downstream, HEAD_LIMIT, IDLE_LIMIT};
+use super::{DRAIN_IDLE_LIMIT, Downstream, HEAD_LIMIT, IDLE_LIMIT, poll_until};
 use connection::Awaited;
 use encode::Asked;
 use exchange::After;
@@ -34,14 +32,9 @@ pub(in crate::proxy) use connection::Connection;
 pub(in crate::proxy) use upload::{Upload, UploadError};
 pub use whole::{WholeRequest, read_request};
 
-/// How long a connection keeps the room for a request without one.
-const PARK_LIMIT: Duration = Duration::from_secs(2);
-
-/// How the requests of a connection ended.
+/// How a connection ends.
 enum Leave {
-    /// None comes for the time being.
-    Idle,
-    /// The connection is closed.
+    /// It is closed.
     Close,
     /// It is closed; the client may be sending still.
     Linger,
@@ -53,21 +46,13 @@ enum Leave {
 
 /// Serves a connection until it is closed.
 pub(super) async fn serve(downstream: Rc<Downstream>, connection: Connection) {
+    // This task's alone: what reads a body has it only while it does so.
     let connection = Rc::new(RefCell::new(connection));
-    // Room for a request is there for as long as requests come: most connections of a node are idle
-    // most of the time.
-    loop {
-        match Box::pin(serve_requests(&downstream, &connection)).await {
-            Leave::Idle => {
-                if !park::wait(&downstream, &connection).await {
-                    return;
-                }
-            }
-            Leave::Close if !connection.borrow().may_leave_unread() => return,
-            Leave::Close | Leave::Linger => return Box::pin(linger(connection)).await,
-            Leave::Reset => return connection.borrow().reset(),
-            Leave::Tunnel(tunnel) => return Box::pin(carry(connection, tunnel)).await,
-        }
+    match serve_requests(&downstream, &connection).await {
+        Leave::Close if !connection.borrow().may_leave_unread() => {}
+        Leave::Close | Leave::Linger => Box::pin(linger(connection)).await,
+        Leave::Reset => connection.borrow().reset(),
+        Leave::Tunnel(tunnel) => Box::pin(carry(connection, tunnel)).await,
     }
 }
 
@@ -80,17 +65,20 @@ async fn serve_requests(
         Poll::Ready(())
     })
     .await;
-    let mut timer = pin!(sleep(PARK_LIMIT));
+    let mut timer = pin!(sleep(IDLE_LIMIT));
     loop {
         let mut waiting = Waiting::new(downstream);
         let awaited = poll_fn(|cx| waiting.poll(connection, timer.as_mut(), cx)).await;
         let head = match awaited {
-            Some(Awaited::Head(head)) => head,
-            Some(Awaited::Refused(error)) => return refuse(downstream, connection, &error).await,
-            Some(Awaited::Closed) => return Leave::Close,
-            None => return Leave::Idle,
+            Awaited::Head(head) => head,
+            Awaited::Refused(error) => {
+                return Box::pin(refuse(downstream, connection, &error)).await;
+            }
+            Awaited::Closed => return Leave::Close,
         };
-        match exchange::serve(downstream, connection, head).await {
+        // Boxed: there is room for a request for as long as there is one. Most connections of a node
+        // are idle most of the time.
+        match Box::pin(exchange::serve(downstream, connection, head)).await {
             Ok(After::Next) => {}
             Ok(After::Close) => return Leave::Close,
             Ok(After::Tunnel(tunnel)) => return Leave::Tunnel(tunnel),
@@ -122,14 +110,13 @@ async fn refuse(
 }
 
 async fn linger(connection: Rc<RefCell<Connection>>) {
-    if let Ok(connection) = Rc::try_unwrap(connection) {
+    if let Some(connection) = Rc::into_inner(connection) {
         connection.into_inner().linger().await;
     }
 }
 
 async fn carry(connection: Rc<RefCell<Connection>>, tunnel: Box<Tunnel>) {
-    // Nobody has the request any more: the upstream switches behind its end.
-    let Ok(connection) = Rc::try_unwrap(connection) else {
+    let Some(connection) = Rc::into_inner(connection) else {
         return;
     };
     let (read, mut client) = connection.into_inner().into_tunnel();
@@ -156,44 +143,26 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// `None` when there is none for the time being.
     fn poll(
         &mut self,
         connection: &RefCell<Connection>,
         timer: Pin<&mut Sleep>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Awaited>> {
+    ) -> Poll<Awaited> {
         let mut connection = connection.borrow_mut();
         if let Poll::Ready(awaited) = connection.poll_head(cx) {
-            return Poll::Ready(Some(awaited));
+            return Poll::Ready(awaited);
         }
         if connection.has_begun() && !self.begun {
             self.begun = true;
             self.since = None;
         }
-        let draining = self.downstream.open.worker.is_draining();
-        let limit = match (self.begun, draining) {
+        let limit = match (self.begun, self.downstream.open.worker.is_draining()) {
             (true, _) => HEAD_LIMIT,
             (false, true) => DRAIN_IDLE_LIMIT,
-            (false, false) => PARK_LIMIT,
+            (false, false) => IDLE_LIMIT,
         };
         let since = *self.since.get_or_insert_with(Instant::now);
-        ready!(poll_until(since + limit, timer, cx));
-        Poll::Ready((self.begun || draining).then_some(Awaited::Closed))
-    }
-}
-
-/// Waits for `deadline`. The timer is only touched when that comes before the one it is set to, so a
-/// request that comes at once costs nothing.
-fn poll_until(deadline: Instant, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-    loop {
-        if deadline < timer.deadline() {
-            timer.as_mut().reset(deadline);
-        }
-        ready!(timer.as_mut().poll(cx));
-        if deadline <= Instant::now() {
-            return Poll::Ready(());
-        }
-        timer.as_mut().reset(deadline);
+        poll_until(since + limit, timer, cx).map(|()| Awaited::Closed)
     }
 }

@@ -9,16 +9,14 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 use crate::proxy::body::RequestBody;
 use crate::proxy::exec::LocalExec;
@@ -26,7 +24,7 @@ use crate::proxy::http::answer;
 use crate::proxy::worker::OpenConnection;
 use crate::proxy::{H2_CONNECTION_WINDOW, H2_MAX_STREAMS, H2_STREAM_WINDOW, MAX_HEAD_LIST};
 
-use super::{DRAIN_IDLE_LIMIT, Downstream, IDLE_LIMIT};
+use super::{DRAIN_IDLE_LIMIT, Downstream, IDLE_LIMIT, poll_until};
 use io::DownstreamIo;
 
 pub(in crate::proxy::downstream) use clock::Clock;
@@ -40,11 +38,11 @@ pub(super) async fn serve(
     destination: SocketAddr,
 ) {
     let clock = Clock::new();
-    let io = DownstreamIo::new(prefix, stream, Arc::clone(&clock));
+    let io = DownstreamIo::new(prefix, stream, Rc::clone(&clock));
     let downstream = Rc::new(Downstream {
         open,
         destination,
-        clock: Some(Arc::clone(&clock)),
+        clock: Some(Rc::clone(&clock)),
     });
     let service = {
         let downstream = Rc::clone(&downstream);
@@ -131,31 +129,9 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
             true => DRAIN_IDLE_LIMIT,
             false => IDLE_LIMIT,
         };
-        self.poll_expired(limit, timer, cx)
-    }
-
-    /// Waits until the connection's deadline has passed. The timer is only touched when a deadline
-    /// comes before the one it is set to, so a request that is served at once costs nothing.
-    fn poll_expired(
-        &self,
-        limit: Duration,
-        mut timer: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        loop {
-            let Some(deadline) = self.clock.deadline(limit) else {
-                return Poll::Pending;
-            };
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline);
+        match self.clock.deadline(limit) {
+            Some(deadline) => poll_until(deadline, timer, cx),
+            None => Poll::Pending,
         }
     }
 }

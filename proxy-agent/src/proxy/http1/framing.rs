@@ -1,6 +1,7 @@
 //! Where the body of a message ends.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::chunked::{ChunkError, Chunks, Piece, take_data};
@@ -18,6 +19,15 @@ pub(in crate::proxy) enum Framing {
     UntilClose,
     /// What comes is no HTTP any more.
     Switched,
+}
+
+/// What was read of a body.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Whole {
+    /// Its data.
+    pub data: Vec<u8>,
+    /// What came behind it.
+    pub trailers: Option<HeaderMap>,
 }
 
 /// What can be done with the bytes at hand.
@@ -57,6 +67,30 @@ impl Framing {
             Self::UntilClose => {
                 let all = take_data(inbox, u64::MAX);
                 Ok(all.map_or(Step::Read, |data| Step::Frame(Frame::data(data))))
+            }
+        }
+    }
+
+    /// Takes all of the body, of which `more` gives what is not in `inbox` yet: for what is read
+    /// from memory. `None` where there is no more of what the body needs.
+    pub(in crate::proxy) fn take_all<'a>(
+        &mut self,
+        inbox: &mut BytesMut,
+        mut more: impl FnMut() -> Option<&'a [u8]>,
+    ) -> Result<Option<Whole>, ChunkError> {
+        let mut whole = Whole::default();
+        loop {
+            match self.take(inbox)? {
+                Step::End => return Ok(Some(whole)),
+                Step::Frame(frame) => match frame.into_data() {
+                    Ok(data) => whole.data.extend_from_slice(&data),
+                    Err(frame) => whole.trailers = frame.into_trailers().ok(),
+                },
+                Step::Read => match more() {
+                    Some(piece) => inbox.extend_from_slice(piece),
+                    None if self.close() => {}
+                    None => return Ok(None),
+                },
             }
         }
     }

@@ -44,6 +44,13 @@ impl Outbox {
         self.before.len() - self.written + self.data.len() + self.after.len()
     }
 
+    /// Keeps no room where nothing waits.
+    pub(in crate::proxy) fn trim(&mut self) {
+        if self.len() == 0 {
+            *self = Self::default();
+        }
+    }
+
     /// Drops what waits, and more room than a usual head needs.
     pub(in crate::proxy) fn clear(&mut self) {
         let mut before = std::mem::take(&mut self.before);

@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::proxy::body::{BodyError, RequestBody};
 use crate::proxy::http1::{ChunkError, Framing, Inbox, Mismatch, Outbox, Outgoing, Step, Trailers};
+use crate::proxy::reply::Reason;
 use crate::proxy::upgrade;
 
 use super::io::UpstreamIo;
 pub(super) use download::Download;
 use head::{Asked, Head, Heads, ResponseError};
 
-pub use whole::{Whole, read_response};
+pub use whole::{WholeResponse, read_response};
 
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +49,14 @@ pub(in crate::proxy) enum Error {
 }
 
 impl Error {
-    /// Whether the upstream has said what is no HTTP.
-    pub(in crate::proxy) const fn is_protocol(&self) -> bool {
-        matches!(self, Self::Head(_) | Self::Chunks(_))
+    /// What a client is told that gets no response.
+    pub(super) const fn reason(&self) -> Reason {
+        match self {
+            Self::Head(_) | Self::Chunks(_) => Reason::UpstreamProtocol,
+            Self::Io(_) | Self::Closed => Reason::UpstreamReset,
+            // The client's own body.
+            Self::Body(_) | Self::Mismatch(_) => Reason::BadRequest,
+        }
     }
 
     /// Whether the connection is gone, whoever ended it.

@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use http::Response;
 use http_body::{Body, Frame};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::proxy::accelerate::{Accelerated, Phase};
+use crate::proxy::accelerate::Accelerated;
 use crate::proxy::http1::{Framing, HeadError, Inbox, Looked, Outbox, Outgoing, Step};
 
 use super::encode::{self, Asked, Begun};
@@ -53,8 +54,12 @@ pub(in crate::proxy) struct Connection {
     framing: Framing,
     /// The client waits for `100 Continue`.
     expects: bool,
-    /// Somebody has the body.
+    /// Somebody reads the body.
     uploading: bool,
+    /// Frames of bodies that were read.
+    frames: u64,
+    /// Who reads the body, and does no more when the connection is gone.
+    reader: Reader,
     /// Whom its end wakes.
     waiting: Waker,
     /// The client has sent more than the request under way.
@@ -78,6 +83,8 @@ impl Connection {
             framing: Framing::Ended,
             expects: false,
             uploading: false,
+            frames: 0,
+            reader: Reader(Waker::noop().clone()),
             waiting: Waker::noop().clone(),
             ahead: false,
             gone: None,
@@ -108,30 +115,21 @@ impl Connection {
         !self.inbox.is_empty()
     }
 
-    /// Waits until there is something to read, if only the end.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.inbox.is_empty() {
-            true => self.io.poll_readable(cx),
-            false => Poll::Ready(()),
-        }
-    }
-
     /// A request is open from here on.
     pub(super) fn opens(&mut self, head: &Head) {
         self.framing = head.framing;
         self.expects = head.expects;
         self.uploading = head.framing != Framing::Ended;
         self.ahead = false;
-        self.io.enters(match self.uploading {
-            true => Phase::Body,
-            false => Phase::Open,
-        });
+        self.io.awaits_head(false);
     }
 
-    /// The request is over.
+    /// The request is over. No room is kept for another one.
     pub(super) fn closes(&mut self) {
         self.gone = None;
-        self.io.enters(Phase::Head);
+        self.inbox.trim();
+        self.outbox.trim();
+        self.io.awaits_head(true);
     }
 
     /// How the body of the request ends.
@@ -139,8 +137,24 @@ impl Connection {
         self.framing
     }
 
-    /// Takes the next frame of the request's body.
-    pub(super) fn poll_frame(
+    /// Takes the next frame of the request's body for whoever has it.
+    pub(super) fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        // A client that was answered instead of being asked for it may send another request there.
+        let frame = match self.uploading {
+            true => self.poll_frame(cx),
+            false => Poll::Pending,
+        };
+        match frame.is_ready() {
+            true => self.frames += 1,
+            false => self.reader.0.clone_from(cx.waker()),
+        }
+        frame
+    }
+
+    fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
@@ -153,14 +167,8 @@ impl Connection {
         }
         loop {
             match self.framing.take(&mut self.inbox)? {
-                Step::Frame(frame) => {
-                    self.may_have_read_all();
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                Step::End => {
-                    self.may_have_read_all();
-                    return Poll::Ready(None);
-                }
+                Step::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
+                Step::End => return Poll::Ready(None),
                 Step::Read => {}
             }
             let expected = self.framing.expected();
@@ -170,27 +178,25 @@ impl Connection {
         }
     }
 
-    fn may_have_read_all(&mut self) {
-        if self.framing == Framing::Ended {
-            self.io.enters(Phase::Open);
-            self.waiting.wake_by_ref();
-        }
-    }
-
-    /// Nobody has the body any more.
+    /// Nobody reads the body any more.
     pub(super) fn upload_ended(&mut self) {
         self.uploading = false;
-        self.waiting.wake_by_ref();
+        std::mem::replace(&mut self.waiting, Waker::noop().clone()).wake();
     }
 
-    /// Whether somebody reads the request's body, and has not read all.
-    const fn is_uploading(&self) -> bool {
-        self.uploading && !matches!(self.framing, Framing::Ended)
+    /// Whether somebody reads the body.
+    pub(super) const fn is_uploading(&self) -> bool {
+        self.uploading
+    }
+
+    /// Frames of bodies that were read.
+    pub(super) const fn frames(&self) -> u64 {
+        self.frames
     }
 
     /// Waits until whoever reads the body has read it or given it up.
     pub(super) fn poll_uploaded(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if !self.is_uploading() {
+        if !self.uploading {
             return Poll::Ready(());
         }
         self.waiting.clone_from(cx.waker());
@@ -203,12 +209,12 @@ impl Connection {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut discarded = 0;
         while self.framing != Framing::Ended && discarded < MAX_DISCARDED_BYTES {
-            match self.poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    discarded += frame.data_ref().map_or(0, Bytes::len);
-                }
-                Poll::Ready(None | Some(Err(_))) | Poll::Pending => break,
-            }
+            // Where a task has used up its share, tokio calls everything pending.
+            let frame = pin!(unconstrained(poll_fn(|cx| self.poll_frame(cx)))).poll(cx);
+            let Poll::Ready(Some(Ok(frame))) = frame else {
+                break;
+            };
+            discarded += frame.data_ref().map_or(0, Bytes::len);
         }
         self.framing == Framing::Ended
     }
@@ -256,19 +262,20 @@ impl Connection {
         keeps_alive: bool,
     ) -> Begun {
         // Nobody reads what the client was not asked for.
-        let asks = std::mem::take(&mut self.expects);
-        let reads_all = self.is_uploading() || (!asks && self.discard());
-        let before = self.outbox.len();
+        let withheld = std::mem::take(&mut self.expects);
+        self.uploading &= !withheld;
+        let reads_all = self.uploading || (!withheld && self.discard());
         let begun = encode::head(response, asked, keeps_alive && reads_all, &mut self.outbox);
-        if self.framing == Framing::Ended && self.has_begun() {
+        let goes_on = begun.keeps_alive && !asked.switches(response.status());
+        if goes_on && self.framing == Framing::Ended && self.has_begun() {
             self.io.pipelines();
         }
-        let head = (self.outbox.len() - before) as u64;
+        let waiting = self.outbox.len() as u64;
         self.io.answers(match begun.outgoing {
             // The last bytes before a close go by TCP.
-            _ if !begun.keeps_alive || asked.switches(response.status()) => None,
-            Outgoing::Length(body) => head.checked_add(body),
-            Outgoing::Ended => Some(head),
+            _ if !goes_on => None,
+            Outgoing::Length(body) => waiting.checked_add(body),
+            Outgoing::Ended => Some(waiting),
             Outgoing::Chunked | Outgoing::UntilClose => None,
         });
         begun
@@ -295,15 +302,16 @@ impl Connection {
         self.io.reset();
     }
 
-    /// Whether bytes of the client may be unread: those of a body that nobody wanted, or of a head
-    /// that was refused.
+    /// Whether bytes of the client may be unread: those of a body that nobody wanted, or of another
+    /// request.
     pub(super) fn may_leave_unread(&self) -> bool {
-        self.framing != Framing::Ended || self.has_begun()
+        self.framing != Framing::Ended || self.has_begun() || self.ahead
     }
 
     /// Closes this side, then reads and drops until the client has closed its side too, or has had
     /// its time.
     pub(super) async fn linger(mut self) {
+        self.io.awaits_head(false);
         let closing = async {
             self.io.shutdown().await?;
             loop {
@@ -321,8 +329,16 @@ impl Connection {
     }
 
     /// The socket after a switch of protocols, and what came behind the request.
-    pub(super) fn into_tunnel(mut self) -> (BytesMut, ClientIo) {
-        self.io.enters(Phase::Tunnel);
+    pub(super) fn into_tunnel(self) -> (BytesMut, ClientIo) {
         (self.inbox.into_inner(), self.io)
+    }
+}
+
+/// Is woken when it is dropped.
+struct Reader(Waker);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.wake_by_ref();
     }
 }

@@ -5,10 +5,12 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame};
+use tokio::time::timeout;
 
 use crate::proxy::body::{CutShort, RequestBody, ResponseBody};
 use crate::proxy::downstream::Downstream;
@@ -20,6 +22,9 @@ use super::connection::Connection;
 use super::encode::Asked;
 use super::head::Head;
 use super::upload::Upload;
+
+/// How long the body of a request may stand still after its response has ended.
+const UPLOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// What becomes of the connection after an exchange.
 pub(super) enum After {
@@ -75,6 +80,7 @@ pub(super) async fn send(
     asked: &Asked,
     keeps_alive: bool,
 ) -> Result<After, Cut> {
+    let status = response.status();
     let tunnel = response.body_mut().take_tunnel();
     let begun = connection.borrow_mut().begin(&response, asked, keeps_alive);
     let mut sending = Sending::new(response, asked, begun.outgoing);
@@ -82,9 +88,22 @@ pub(super) async fn send(
     if let Some(tunnel) = tunnel {
         return Ok(After::Tunnel(tunnel));
     }
-    poll_fn(|cx| connection.borrow_mut().poll_uploaded(cx)).await;
-    let again = begun.keeps_alive && connection.borrow_mut().discard();
-    Ok(if again { After::Next } else { After::Close })
+    let whole = uploaded(connection).await && connection.borrow_mut().discard();
+    let goes_on = whole && begun.keeps_alive && !asked.switches(status);
+    Ok(if goes_on { After::Next } else { After::Close })
+}
+
+/// Waits until the request's body was read or given up, for as long as it moves.
+async fn uploaded(connection: &RefCell<Connection>) -> bool {
+    while connection.borrow().is_uploading() {
+        let frames = connection.borrow().frames();
+        let uploaded = poll_fn(|cx| connection.borrow_mut().poll_uploaded(cx));
+        if timeout(UPLOAD_LIMIT, uploaded).await.is_err() && connection.borrow().frames() == frames
+        {
+            return false;
+        }
+    }
+    true
 }
 
 /// A response on its way to the client.

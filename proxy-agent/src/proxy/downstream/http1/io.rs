@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::proxy::accelerate::{Accelerated, Phase};
+use crate::proxy::accelerate::Accelerated;
 use crate::proxy::accept;
 
 /// An accepted connection, and what accelerates it.
@@ -26,10 +26,10 @@ impl ClientIo {
         }
     }
 
-    /// What comes from here on belongs to `phase`.
-    pub(super) fn enters(&mut self, phase: Phase) {
+    /// Whether what comes from here on is a head.
+    pub(super) fn awaits_head(&mut self, head: bool) {
         if let Some(accelerated) = &mut self.accelerated {
-            accelerated.enters(phase);
+            accelerated.awaits_head(head);
         }
     }
 
@@ -53,12 +53,6 @@ impl ClientIo {
         let mut byte = ReadBuf::new(&mut byte);
         let count = ready!(self.stream.poll_peek(cx, &mut byte))?;
         Poll::Ready(Ok(count > 0))
-    }
-
-    /// Waits until there is something to read, if only the end or an error, which the read that
-    /// follows tells of.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_read_ready(cx).map(drop)
     }
 
     /// Closes with RST when dropped.

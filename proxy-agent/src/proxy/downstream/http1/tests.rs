@@ -2,6 +2,7 @@
 
 mod requests;
 mod responses;
+mod uploads;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -174,8 +175,10 @@ async fn what_comes_behind_a_request_is_no_sign_that_its_client_is_gone() {
     assert!(!is_gone(&connection));
     client.write_all(request).await.unwrap();
     client.shutdown().await.unwrap();
-    poll_fn(|cx| connection.borrow().poll_readable(cx)).await;
-    assert!(!is_gone(&connection));
+    for _ in 0..100 {
+        assert!(!is_gone(&connection));
+        tokio::task::yield_now().await;
+    }
     connection.borrow_mut().closes();
     assert_eq!(opened(&connection).await.request.uri(), "/a");
 }

@@ -1,19 +1,17 @@
 //! A request read from memory: the same decisions as on a connection, for tests and fuzzing.
 
 use bytes::BytesMut;
-use http::{HeaderMap, Request};
+use http::Request;
 
-use crate::proxy::http1::{Looked, Step};
+use crate::proxy::http1::{Looked, Whole};
 
 use super::head;
 
-/// What was read of a body, and what else there is to say of the request.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// A request's body, and what else there is to say of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WholeRequest {
-    /// Its data.
-    pub data: Vec<u8>,
-    /// What came behind it.
-    pub trailers: Option<HeaderMap>,
+    /// Its body.
+    pub body: Whole,
     /// The connection may serve another request.
     pub keeps_alive: bool,
     /// Bytes behind the request.
@@ -27,32 +25,23 @@ pub struct WholeRequest {
 ///
 /// What came is no request, or ends early: in words.
 pub fn read_request(bytes: &[u8], piece: usize) -> Result<Request<WholeRequest>, String> {
+    let early = || "it ends early".to_owned();
     let mut pieces = bytes.chunks(piece.max(1));
-    let mut more = || pieces.next().ok_or_else(|| "it ends early".to_owned());
     let mut inbox = BytesMut::new();
     let mut looked = Looked::default();
-    let head = loop {
+    let mut head = loop {
         match head::take(&mut inbox, &mut looked).map_err(|error| error.to_string())? {
             Some(head) => break head,
-            None => inbox.extend_from_slice(more()?),
+            None => inbox.extend_from_slice(pieces.next().ok_or_else(early)?),
         }
     };
-    let mut framing = head.framing;
-    let mut whole = WholeRequest {
+    let body = head.framing.take_all(&mut inbox, || pieces.next());
+    let body = body.map_err(|error| error.to_string())?.ok_or_else(early)?;
+    let behind: Vec<&[u8]> = pieces.collect();
+    let whole = WholeRequest {
+        body,
         keeps_alive: head.keeps_alive,
-        ..WholeRequest::default()
+        rest: [&inbox[..], &behind.concat()].concat(),
     };
-    loop {
-        let step = framing.take(&mut inbox);
-        match step.map_err(|error| error.to_string())? {
-            Step::End => break,
-            Step::Frame(frame) => match frame.into_data() {
-                Ok(data) => whole.data.extend_from_slice(&data),
-                Err(frame) => whole.trailers = frame.into_trailers().ok(),
-            },
-            Step::Read => inbox.extend_from_slice(more()?),
-        }
-    }
-    whole.rest = [&inbox[..], &pieces.flatten().copied().collect::<Vec<u8>>()].concat();
     Ok(head.request.map(|_| whole))
 }

@@ -1,94 +1,79 @@
 //! Where a connection stands in time: idle, receiving a head, or serving requests.
 //!
-//! hyper's own header timer also runs on idle keep-alive connections, so the agent keeps its own:
-//! the I/O object and the request guards write the clock, the connection's driver reads it.
+//! hyper has no limits on either: the I/O object and the request guards write the clock, the
+//! connection's driver reads it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::proxy::downstream::HEAD_LIMIT;
 
-/// No HTTP/2 head is unfinished.
-const NO_HEAD: u64 = u64::MAX;
-
-/// One connection's clock. Written and read by one thread; atomic only because hyper asks I/O
-/// objects that can be upgraded to be `Send`.
+/// One connection's clock.
 #[derive(Debug)]
 pub(in crate::proxy::downstream) struct Clock {
-    epoch: Instant,
     /// Requests whose response has not ended.
-    open: AtomicU32,
-    /// Since when there is none, milliseconds after `epoch`.
-    since_ms: AtomicU64,
-    /// When a head was begun that is unfinished, milliseconds after `epoch`; else none.
-    head_ms: AtomicU64,
+    open: Cell<u32>,
+    /// Since when there is none.
+    since: Cell<Instant>,
+    /// When a head was begun that is unfinished.
+    head: Cell<Option<Instant>>,
 }
 
 impl Clock {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            epoch: Instant::now(),
-            open: AtomicU32::new(0),
-            since_ms: AtomicU64::new(0),
-            head_ms: AtomicU64::new(NO_HEAD),
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            open: Cell::new(0),
+            since: Cell::new(Instant::now()),
+            head: Cell::new(None),
         })
     }
 
     /// Bytes came in, and whether a head is unfinished after them.
     pub(super) fn received(&self, unfinished: bool) {
-        let known = self.head_ms.load(Relaxed);
-        if !unfinished {
-            self.head_ms.store(NO_HEAD, Relaxed);
-        } else if known == NO_HEAD {
-            self.head_ms.store(self.elapsed_ms(), Relaxed);
-        }
+        let known = self.head.get();
+        self.head
+            .set(unfinished.then(|| known.unwrap_or_else(Instant::now)));
     }
 
     /// When the connection has to be closed as things stand. An unfinished head counts
     /// also while other requests are open; bytes that are no head, like pings, never do.
     pub(super) fn deadline(&self, idle_limit: Duration) -> Option<Instant> {
-        let at = |ms| self.epoch + Duration::from_millis(ms);
-        let head_began = self.head_ms.load(Relaxed);
-        let head = (head_began != NO_HEAD).then(|| at(head_began) + HEAD_LIMIT);
-        if self.open.load(Relaxed) > 0 {
+        let head = self.head.get().map(|begun| begun + HEAD_LIMIT);
+        if self.open.get() > 0 {
             return head;
         }
-        let idle = at(self.since_ms.load(Relaxed)) + idle_limit;
+        let idle = self.since.get() + idle_limit;
         Some(head.map_or(idle, |head| head.min(idle)))
     }
 
     /// Counts the time without requests from now.
     pub(super) fn restart(&self) {
-        self.since_ms.store(self.elapsed_ms(), Relaxed);
-    }
-
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.since.set(Instant::now());
     }
 }
 
 /// A request that is being served; the connection is not idle while one is there.
 #[derive(Debug)]
-pub(in crate::proxy) struct OpenRequest(Option<Arc<Clock>>);
+pub(in crate::proxy) struct OpenRequest(Option<Rc<Clock>>);
 
 impl OpenRequest {
     /// On a connection that has a clock.
-    pub(in crate::proxy::downstream) fn new(clock: Option<&Arc<Clock>>) -> Self {
+    pub(in crate::proxy::downstream) fn new(clock: Option<&Rc<Clock>>) -> Self {
         if let Some(clock) = clock {
-            clock.open.store(clock.open.load(Relaxed) + 1, Relaxed);
+            clock.open.set(clock.open.get() + 1);
         }
-        Self(clock.map(Arc::clone))
+        Self(clock.map(Rc::clone))
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         if let Some(clock) = &self.0 {
-            let open = clock.open.load(Relaxed).saturating_sub(1);
-            clock.open.store(open, Relaxed);
+            let open = clock.open.get().saturating_sub(1);
+            clock.open.set(open);
             if open == 0 {
                 clock.restart();
             }

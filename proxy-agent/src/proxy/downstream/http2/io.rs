@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -25,12 +25,12 @@ const LOOK_BYTES: usize = 16 * 1024;
 pub(super) struct DownstreamIo {
     prefix: Bytes,
     stream: Wire,
-    clock: Arc<Clock>,
+    clock: Rc<Clock>,
     heads: HeadWatch,
 }
 
 impl DownstreamIo {
-    pub(super) fn new(prefix: Bytes, stream: TcpStream, clock: Arc<Clock>) -> Self {
+    pub(super) fn new(prefix: Bytes, stream: TcpStream, clock: Rc<Clock>) -> Self {
         Self {
             prefix,
             stream: Wire::new(stream),
@@ -109,7 +109,7 @@ mod tests {
     use crate::proxy::downstream::{HEAD_LIMIT, IDLE_LIMIT};
 
     /// Sends `bytes` after `prefix` was already read, and returns the clock after all was read.
-    async fn clock_after(prefix: &'static [u8], bytes: &[u8]) -> Arc<Clock> {
+    async fn clock_after(prefix: &'static [u8], bytes: &[u8]) -> Rc<Clock> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();
@@ -118,7 +118,7 @@ mod tests {
         let clock = Clock::new();
         let prefix = Bytes::from_static(prefix);
         let mut left = prefix.len() + bytes.len();
-        let mut io = DownstreamIo::new(prefix, stream, Arc::clone(&clock));
+        let mut io = DownstreamIo::new(prefix, stream, Rc::clone(&clock));
         while left > 0 {
             let mut space = [0; 64];
             let mut space = hyper::rt::ReadBuf::new(&mut space);

@@ -198,7 +198,7 @@ async fn a_request_does_not_come_back_once_the_upstream_has_said_something_or_ha
     let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET"))), die);
     let unanswered = sent.err().expect("no answer");
     assert!(unanswered.request.is_none() && unanswered.sent);
-    assert!(!unanswered.error.is_protocol());
+    assert_eq!(unanswered.error.reason(), Reason::UpstreamReset);
 
     let (connection, mut upstream) = connected().await;
     let (feed, request) = streamed(Some(5));

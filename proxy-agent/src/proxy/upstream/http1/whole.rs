@@ -1,20 +1,18 @@
 //! A response read from memory: the same decisions as on a connection, for tests and fuzzing.
 
 use bytes::BytesMut;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 
-use crate::proxy::http1::Step;
+use crate::proxy::http1::Whole;
 
 use super::Error;
 use super::head::{Asked, Heads};
 
-/// What was read of a body.
-#[derive(Debug, Default, Eq, PartialEq)]
-pub struct Whole {
-    /// Its data.
-    pub data: Vec<u8>,
-    /// What came behind it.
-    pub trailers: Option<HeaderMap>,
+/// A response's body, and what else there is to say of it.
+#[derive(Debug, Eq, PartialEq)]
+pub struct WholeResponse {
+    /// Its body.
+    pub body: Whole,
     /// The connection could serve another request, if nothing more came.
     pub keeps_alive: bool,
 }
@@ -29,14 +27,14 @@ pub fn read_response<B>(
     request: &Request<B>,
     bytes: &[u8],
     piece: usize,
-) -> Result<Response<Whole>, String> {
+) -> Result<Response<WholeResponse>, String> {
     read(Asked::by(request), bytes.chunks(piece.max(1))).map_err(|error| error.to_string())
 }
 
 fn read<'a>(
     asked: Asked,
     mut pieces: impl Iterator<Item = &'a [u8]>,
-) -> Result<Response<Whole>, Error> {
+) -> Result<Response<WholeResponse>, Error> {
     let mut inbox = BytesMut::new();
     let mut heads = Heads::default();
     let mut head = loop {
@@ -46,22 +44,10 @@ fn read<'a>(
             None => inbox.extend_from_slice(pieces.next().ok_or(Error::Closed)?),
         }
     };
-    let mut whole = Whole {
+    let body = head.framing.take_all(&mut inbox, || pieces.next())?;
+    let whole = WholeResponse {
+        body: body.ok_or(Error::Closed)?,
         keeps_alive: head.keeps_alive,
-        ..Whole::default()
     };
-    loop {
-        match head.framing.take(&mut inbox)? {
-            Step::End => return Ok(head.response.map(|()| whole)),
-            Step::Frame(frame) => match frame.into_data() {
-                Ok(data) => whole.data.extend_from_slice(&data),
-                Err(frame) => whole.trailers = frame.into_trailers().ok(),
-            },
-            Step::Read => match pieces.next() {
-                Some(piece) => inbox.extend_from_slice(piece),
-                None if head.framing.close() => {}
-                None => return Err(Error::Closed),
-            },
-        }
-    }
+    Ok(head.response.map(|()| whole))
 }

@@ -61,8 +61,8 @@ async fn agrees(bytes: &[u8]) -> bool {
                 && *own.uri() == head.uri
                 && own.version() == head.version
                 && *own.headers() == head.headers
-                && own.body().data == body
-                && own.body().trailers == trailers
+                && own.body().body.data == body
+                && own.body().body.trailers == trailers
         }
         (Err(_), Err(())) => true,
         (Ok(_), Err(())) | (Err(_), Ok(_)) => false,

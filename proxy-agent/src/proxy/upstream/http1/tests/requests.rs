@@ -90,6 +90,7 @@ async fn a_body_that_is_not_as_long_as_told_ends_the_connection() {
             panic!("answered");
         };
         assert!(matches!(unanswered.error, Error::Mismatch(_)));
+        assert_eq!(unanswered.error.reason(), Reason::BadRequest);
         assert!(unanswered.request.is_none());
         let mut read = Vec::new();
         upstream.read_to_end(&mut read).await.unwrap();
