@@ -63,7 +63,7 @@ impl Tunnel {
     }
 
     /// Moves bytes between the client, of whom `read` was read already, and the upstream, until both
-    /// have ended. What fails on one side fails on both.
+    /// have ended. What fails on one side ends both.
     pub(super) async fn carry(
         self,
         read: BytesMut,

@@ -1,5 +1,6 @@
-//! HTTP/1.1 of a client: one request after the other, all in the task of the connection. Nothing is
-//! handed to other tasks, and nothing but a socket is kept while no request comes.
+//! HTTP/1.1 of a client: one request after the other, in the task of the connection. Nothing but a
+//! socket is kept while no request comes; only a body that is still on its way when its response
+//! begins is read by another task.
 
 mod connection;
 mod encode;
