@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketDst, Stat};
 
@@ -90,7 +90,7 @@ impl Kernel {
         Ok(Self {
             programs,
             links: Mutex::new(None),
-            frontends: Mutex::new(Frontends::new(Arc::clone(&maps.direct))),
+            frontends: Mutex::default(),
             maps,
             log: Mutex::new(Some(log)),
             flows_swept: AtomicU64::new(0),
@@ -203,7 +203,20 @@ impl Kernel {
         &self,
         wanted: &HashMap<FrontendKey, Wanted>,
     ) -> Result<ReconcileReport, Error> {
-        lock(&self.frontends).reconcile(&self.maps.frontends, wanted)
+        lock(&self.frontends).reconcile(&self.maps, wanted)
+    }
+
+    /// Makes these of the programs' Service addresses equal to `wanted`, in the same way, and leaves
+    /// all others as they are: costs as much as is named.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reconcile_frontends`]; that tries again what is missing.
+    pub fn renew_frontends(
+        &self,
+        wanted: &HashMap<FrontendKey, Wanted>,
+    ) -> Result<ReconcileReport, Error> {
+        lock(&self.frontends).renew(&self.maps, wanted)
     }
 
     /// Removes what direct connections have left behind: former sets, affinity that is over, and
@@ -213,7 +226,9 @@ impl Kernel {
     ///
     /// [`Error::Map`].
     pub fn sweep_direct(&self) -> Result<Swept, Error> {
-        lock(&self.frontends).sets.sweep()
+        let sets = &mut lock(&self.frontends).sets;
+        sets.erase_retired(&self.maps, Instant::now());
+        self.maps.direct.sweep(&sets.endpoints().collect())
     }
 
     /// Endpoints to which at least `streak` direct connections in a row have failed, and how many.

@@ -181,7 +181,9 @@ impl Sources {
                 () = changed(&mut self.sets) => {}
                 () = until(retry) => {}
                 _ = look.tick() => {
-                    self.look(&kernel);
+                    if !self.look(&kernel) {
+                        retry = retry.or_else(|| Some(Instant::now() + RETRY));
+                    }
                     continue;
                 }
             }
@@ -195,12 +197,19 @@ impl Sources {
         }
     }
 
-    /// Takes endpoints out of use that connections fail to reach, and back in.
-    fn look(&mut self, kernel: &Kernel) {
+    /// Takes endpoints out of use that connections fail to reach, and back in. Returns whether the
+    /// kernel took all of it.
+    fn look(&mut self, kernel: &Kernel) -> bool {
         match self.steering.look(kernel) {
-            Ok(report) if report == ReconcileReport::default() => {}
-            Ok(report) => tracing::debug!(?report, "health of endpoints in force"),
-            Err(error) => tracing::error!(%error, "health of endpoints is not in force"),
+            Ok(report) if report == ReconcileReport::default() => true,
+            Ok(report) => {
+                tracing::debug!(?report, "health of endpoints in force");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "health of endpoints is not in force");
+                false
+            }
         }
     }
 

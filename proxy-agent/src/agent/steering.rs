@@ -1,7 +1,8 @@
 //! From the snapshot to what the connect hooks are to do with each Service address, and which
 //! endpoints a direct one stands for.
 //!
-//! What did not change from one snapshot to the next is not looked at again, nor written.
+//! What did not change from one snapshot to the next is not looked at again, nor written: where
+//! endpoints alone change, that costs as much as the sets that they are in.
 
 mod gone;
 mod health;
@@ -27,6 +28,33 @@ use self::sets::{Key, Sets, is_direct};
 
 pub(super) use self::gone::{Gone, Told, close_stale};
 pub(super) use self::health::Ejections;
+
+/// Who is told what is to become of connections to Service addresses.
+pub(super) trait Frontends {
+    /// Takes all of them.
+    ///
+    /// # Errors
+    ///
+    /// Not all of it was taken: call again.
+    fn reconcile(&self, all: &HashMap<FrontendKey, Wanted>) -> Result<ReconcileReport, Error>;
+
+    /// Takes some, and leaves the others as they are.
+    ///
+    /// # Errors
+    ///
+    /// Not all of it was taken: reconcile.
+    fn renew(&self, some: &HashMap<FrontendKey, Wanted>) -> Result<ReconcileReport, Error>;
+}
+
+impl Frontends for Kernel {
+    fn reconcile(&self, all: &HashMap<FrontendKey, Wanted>) -> Result<ReconcileReport, Error> {
+        self.reconcile_frontends(all)
+    }
+
+    fn renew(&self, some: &HashMap<FrontendKey, Wanted>) -> Result<ReconcileReport, Error> {
+        self.renew_frontends(some)
+    }
+}
 
 /// What the kernel was told last.
 #[derive(Debug)]
@@ -70,13 +98,13 @@ impl Steering {
     pub(super) fn apply(
         &mut self,
         snapshot: &Arc<Snapshot>,
-        kernel: &Kernel,
+        kernel: &impl Frontends,
     ) -> Result<ReconcileReport, Error> {
         let known = same_frontends(&self.snapshot.listeners, &snapshot.listeners);
         let touched = self.take_over(snapshot);
-        let same_sets = self.make_sets(touched, Instant::now(), false);
-        if self.settled && known && same_sets {
-            return Ok(ReconcileReport::default());
+        let changed = self.make_sets(touched, Instant::now(), false);
+        if known {
+            return self.renew(&changed, kernel);
         }
         self.reconcile(kernel)
     }
@@ -101,15 +129,36 @@ impl Steering {
             let clusters = clusters.into_values();
             changed |= !failing.is_empty() && self.health.observe(&failing, clusters, now);
         }
-        if !changed || self.make_sets(self.sets.all(), now, true) {
+        if !changed {
             return Ok(ReconcileReport::default());
         }
-        self.reconcile(kernel)
+        let touched = self.sets.touched(self.health.clusters());
+        let changed = self.make_sets(touched, now, true);
+        self.renew(&changed, kernel)
     }
 
-    fn reconcile(&mut self, kernel: &Kernel) -> Result<ReconcileReport, Error> {
+    /// Tells the kernel of the sets that are others than it was told, and of all else only if it has
+    /// not taken that.
+    fn renew(
+        &mut self,
+        changed: &[Key],
+        kernel: &impl Frontends,
+    ) -> Result<ReconcileReport, Error> {
+        if !self.settled {
+            return self.reconcile(kernel);
+        }
+        if changed.is_empty() {
+            return Ok(ReconcileReport::default());
+        }
         self.settled = false;
-        let report = kernel.reconcile_frontends(&self.wanted())?;
+        let report = kernel.renew(&self.wanted_of(changed))?;
+        self.settled = true;
+        Ok(report)
+    }
+
+    fn reconcile(&mut self, kernel: &impl Frontends) -> Result<ReconcileReport, Error> {
+        self.settled = false;
+        let report = kernel.reconcile(&self.wanted())?;
         self.settled = true;
         Ok(report)
     }
@@ -118,7 +167,7 @@ impl Steering {
     fn take_over(&mut self, snapshot: &Arc<Snapshot>) -> BTreeSet<Key> {
         let former = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
         if !Arc::ptr_eq(&former.listeners, &snapshot.listeners) {
-            self.sets.need(&snapshot.listeners);
+            self.sets.need(snapshot);
             return self.sets.all();
         }
         let clusters = snapshot.clusters.other_than(&former.clusters);
@@ -126,16 +175,19 @@ impl Steering {
     }
 
     /// Makes those of `sets` that are others than before; `health`: endpoints are used again, or are
-    /// not. Returns whether all are the same.
-    fn make_sets(&mut self, sets: BTreeSet<Key>, now: Instant, health: bool) -> bool {
-        let mut same = true;
+    /// not. Returns those that are another set now, or none.
+    fn make_sets(&mut self, sets: BTreeSet<Key>, now: Instant, health: bool) -> Vec<Key> {
+        let mut changed = Vec::new();
         for key in sets {
-            same &= self.make_set(key, now, health);
+            if !self.make_set(key, now, health) {
+                changed.push(key);
+            }
         }
-        self.health.settle(self.sets.clusters(), now);
-        same
+        self.health.settle(|id| self.sets.cluster(id), now);
+        changed
     }
 
+    /// Returns whether the set is as it was.
     fn make_set(&mut self, key: Key, now: Instant, health: bool) -> bool {
         let Some(needed) = self.sets.needed(key) else {
             return true;
@@ -179,11 +231,28 @@ impl Steering {
             .collect()
     }
 
+    /// The addresses whose sets these are, with what is to become of connections to them.
+    fn wanted_of(&self, sets: &[Key]) -> HashMap<FrontendKey, Wanted> {
+        let addresses = sets.iter().flat_map(|key| {
+            let wanted = self.direct(*key);
+            let addresses = self.sets.addresses(*key).iter();
+            addresses.map(move |address| (address, wanted.clone()))
+        });
+        let key = FrontendKey::from_socket_addr;
+        addresses
+            .map(|(address, wanted)| (key(*address), wanted))
+            .collect()
+    }
+
     fn steered(&self, address: &SocketAddr, owner: &Listener) -> Wanted {
         if !is_direct(owner) {
             return Wanted::Proxy;
         }
-        let made = self.sets.made((owner.cluster, Family::of(address)));
+        self.direct((owner.cluster, Family::of(address)))
+    }
+
+    fn direct(&self, key: Key) -> Wanted {
+        let made = self.sets.made(key);
         made.map_or(Wanted::Proxy, |made| Wanted::Direct(Arc::clone(&made.set)))
     }
 }

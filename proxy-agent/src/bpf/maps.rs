@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use aya::Pod;
 use aya::maps::{Map, MapData};
-use proxy_ebpf::{FlowKey, OrigDst, map};
+use proxy_ebpf::{FlowKey, Frontend, FrontendKey, OrigDst, map};
 
-use super::sets::DirectMaps;
+use super::frontends::FrontendMaps;
+use super::sets::{DirectMaps, DirectSet, SetMaps};
 use super::{Error, fdinfo, now_ns, sys};
 use crate::status::MapStatus;
 
@@ -240,13 +241,13 @@ pub(super) struct Maps {
     pub(super) socket_dst: OwnedFd,
     pub(super) pods: Table<u64, proxy_ebpf::PodEntry>,
     pub(super) addresses: Arc<Table<[u8; 16], proxy_ebpf::PodAddress>>,
-    pub(super) frontends: Table<proxy_ebpf::FrontendKey, proxy_ebpf::Frontend>,
+    pub(super) frontends: Table<FrontendKey, Frontend>,
     pub(super) orig_dst: Arc<Table<FlowKey, OrigDst>>,
     pub(super) agents: Table<u64, u8>,
     pub(super) heartbeats: Arc<Table<u32, u64>>,
     pub(super) settings: Table<u32, proxy_ebpf::Settings>,
     pub(super) stats: Table<u32, u64>,
-    pub(super) direct: Arc<DirectMaps>,
+    pub(super) direct: DirectMaps,
 }
 
 impl Maps {
@@ -262,7 +263,27 @@ impl Maps {
             heartbeats: Arc::new(Table::take(object, map::HEARTBEATS)?),
             settings: Table::take(object, map::SETTINGS)?,
             stats: Table::take(object, map::STATS)?,
-            direct: Arc::new(DirectMaps::take(object)?),
+            direct: DirectMaps::take(object)?,
         })
+    }
+}
+
+impl FrontendMaps for Maps {
+    fn set_frontend(&self, key: &FrontendKey, value: &Frontend) -> Result<(), Error> {
+        self.frontends.set(key, value)
+    }
+
+    fn remove_frontend(&self, key: &FrontendKey) -> Result<(), Error> {
+        self.frontends.remove(key).map(drop)
+    }
+}
+
+impl SetMaps for Maps {
+    fn write(&self, number: u32, set: &DirectSet) -> Result<(), Error> {
+        self.direct.write(number, set)
+    }
+
+    fn erase(&self, number: u32, set: &DirectSet) -> Result<(), Error> {
+        self.direct.erase(number, set)
     }
 }

@@ -1,6 +1,7 @@
 //! Sets of endpoints in the `SLOTS` map: written whole, never changed, removed when nobody reads
 //! them any more; and what the programs keep about endpoints and pods beside them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::status::MapStatus;
 
 /// How long a set stays after the last frontend has let go of it. A program that has read the
 /// frontend before then takes a microsecond to read the set; it is not preempted meanwhile.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// Endpoints that a direct frontend stands for, all of one address family.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -88,43 +89,12 @@ impl DirectMaps {
         ])
     }
 
-    /// Writes a whole set under a number that nothing names yet.
-    fn write(&self, number: u32, set: &DirectSet) -> Result<(), Error> {
-        // Where the turn begins is another place each time: else every change would favour the
-        // first endpoint.
-        let begin = u64::from(number.wrapping_mul(2_654_435_761) % set.count().max(1));
-        let slots: Vec<_> = (0..)
-            .zip(&set.endpoints)
-            .map(|(index, endpoint)| (SlotKey::new(number, index), Slot::new(*endpoint, begin)))
-            .collect();
-        self.slots.set_all(&slots)?;
-        if !set.groups.is_empty() {
-            let shares = (0..).zip(shares(&set.groups));
-            let shares: Vec<_> = shares
-                .map(|(index, share)| (SlotKey::new(number, index), share))
-                .collect();
-            self.shares.set_all(&shares)?;
-        }
-        if set.affinity_s > 0 {
-            let member = |endpoint: &EndpointKey| (MemberKey::new(number, *endpoint), 1);
-            let members: Vec<_> = set.endpoints.iter().map(member).collect();
-            self.members.set_all(&members)?;
-        }
-        Ok(())
-    }
-
-    /// Removes a set, or what of it was written.
-    fn erase(&self, number: u32, set: &DirectSet) -> Result<(), Error> {
-        for (index, endpoint) in (0..).zip(&set.endpoints) {
-            self.slots.remove(&SlotKey::new(number, index))?;
-            if set.affinity_s > 0 {
-                self.members.remove(&MemberKey::new(number, *endpoint))?;
-            }
-        }
-        for (index, _) in (0..).zip(&set.groups) {
-            self.shares.remove(&SlotKey::new(number, index))?;
-        }
-        Ok(())
+    /// Removes what is of no use any more; `live`: endpoints that a set has.
+    pub(super) fn sweep(&self, live: &HashSet<EndpointKey>) -> Result<Swept, Error> {
+        Ok(Swept {
+            affinities: self.sweep_affinity()?,
+            endpoints: self.sweep_endpoints(live)?,
+        })
     }
 
     /// Forgets pods whose affinity is over.
@@ -152,64 +122,143 @@ impl DirectMaps {
     }
 }
 
-/// The sets that are in the map.
+/// Where sets are written.
+pub(super) trait SetMaps {
+    /// Writes a whole set under a number that nothing names yet.
+    fn write(&self, number: u32, set: &DirectSet) -> Result<(), Error>;
+
+    /// Removes a set, or what of it was written.
+    fn erase(&self, number: u32, set: &DirectSet) -> Result<(), Error>;
+}
+
+impl SetMaps for DirectMaps {
+    fn write(&self, number: u32, set: &DirectSet) -> Result<(), Error> {
+        // Where the turn begins is another place each time: else every change would favour the
+        // first endpoint.
+        let begin = u64::from(number.wrapping_mul(2_654_435_761) % set.count().max(1));
+        let slots: Vec<_> = (0..)
+            .zip(&set.endpoints)
+            .map(|(index, endpoint)| (SlotKey::new(number, index), Slot::new(*endpoint, begin)))
+            .collect();
+        self.slots.set_all(&slots)?;
+        if !set.groups.is_empty() {
+            let shares = (0..).zip(shares(&set.groups));
+            let shares: Vec<_> = shares
+                .map(|(index, share)| (SlotKey::new(number, index), share))
+                .collect();
+            self.shares.set_all(&shares)?;
+        }
+        if set.affinity_s > 0 {
+            let member = |endpoint: &EndpointKey| (MemberKey::new(number, *endpoint), 1);
+            let members: Vec<_> = set.endpoints.iter().map(member).collect();
+            self.members.set_all(&members)?;
+        }
+        Ok(())
+    }
+
+    fn erase(&self, number: u32, set: &DirectSet) -> Result<(), Error> {
+        for (index, endpoint) in (0..).zip(&set.endpoints) {
+            self.slots.remove(&SlotKey::new(number, index))?;
+            if set.affinity_s > 0 {
+                self.members.remove(&MemberKey::new(number, *endpoint))?;
+            }
+        }
+        for (index, _) in (0..).zip(&set.groups) {
+            self.shares.remove(&SlotKey::new(number, index))?;
+        }
+        Ok(())
+    }
+}
+
+/// A set that is in the map.
 #[derive(Debug)]
+struct Written {
+    number: u32,
+    /// Keeps its address in memory from being used again.
+    set: Arc<DirectSet>,
+    /// Frontends that name it.
+    frontends: usize,
+}
+
+/// The sets that are in the map.
+#[derive(Debug, Default)]
 pub(super) struct Sets {
-    maps: Arc<DirectMaps>,
-    /// By the address of the set in memory, which the `Arc` here keeps from being used again.
-    written: HashMap<usize, (u32, Arc<DirectSet>)>,
+    /// By the address of the set in memory.
+    written: HashMap<usize, Written>,
     /// Sets that no frontend names, and since when.
     retired: Vec<(Instant, u32, Arc<DirectSet>)>,
     last: u32,
 }
 
 impl Sets {
-    pub(super) fn new(maps: Arc<DirectMaps>) -> Self {
-        Self {
-            maps,
-            written: HashMap::new(),
-            retired: Vec::new(),
-            last: 0,
-        }
-    }
-
     /// The number of a set, and whether it was written just now.
-    pub(super) fn number(&mut self, set: &Arc<DirectSet>) -> Result<(u32, bool), Error> {
-        let address = Arc::as_ptr(set).addr();
-        if let Some((number, _)) = self.written.get(&address) {
-            return Ok((*number, false));
+    pub(super) fn number(
+        &mut self,
+        maps: &impl SetMaps,
+        set: &Arc<DirectSet>,
+    ) -> Result<(u32, bool), Error> {
+        if let Some(written) = self.written.get(&address(set)) {
+            return Ok((written.number, false));
         }
         self.last = self.last.wrapping_add(1);
         let number = self.last;
-        if let Err(error) = self.maps.write(number, set) {
-            self.maps.erase(number, set)?;
+        if let Err(error) = maps.write(number, set) {
+            maps.erase(number, set)?;
             return Err(error);
         }
-        self.written.insert(address, (number, Arc::clone(set)));
+        let written = Written {
+            number,
+            set: Arc::clone(set),
+            frontends: 0,
+        };
+        self.written.insert(address(set), written);
         Ok((number, true))
     }
 
-    /// Retires the sets that none of `wanted` names, and removes those that were long enough.
-    pub(super) fn retire_unused<'w>(&mut self, wanted: impl Iterator<Item = &'w Wanted>) {
-        let used = wanted.filter_map(|one| match one {
-            Wanted::Direct(set) => Some(Arc::as_ptr(set).addr()),
+    /// One more frontend names a set.
+    pub(super) fn name(&mut self, set: &Arc<DirectSet>) {
+        if let Some(written) = self.written.get_mut(&address(set)) {
+            written.frontends += 1;
+        }
+    }
+
+    /// One frontend less names a set; the last one retires it.
+    pub(super) fn let_go(&mut self, set: &Arc<DirectSet>) {
+        let Entry::Occupied(mut written) = self.written.entry(address(set)) else {
+            return;
+        };
+        let frontends = &mut written.get_mut().frontends;
+        *frontends = frontends.saturating_sub(1);
+        if *frontends == 0 {
+            let written = written.remove();
+            let retired = (Instant::now(), written.number, written.set);
+            self.retired.push(retired);
+        }
+    }
+
+    /// Retires sets that no frontend came to name, since it could not be written, unless they are
+    /// among `wanted`: it is tried again.
+    pub(super) fn retire_unwanted<'w>(&mut self, wanted: impl Iterator<Item = &'w Wanted>) {
+        if self.written.values().all(|one| one.frontends > 0) {
+            return;
+        }
+        let wanted = wanted.filter_map(|one| match one {
+            Wanted::Direct(set) => Some(address(set)),
             Wanted::Pass | Wanted::Proxy => None,
         });
-        let used: HashSet<usize> = used.collect();
-        let now = Instant::now();
-        let unused = self
+        let wanted: HashSet<usize> = wanted.collect();
+        let unwanted = self
             .written
-            .extract_if(|address, _| !used.contains(address));
-        let unused = unused.map(|(_, (number, set))| (now, number, set));
-        self.retired.extend(unused);
-        self.erase_retired();
+            .extract_if(|address, one| one.frontends == 0 && !wanted.contains(address));
+        let now = Instant::now();
+        let retired = unwanted.map(|(_, one)| (now, one.number, one.set));
+        self.retired.extend(retired);
     }
 
     /// Removes the sets whose grace is over.
-    fn erase_retired(&mut self) {
-        let maps = &self.maps;
+    pub(super) fn erase_retired(&mut self, maps: &impl SetMaps, now: Instant) {
         self.retired.retain(|(since, number, set)| {
-            if since.elapsed() < GRACE {
+            if now.saturating_duration_since(*since) < GRACE {
                 return true;
             }
             let erased = maps.erase(*number, set);
@@ -220,14 +269,13 @@ impl Sets {
         });
     }
 
-    /// Removes what is of no use any more.
-    pub(super) fn sweep(&mut self) -> Result<Swept, Error> {
-        self.erase_retired();
+    /// The endpoints of all sets.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = EndpointKey> {
         let sets = self.written.values();
-        let live = sets.flat_map(|(_, set)| set.endpoints.iter().copied());
-        Ok(Swept {
-            affinities: self.maps.sweep_affinity()?,
-            endpoints: self.maps.sweep_endpoints(&live.collect())?,
-        })
+        sets.flat_map(|one| one.set.endpoints.iter().copied())
     }
+}
+
+fn address(set: &Arc<DirectSet>) -> usize {
+    Arc::as_ptr(set).addr()
 }

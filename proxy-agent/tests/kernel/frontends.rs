@@ -107,6 +107,12 @@ fn ten_thousand_services_with_a_hundred_thousand_endpoints_fit_and_change_by_wha
         100_009,
         "the former one may be being read"
     );
+
+    let (key, _) = second.iter().next().unwrap();
+    let some = HashMap::from([(*key, Wanted::Direct(set(&endpoints[..11])))]);
+    let report = pod.kernel.renew_frontends(&some).unwrap();
+    assert_eq!(report, expected);
+    assert_eq!(pod.entries(map::FRONTENDS), 10_000, "the others stay");
 }
 
 #[test]

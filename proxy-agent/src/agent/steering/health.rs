@@ -78,18 +78,22 @@ impl Health {
         before.into_iter().any(|(_, until)| until <= now)
     }
 
-    /// Forgets what is not among `clusters`, and publishes the rest.
+    /// The clusters that have had failures.
+    pub(super) fn clusters(&self) -> impl Iterator<Item = ClusterId> {
+        self.detectors.keys().copied()
+    }
+
+    /// Forgets what is not among the clusters that are known, and publishes the rest.
     pub(super) fn settle<'c>(
         &mut self,
-        clusters: impl Iterator<Item = &'c Arc<Cluster>>,
+        known: impl Fn(ClusterId) -> Option<&'c Arc<Cluster>>,
         now: Instant,
     ) {
         if self.detectors.is_empty() {
             return;
         }
-        let clusters: HashMap<_, _> = clusters.map(|cluster| (cluster.id, cluster)).collect();
         self.detectors.retain(|id, detector| {
-            let Some(cluster) = clusters.get(id) else {
+            let Some(cluster) = known(*id) else {
                 return false;
             };
             let endpoints = &cluster.endpoints;

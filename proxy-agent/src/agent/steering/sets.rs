@@ -2,10 +2,11 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::made::{Family, Made};
-use crate::model::{Cluster, ClusterId, Destination, Listener, ListenerVerdict};
+use crate::model::{Cluster, ClusterId, Destination, Listener, ListenerVerdict, Snapshot};
 
 /// The addresses of one family of a cluster's listener.
 pub(super) type Key = (ClusterId, Family);
@@ -15,6 +16,8 @@ pub(super) type Key = (ClusterId, Family);
 pub(super) struct Needed {
     /// Whose connections it is for.
     pub(super) listener: Arc<Listener>,
+    /// Where they are made to.
+    addresses: Vec<SocketAddr>,
     /// `None` until it is made, and where it cannot be.
     pub(super) made: Option<Made>,
 }
@@ -29,9 +32,9 @@ pub(super) struct Sets {
 
 impl Sets {
     /// Takes over listeners that are others than before. Of those with one cluster the first counts.
-    pub(super) fn need(&mut self, listeners: &[Arc<Listener>]) {
+    pub(super) fn need(&mut self, snapshot: &Snapshot) {
         let mut former = std::mem::take(self).needed;
-        for listener in listeners.iter().filter(|one| is_direct(one)) {
+        for listener in snapshot.listeners.iter().filter(|one| is_direct(one)) {
             for family in listener.addresses.iter().map(Family::of) {
                 let key = (listener.cluster, family);
                 let Entry::Vacant(vacant) = self.needed.entry(key) else {
@@ -39,6 +42,7 @@ impl Sets {
                 };
                 vacant.insert(Needed {
                     listener: Arc::clone(listener),
+                    addresses: Vec::new(),
                     made: former.remove(&key).and_then(|former| former.made),
                 });
                 for id in shared_by(listener) {
@@ -46,6 +50,24 @@ impl Sets {
                 }
             }
         }
+        self.address(snapshot);
+    }
+
+    /// Notes which addresses have which set. Of two Services with one address one has it.
+    fn address(&mut self, snapshot: &Snapshot) {
+        let owners = snapshot.by_address.iter();
+        for (address, owner) in owners.filter(|(_, owner)| is_direct(owner)) {
+            let key = (owner.cluster, Family::of(address));
+            if let Some(needed) = self.needed.get_mut(&key) {
+                needed.addresses.push(*address);
+            }
+        }
+    }
+
+    /// The addresses that a set is for.
+    pub(super) fn addresses(&self, key: Key) -> &[SocketAddr] {
+        let needed = self.needed.get(&key);
+        needed.map_or(&[], |needed| &needed.addresses)
     }
 
     /// All of them.
@@ -55,13 +77,22 @@ impl Sets {
 
     /// Those that are made of one of these clusters.
     pub(super) fn touched(&self, clusters: impl Iterator<Item = ClusterId>) -> BTreeSet<Key> {
-        let touched = clusters.flat_map(|id| {
-            let own = [Family::V4, Family::V6].map(|family| (id, family));
-            let own = own.into_iter().filter(|key| self.needed.contains_key(key));
-            let shared_out = self.shared_out.get(&id);
-            own.chain(shared_out.into_iter().flatten().copied())
-        });
-        touched.collect()
+        clusters.flat_map(|id| self.of(id)).collect()
+    }
+
+    /// Those that may be made of a cluster.
+    fn of(&self, id: ClusterId) -> impl Iterator<Item = Key> {
+        let own = [Family::V4, Family::V6].map(|family| (id, family));
+        let own = own.into_iter().filter(|key| self.needed.contains_key(key));
+        let shared_out = self.shared_out.get(&id);
+        own.chain(shared_out.into_iter().flatten().copied())
+    }
+
+    /// A cluster that one of them is made of.
+    pub(super) fn cluster(&self, id: ClusterId) -> Option<&Arc<Cluster>> {
+        let made = self.of(id).filter_map(|key| self.made(key));
+        let mut clusters = made.flat_map(|made| made.parts.clusters());
+        clusters.find(|cluster| cluster.id == id)
     }
 
     /// The set of a key, if it is needed.
