@@ -26,6 +26,8 @@ pub(super) struct Contents {
     /// By file name; the name of a single file read for itself is empty.
     manifests: BTreeMap<OsString, Manifest>,
     known: Known,
+    /// A link leads to no file: one may come to be there.
+    dangling: bool,
     trouble: String,
     /// What is wrong with the directory's listing.
     listing: Option<Problem>,
@@ -39,6 +41,7 @@ impl Contents {
             path: path.to_owned(),
             manifests: BTreeMap::new(),
             known: Known::default(),
+            dangling: false,
             trouble: String::new(),
             listing: None,
             changed: SystemTime::now(),
@@ -78,7 +81,8 @@ impl Contents {
     pub(super) fn update(&mut self, changes: &Changes) -> bool {
         let new = |name: &OsString| !self.manifests.contains_key(name);
         let full = self.manifests.len() >= MAX_FILES && changes.files.iter().any(new);
-        let news = if changes.all || full || self.listing.is_some() {
+        let all = changes.all || changes.other && self.has_other_names();
+        let news = if all || full || self.listing.is_some() {
             self.look_at_all(changes)
         } else {
             let mut news = false;
@@ -93,6 +97,11 @@ impl Contents {
         self.stamp(news)
     }
 
+    /// Whether a manifest may change without a word of its own name.
+    fn has_other_names(&self) -> bool {
+        self.dangling || self.manifests.values().any(Manifest::has_other_name)
+    }
+
     fn stamp(&mut self, news: bool) -> bool {
         if news {
             self.changed = SystemTime::now();
@@ -103,13 +112,15 @@ impl Contents {
     fn look(&mut self, name: &OsString) -> bool {
         let manifest = self.manifests.entry(name.clone()).or_default();
         let before = Part::clone(&manifest.objects);
-        match manifest.look(&self.path.join(name)) {
+        let path = self.path.join(name);
+        match manifest.look(&path) {
             Look::Same => false,
             Look::Changed => {
                 self.known.exchange(&before, &manifest.objects);
                 true
             }
             Look::Gone => {
+                self.dangling |= path.is_symlink();
                 self.known.exchange(&before, &Part::default());
                 let gone = self.manifests.remove(name);
                 !before.is_empty() || gone.is_some_and(|gone| !gone.problems.is_empty())
@@ -119,6 +130,7 @@ impl Contents {
 
     fn look_at_all(&mut self, changes: &Changes) -> bool {
         let before = self.listing.take();
+        self.dangling = false;
         let mut names = match self.names() {
             Ok(names) => names,
             Err(error) => {

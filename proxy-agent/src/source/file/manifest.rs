@@ -44,6 +44,8 @@ pub(super) struct Manifest {
     stamp: Option<Stamp>,
     /// Hash of the text that was accepted last.
     text: Option<u64>,
+    /// The file has another name as well, and may change by that.
+    other_name: bool,
     /// Objects in force.
     pub objects: Part,
     /// What is wrong with its present text.
@@ -68,9 +70,14 @@ impl Manifest {
         self.stamp = None;
     }
 
+    /// Whether the file has another name as well, and may change by that.
+    pub(super) const fn has_other_name(&self) -> bool {
+        self.other_name
+    }
+
     /// Reads the file again if it has changed.
     pub(super) fn look(&mut self, path: &Path) -> Look {
-        let meta = match fs::metadata(path) {
+        let meta = match self.metadata(path) {
             Ok(meta) if meta.is_file() => meta,
             Ok(_) => return Look::Gone,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Look::Gone,
@@ -95,6 +102,15 @@ impl Manifest {
                 self.refuse(path, format!("cannot be read: {error}"))
             }
         }
+    }
+
+    fn metadata(&mut self, path: &Path) -> io::Result<fs::Metadata> {
+        let own = fs::symlink_metadata(path)?;
+        self.other_name = own.is_symlink() || own.nlink() > 1;
+        if own.is_symlink() {
+            return fs::metadata(path);
+        }
+        Ok(own)
     }
 
     /// The text as a whole is of no use: what was in force stays.

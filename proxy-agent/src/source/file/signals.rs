@@ -24,6 +24,9 @@ pub(super) struct Changes {
     pub writing: BTreeSet<OsString>,
     /// Every file is to be looked at.
     pub all: bool,
+    /// A file that is no manifest was written, or went: every file that may be the same, or lead there,
+    /// is to be looked at.
+    pub other: bool,
     /// A name has gone: perhaps only until its successor is there.
     pub lost: bool,
 }
@@ -39,7 +42,7 @@ impl Changes {
 
     /// Whether there is anything to look at.
     pub(super) fn any(&self) -> bool {
-        self.all || !self.files.is_empty()
+        self.all || self.other || !self.files.is_empty()
     }
 }
 
@@ -116,9 +119,9 @@ impl Changes {
             | EventKind::Remove(_)
             | EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::To)) => {
                 self.writing.remove(name);
-                self.touch(name);
+                self.touch(name, path);
             }
-            EventKind::Modify(ModifyKind::Metadata(_)) => self.touch(name),
+            EventKind::Modify(ModifyKind::Metadata(_)) => self.touch(name, path),
             EventKind::Any | EventKind::Access(_) | EventKind::Modify(_) | EventKind::Other => {}
         }
     }
@@ -131,13 +134,20 @@ impl Changes {
 
     /// A manifest is looked at; anything else with a name of its own, like the `..data` link of a
     /// ConfigMap volume, may be what manifests point through.
-    fn touch(&mut self, name: &OsStr) {
-        if !is_manifest(name) || self.files.len() >= MAX_NAMES {
+    fn touch(&mut self, name: &OsStr, path: &Path) {
+        if is_manifest(name) && self.files.len() < MAX_NAMES {
+            self.files.insert(name.to_owned());
+        } else if is_manifest(name) || leads_elsewhere(path) {
             self.all = true;
         } else {
-            self.files.insert(name.to_owned());
+            self.other = true;
         }
     }
+}
+
+/// Whether a name is anything but a file that has no other name. One that has gone is not.
+fn leads_elsewhere(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file() || meta.nlink() > 1)
 }
 
 /// Whether a new name is a file that its maker has yet to write, not a link to a whole one.

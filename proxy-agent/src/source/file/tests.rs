@@ -1,5 +1,7 @@
 //! The faults of a directory, each with what it leaves in force.
 
+mod other_names;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
