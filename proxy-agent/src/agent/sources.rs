@@ -171,7 +171,9 @@ impl Sources {
         kernel: Arc<Kernel>,
         stop: CancellationToken,
     ) {
-        let mut retry = None;
+        // The first sync may have left something to do.
+        let again = || Some(Instant::now() + RETRY);
+        let mut retry = (!self.steering.is_settled()).then(again).flatten();
         let mut next = Instant::now();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -182,7 +184,7 @@ impl Sources {
                 () = until(retry) => {}
                 _ = look.tick() => {
                     if !self.look(&kernel) {
-                        retry = retry.or_else(|| Some(Instant::now() + RETRY));
+                        retry = retry.or_else(again);
                     }
                     continue;
                 }
@@ -193,7 +195,7 @@ impl Sources {
             let begun = Instant::now();
             let applied = self.apply(&publish, &kernel);
             next = Instant::now() + GAP.max(begun.elapsed() * GAP_FACTOR);
-            retry = (!applied).then(|| Instant::now() + RETRY);
+            retry = (!applied).then(again).flatten();
         }
     }
 

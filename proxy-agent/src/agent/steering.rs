@@ -85,6 +85,11 @@ impl Steering {
         }
     }
 
+    /// Whether the kernel took all of what it was told.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Endpoints that are left out.
     pub(super) fn ejections(&self) -> Ejections {
         self.health.ejections.clone()
@@ -117,17 +122,20 @@ impl Steering {
     /// As [`Self::apply`].
     pub(super) fn look(&mut self, kernel: &Kernel) -> Result<ReconcileReport, Error> {
         let now = Instant::now();
+        let failed_total = kernel.stat(Stat::DirectFailed)?;
+        let failing = match failed_total == self.failed_total {
+            true => HashMap::new(),
+            false => kernel.failing(outlier::CONSECUTIVE)?,
+        };
+        // The kernel has said all: another look begins here.
+        self.failed_total = failed_total;
         let since = std::mem::replace(&mut self.looked, now);
         let mut changed = self.health.returned(since, now);
-        let failed_total = kernel.stat(Stat::DirectFailed)?;
-        if failed_total != self.failed_total {
-            self.failed_total = failed_total;
-            let failing = kernel.failing(outlier::CONSECUTIVE)?;
+        if !failing.is_empty() {
             // One cluster may be a part of several sets, and is looked at once.
             let clusters = self.sets.clusters().map(|cluster| (cluster.id, cluster));
             let clusters: HashMap<_, _> = clusters.collect();
-            let clusters = clusters.into_values();
-            changed |= !failing.is_empty() && self.health.observe(&failing, clusters, now);
+            changed |= self.health.observe(&failing, clusters.into_values(), now);
         }
         if !changed {
             return Ok(ReconcileReport::default());

@@ -85,9 +85,9 @@ impl Frontends {
     ) -> Result<ReconcileReport, Error> {
         let mut report = ReconcileReport::default();
         let gone = self.remove_gone(maps, wanted, &mut report);
+        self.sets.erase_retired(maps, Instant::now());
         let written = self.write(maps, wanted, &mut report);
         self.sets.retire_unwanted(wanted.values());
-        self.sets.erase_retired(maps, Instant::now());
         written.or(gone).map_or(Ok(report), Err)
     }
 
@@ -99,8 +99,8 @@ impl Frontends {
         wanted: &HashMap<FrontendKey, Wanted>,
     ) -> Result<ReconcileReport, Error> {
         let mut report = ReconcileReport::default();
-        let trouble = self.write(maps, wanted, &mut report);
         self.sets.erase_retired(maps, Instant::now());
+        let trouble = self.write(maps, wanted, &mut report);
         trouble.map_or(Ok(report), Err)
     }
 

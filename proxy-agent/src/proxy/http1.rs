@@ -9,7 +9,7 @@ mod outbox;
 mod outgoing;
 
 pub(super) use chunked::ChunkError;
-pub(super) use fields::{HeadError, Looked};
+pub(super) use fields::{HeadError, Looked, Said};
 pub use framing::Whole;
 pub(super) use framing::{Framing, Step};
 pub(super) use inbox::Inbox;

@@ -1,6 +1,7 @@
 //! What a rule does to one request on its way up, and to the response on its way down.
 
 use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Filters, Mirror, Policies, Rule, WeightedDestination};
@@ -40,8 +41,9 @@ impl Plan<'_> {
         mut request: Box<Request<RequestBody>>,
         protocol: Protocol,
     ) -> Result<(Box<Request<RequestBody>>, Option<CancellationToken>), Reason> {
-        let gated =
-            request.version() != Version::HTTP_2 && headers::expects_continue(request.headers());
+        let gated = request.version() != Version::HTTP_2
+            && !request.body().is_end_stream()
+            && headers::expects_continue(request.headers());
         let switch = headers::upgrade_protocol(request.headers());
         headers::strip_hop_by_hop(request.headers_mut());
         route::edit_request(self.rule, self.filters, self.chosen, &mut request)

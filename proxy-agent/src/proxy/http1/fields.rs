@@ -107,18 +107,60 @@ pub(in crate::proxy) fn fields_at(head: &Bytes, places: &Places) -> Result<Heade
     Ok(headers)
 }
 
-/// What frames the body by the fields of its head. Of several equal lengths one is left.
-pub(in crate::proxy) fn framed(
-    headers: &mut HeaderMap,
-    version: Version,
-) -> Result<Option<Framing>, HeadError> {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return coded(headers, version).map(Some);
+/// What the fields of a head say of the connection and of the body, told by one look at each.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Said {
+    close: bool,
+    keep_alive: bool,
+    /// There is a transfer coding.
+    coded: bool,
+    /// How many lengths there are.
+    lengths: u32,
+    /// The last of them, if it is one number.
+    length: Option<u64>,
+}
+
+impl Said {
+    pub(in crate::proxy) fn by(headers: &HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            if name == CONNECTION {
+                said.close |= headers::lists(value, b"close");
+                said.keep_alive |= headers::lists(value, b"keep-alive");
+            } else if name == CONTENT_LENGTH {
+                said.lengths += 1;
+                said.length = number(value.as_bytes());
+            } else if name == TRANSFER_ENCODING {
+                said.coded = true;
+            }
+        }
+        said
     }
-    Ok(content_length(headers)?.map(|length| match length {
-        0 => Framing::Ended,
-        length => Framing::Length(length),
-    }))
+
+    /// Whether another message may follow. A length beside a coding may have been read otherwise on
+    /// the way here: what follows on such a connection is not to be trusted (section 6.1).
+    pub(in crate::proxy) const fn keeps_alive(&self, version: Version) -> bool {
+        let open = matches!(version, Version::HTTP_11) || self.keep_alive;
+        open && !self.close && !(self.coded && self.lengths > 0)
+    }
+
+    /// What frames the body. Of several equal lengths one is left among `headers`.
+    pub(in crate::proxy) fn framing(
+        &self,
+        headers: &mut HeaderMap,
+        version: Version,
+    ) -> Result<Option<Framing>, HeadError> {
+        let length = match (self.coded, self.lengths, self.length) {
+            (true, ..) => return coded(headers, version).map(Some),
+            (false, 0, _) => return Ok(None),
+            (false, 1, Some(length)) => Some(length),
+            (false, ..) => content_length(headers)?,
+        };
+        Ok(length.map(|length| match length {
+            0 => Framing::Ended,
+            length => Framing::Length(length),
+        }))
+    }
 }
 
 /// A coding overrides a length. Others than `chunked` are refused: the field goes with this hop, so
@@ -159,22 +201,6 @@ pub(in crate::proxy) fn number(digits: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok()?;
     let plain = digits.iter().all(u8::is_ascii_digit);
     text.parse().ok().filter(|_| plain)
-}
-
-/// Whether another message may follow. A length beside a coding may have been read otherwise on the
-/// way here: what follows on such a connection is not to be trusted (section 6.1).
-pub(in crate::proxy) fn keeps_alive(headers: &HeaderMap, version: Version) -> bool {
-    let (mut close, mut keep, mut coded, mut sized) = (false, false, false, false);
-    for (name, value) in headers {
-        if name == CONNECTION {
-            close |= headers::lists(value, b"close");
-            keep |= headers::lists(value, b"keep-alive");
-        }
-        coded |= name == TRANSFER_ENCODING;
-        sized |= name == CONTENT_LENGTH;
-    }
-    let open = version != Version::HTTP_10 || keep;
-    open && !close && !(coded && sized)
 }
 
 #[cfg(test)]

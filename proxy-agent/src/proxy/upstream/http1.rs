@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use crate::proxy::body::{BodyError, RequestBody};
 use crate::proxy::http1::{ChunkError, Framing, Inbox, Mismatch, Outbox, Outgoing, Step, Trailers};
 use crate::proxy::reply::Reason;
-use crate::proxy::upgrade;
 
 use super::io::UpstreamIo;
 pub(super) use download::Download;
@@ -146,7 +145,7 @@ impl Connection {
     ) -> Result<Response<Download>, Unanswered> {
         let asked = Asked::by(&*request);
         let whole = request.body().is_end_stream();
-        self.begin(&mut request, whole);
+        self.begin(&mut request, asked, whole);
         let head = poll_fn(|cx| self.poll_head(cx, asked, &request)).await;
         match head {
             Ok(Head {
@@ -169,12 +168,10 @@ impl Connection {
         }
     }
 
-    fn begin(&mut self, request: &mut Request<RequestBody>, whole: bool) {
+    fn begin(&mut self, request: &mut Request<RequestBody>, asked: Asked, whole: bool) {
         let outgoing = encode::head(request, &mut self.outbox);
         let size = match outgoing {
-            Outgoing::Length(body) if !upgrade::is_asked(request) => {
-                body.checked_add(self.outbox.len() as u64)
-            }
+            Outgoing::Length(body) if !asked.switch => body.checked_add(self.outbox.len() as u64),
             Outgoing::Length(_) | Outgoing::Chunked | Outgoing::UntilClose | Outgoing::Ended => {
                 None
             }

@@ -81,7 +81,7 @@ impl Contents {
     pub(super) fn update(&mut self, changes: &Changes) -> bool {
         let new = |name: &OsString| !self.manifests.contains_key(name);
         let full = self.manifests.len() >= MAX_FILES && changes.files.iter().any(new);
-        let all = changes.all || changes.other && self.has_other_names();
+        let all = changes.all || changes.other && self.is_uncertain();
         let news = if all || full || self.listing.is_some() {
             self.look_at_all(changes)
         } else {
@@ -98,8 +98,8 @@ impl Contents {
     }
 
     /// Whether a manifest may change without a word of its own name.
-    fn has_other_names(&self) -> bool {
-        self.dangling || self.manifests.values().any(Manifest::has_other_name)
+    fn is_uncertain(&self) -> bool {
+        self.dangling || self.manifests.values().any(Manifest::is_uncertain)
     }
 
     fn stamp(&mut self, news: bool) -> bool {

@@ -70,9 +70,10 @@ impl Manifest {
         self.stamp = None;
     }
 
-    /// Whether the file has another name as well, and may change by that.
-    pub(super) const fn has_other_name(&self) -> bool {
-        self.other_name
+    /// Whether the file may be another than was read without a word of its name: it has another one as
+    /// well, or could not be read.
+    pub(super) const fn is_uncertain(&self) -> bool {
+        self.other_name || self.stamp.is_none()
     }
 
     /// Reads the file again if it has changed.

@@ -79,12 +79,14 @@ impl Signals {
         let mut pending = self.lock();
         match event {
             Ok(event) => {
-                pending.all |= event.need_rescan();
+                if event.need_rescan() {
+                    pending.miss();
+                }
                 for path in &event.paths {
                     pending.note(event.kind, path);
                 }
             }
-            Err(_) => pending.all = true, // what was lost is not known
+            Err(_) => pending.miss(),
         }
         if pending.any() {
             self.arrived.notify_one();
@@ -97,6 +99,12 @@ impl Signals {
 }
 
 impl Changes {
+    /// Events were lost, and which is not known: not even that a file is no longer being written.
+    fn miss(&mut self) {
+        self.all = true;
+        self.writing.clear();
+    }
+
     fn note(&mut self, kind: EventKind, path: &Path) {
         let Some(name) = path.file_name() else {
             return;
@@ -150,14 +158,40 @@ fn leads_elsewhere(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file() || meta.nlink() > 1)
 }
 
-/// Whether a new name is a file that its maker has yet to write, not a link to a whole one.
+/// Whether a new name is a file that its maker has yet to write, not a link to a whole one, whose
+/// former name may have gone already.
 fn is_being_made(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1)
+    let own = fs::symlink_metadata(path);
+    own.is_ok_and(|meta| meta.is_file() && meta.nlink() == 1 && meta.len() == 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_being_written_is_read_all_the_same_when_events_were_lost() {
+        let signals = Signals::default();
+        let data = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));
+        let event = Event::new(data).add_path(Path::new("/manifests/web.yaml").to_owned());
+        signals.add(Ok(event));
+        assert_eq!(signals.take().writing.len(), 1);
+        signals.add(Err(notify::Error::generic("lost")));
+        let changes = signals.take();
+        assert!(changes.all && changes.writing.is_empty());
+    }
+
+    #[test]
+    fn a_whole_file_that_is_linked_in_is_not_being_made() {
+        let name = format!("proxy-agent-signals-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let made = ["", "kind: Service"].map(|text| {
+            fs::write(&path, text).unwrap();
+            is_being_made(&path)
+        });
+        fs::remove_file(&path).unwrap();
+        assert_eq!(made, [true, false]);
+    }
 
     #[test]
     fn a_manifest_that_is_moved_away_is_lost_and_a_hidden_file_that_is_moved_into_place_is_not() {

@@ -7,7 +7,7 @@ use http::{Method, Request, Uri, Version};
 use httparse::ParserConfig;
 
 use crate::proxy::body::RequestBody;
-use crate::proxy::http1::{Framing, HeadError, Looked, fields};
+use crate::proxy::http1::{Framing, HeadError, Looked, Said, fields};
 use crate::proxy::{MAX_HEADERS, headers};
 
 /// A request's head.
@@ -32,16 +32,16 @@ pub(super) fn take(inbox: &mut BytesMut, looked: &mut Looked) -> Result<Option<H
     };
     *looked = Looked::default();
     let version = request.version();
-    // Before the fields are framed: of several lengths one is left.
-    let keeps_alive = fields::keeps_alive(request.headers(), version);
-    let framing = fields::framed(request.headers_mut(), version)?.unwrap_or(Framing::Ended);
+    let said = Said::by(request.headers());
+    let framing = said.framing(request.headers_mut(), version)?;
+    let framing = framing.unwrap_or(Framing::Ended);
     let expects = framing != Framing::Ended
         && version != Version::HTTP_10
         && headers::expects_continue(request.headers());
     Ok(Some(Head {
         request,
         framing,
-        keeps_alive,
+        keeps_alive: said.keeps_alive(version),
         expects,
     }))
 }

@@ -7,7 +7,7 @@ use http::{Method, Request, Response, StatusCode};
 use httparse::ParserConfig;
 use hyper::ext::ReasonPhrase;
 
-use crate::proxy::http1::{Framing, HeadError, Looked, fields};
+use crate::proxy::http1::{Framing, HeadError, Looked, Said, fields};
 use crate::proxy::{MAX_HEADERS, upgrade};
 
 /// Why what an upstream says is no head of a response.
@@ -29,7 +29,8 @@ const MAX_PROGRESS: u32 = 100;
 pub(super) struct Asked {
     head: bool,
     connect: bool,
-    switch: bool,
+    /// It asks to switch protocols.
+    pub(super) switch: bool,
 }
 
 impl Asked {
@@ -134,9 +135,10 @@ fn response(inbox: &mut BytesMut) -> Result<Option<Response<()>>, HeadError> {
 }
 
 fn framed(mut response: Response<()>, asked: Asked) -> Result<Head, ResponseError> {
-    let framing = framing(&mut response, asked)?;
+    let said = Said::by(response.headers());
+    let framing = framing(&mut response, asked, &said)?;
     let ends_itself = !matches!(framing, Framing::UntilClose | Framing::Switched);
-    let keeps_alive = ends_itself && fields::keeps_alive(response.headers(), response.version());
+    let keeps_alive = ends_itself && said.keeps_alive(response.version());
     Ok(Head {
         response,
         framing,
@@ -144,7 +146,11 @@ fn framed(mut response: Response<()>, asked: Asked) -> Result<Head, ResponseErro
     })
 }
 
-fn framing(response: &mut Response<()>, asked: Asked) -> Result<Framing, ResponseError> {
+fn framing(
+    response: &mut Response<()>,
+    asked: Asked,
+    said: &Said,
+) -> Result<Framing, ResponseError> {
     let (status, version) = (response.status(), response.version());
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return match asked.switch {
@@ -159,6 +165,6 @@ fn framing(response: &mut Response<()>, asked: Asked) -> Result<Framing, Respons
     if asked.head || bodiless || status.is_informational() {
         return Ok(Framing::Ended);
     }
-    let framing = fields::framed(response.headers_mut(), version)?;
+    let framing = said.framing(response.headers_mut(), version)?;
     Ok(framing.unwrap_or(Framing::UntilClose))
 }
