@@ -59,15 +59,18 @@ pub(super) async fn serve(
     if head.framing != Framing::Ended {
         *request.body_mut() = RequestBody::Http1(Upload::of(connection));
     }
-    let mut answer = pin!(answer(Rc::clone(downstream), request));
-    let response = poll_fn(|cx| match answer.as_mut().poll(cx) {
-        Poll::Ready(response) => Poll::Ready(Ok(response)),
-        Poll::Pending => connection
-            .borrow_mut()
-            .poll_gone(cx)
-            .map(|()| Err(Cut::Gone)),
-    });
-    let response = response.await?;
+    let response = {
+        // Dropped before the response is sent: there is room for one of both.
+        let mut answer = pin!(answer(Rc::clone(downstream), request));
+        let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Ok(response)),
+            Poll::Pending => connection
+                .borrow_mut()
+                .poll_gone(cx)
+                .map(|()| Err(Cut::Gone)),
+        });
+        answered.await?
+    };
     let after = send(connection, response, &asked, head.keeps_alive).await?;
     connection.borrow_mut().closes();
     Ok(after)
