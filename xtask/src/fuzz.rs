@@ -72,10 +72,10 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Every target for 30 s.
+    /// Every target for 20 s.
     pub(crate) const fn short() -> Self {
         Self {
-            seconds: 30,
+            seconds: 20,
             targets: Vec::new(),
         }
     }

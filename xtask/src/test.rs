@@ -38,7 +38,7 @@ const ALL: &[Step] = &[
     ("clippy, eBPF programs", clippy_ebpf),
     ("documentation", documentation),
     ("tests without root", unit),
-    ("fuzz targets, 30 s each", || {
+    ("fuzz targets, 20 s each", || {
         passed(fuzz::run(&fuzz::Args::short()))
     }),
     ("chart", || passed(chart::run(&chart::Args::default()))),
