@@ -16,11 +16,12 @@ use crate::process::{anonymous_kib, resident_kib};
 const BEFORE: u32 = 200;
 /// Connections that are counted.
 const COUNTED: u32 = 2_000;
-/// For a proxy that takes its buffers back from connections that are idle.
+/// For a proxy that gives back what its start, or its connections while they were busy, have needed.
 const SETTLE: Duration = Duration::from_secs(4);
 
 /// Memory of a proxy that has carried nothing yet.
 pub(super) fn idle(scenario: &Scenario) -> Result<Sample> {
+    sleep(SETTLE);
     Ok(vec![
         (Measure::ResidentKib, sum(scenario, resident_kib)?),
         (Measure::AnonymousKib, sum(scenario, anonymous_kib)?),
