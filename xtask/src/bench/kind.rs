@@ -75,7 +75,13 @@ impl Kind {
             Work::ConstantRate => {
                 matches!(
                     self,
-                    Self::NoMesh | Self::Agent | Self::Envoy | Self::EnvoyTwice
+                    // What the wake-ups of any proxy cost: the floor.
+                    Self::NoMesh
+                        | Self::TcpCopy
+                        | Self::Agent
+                        | Self::AgentBefore
+                        | Self::Envoy
+                        | Self::EnvoyTwice
                 )
             }
             Work::Idle | Work::IdleConnections => {
