@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn accepted_connections_are_found_by_their_column() {
-        let snmp = "Ip: Forwarding\nIp: 1\nTcp: RtoMin ActiveOpens PassiveOpens\nTcp: 200 7 12\n";
+        let snmp = "Ip: Forwarding\nIp: 1\nTcp: MaxConn ActiveOpens PassiveOpens\nTcp: 200 7 12\n";
         assert_eq!(passive_opens(snmp), Some(12));
-        assert_eq!(passive_opens("Tcp: RtoMin\nTcp: 200\n"), None);
+        assert_eq!(passive_opens("Tcp: MaxConn\nTcp: 200\n"), None);
     }
 }
