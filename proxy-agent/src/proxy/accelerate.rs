@@ -3,6 +3,7 @@
 //! Bytes then go from socket to socket, past TCP, in both directions. That is for HTTP/1 alone,
 //! whose answers say how long they are; `bpf::Outgoing` has the rule for what the agent sends.
 
+mod socket;
 mod to_pod;
 
 use std::io;
@@ -17,7 +18,10 @@ use tokio::net::TcpStream;
 use crate::bpf::{Acceleration, Channel, JoinError, Outgoing};
 use crate::metrics::traffic::WorkerRecorder;
 
+pub(super) use self::socket::Socket;
 pub(super) use self::to_pod::{Never, ToPod};
+
+use self::socket::Half;
 
 /// Why a connection, or one direction of it, is not accelerated: values of the metric's label.
 pub(super) mod reason {
@@ -108,16 +112,6 @@ impl Accelerated {
         })
     }
 
-    /// Reads what is there.
-    pub(super) fn poll_read(
-        &mut self,
-        stream: &TcpStream,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        poll_read(stream, cx, buf).map_ok(|count| self.has_read(stream, count))
-    }
-
     fn has_read(&mut self, stream: &TcpStream, count: usize) {
         self.read += count as u64;
         match &self.state {
@@ -144,13 +138,6 @@ impl Accelerated {
         self.read_at_answer = self.read;
         if let State::Joined(channel) = &self.state {
             self.outgoing.begin(channel, self.written, size);
-        }
-    }
-
-    /// Bytes were written.
-    pub(super) const fn has_written(&mut self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = written {
-            self.written += *count as u64;
         }
     }
 
@@ -198,5 +185,22 @@ impl Accelerated {
             State::ReadsOnly(channel) => State::ReadsOnly(channel),
             State::Never => State::Never,
         };
+    }
+}
+
+impl Half for Accelerated {
+    fn poll_read(
+        &mut self,
+        stream: &TcpStream,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        poll_read(stream, cx, buf).map_ok(|count| self.has_read(stream, count))
+    }
+
+    fn has_written(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written += *count as u64;
+        }
     }
 }

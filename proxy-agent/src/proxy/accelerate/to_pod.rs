@@ -15,6 +15,7 @@ use crate::bpf::{Acceleration, Channel, JoinError, Outgoing};
 use crate::metrics::traffic::WorkerRecorder;
 
 use super::reason;
+use super::socket::Half;
 
 /// The agent's end of such a connection.
 #[derive(Debug)]
@@ -52,21 +53,6 @@ impl ToPod {
         })
     }
 
-    /// Reads what is there.
-    pub(in crate::proxy) fn poll_read(
-        &mut self,
-        stream: &TcpStream,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        super::poll_read(stream, cx, buf).map_ok(|count| {
-            self.read += count as u64;
-            if let Some(channel) = &self.channel {
-                channel.publish_read(self.read);
-            }
-        })
-    }
-
     /// A request of `size` bytes, if that is known, begins with the next write.
     pub(in crate::proxy) fn begins(
         &mut self,
@@ -81,13 +67,6 @@ impl ToPod {
             self.outgoing.begin(channel, self.written, size);
         }
         Ok(())
-    }
-
-    /// Bytes were written.
-    pub(in crate::proxy) const fn has_written(&mut self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = written {
-            self.written += *count as u64;
-        }
     }
 
     fn join(&self, stream: &TcpStream) -> Result<Channel, Never> {
@@ -115,5 +94,27 @@ impl ToPod {
                 JoinError::Kernel { .. } => reason::TO_POD_REFUSED,
             }
         })
+    }
+}
+
+impl Half for ToPod {
+    fn poll_read(
+        &mut self,
+        stream: &TcpStream,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        super::poll_read(stream, cx, buf).map_ok(|count| {
+            self.read += count as u64;
+            if let Some(channel) = &self.channel {
+                channel.publish_read(self.read);
+            }
+        })
+    }
+
+    fn has_written(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written += *count as u64;
+        }
     }
 }

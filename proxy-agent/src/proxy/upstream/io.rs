@@ -1,32 +1,18 @@
 //! The upstream socket of an HTTP/1 connection.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::pin;
+use std::task::{Context, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::task::coop::unconstrained;
 
-use crate::proxy::accelerate::{Never, ToPod};
+use crate::proxy::accelerate::{Never, Socket, ToPod};
 
 /// A connected socket, and what accelerates it.
-#[derive(Debug)]
-pub(in crate::proxy) struct UpstreamIo {
-    /// Before the socket, whose place others may have as soon as it is closed.
-    accelerated: Option<Box<ToPod>>,
-    stream: TcpStream,
-}
+pub(in crate::proxy) type UpstreamIo = Socket<ToPod>;
 
 impl UpstreamIo {
-    pub(super) fn new(stream: TcpStream, accelerated: Option<Box<ToPod>>) -> Self {
-        Self {
-            accelerated,
-            stream,
-        }
-    }
-
     /// A request begins with the next byte that is written. It has `size` bytes, if that is known.
     pub(super) fn begins(&mut self, size: Option<u64>) {
         if let Some(accelerated) = &mut self.accelerated
@@ -46,58 +32,5 @@ impl UpstreamIo {
         let mut peek = pin!(unconstrained(peek));
         let mut cx = Context::from_waker(Waker::noop());
         peek.as_mut().poll(&mut cx).is_pending()
-    }
-
-    fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Some(accelerated) = &mut self.accelerated {
-            accelerated.has_written(&written);
-        }
-        written
-    }
-}
-
-impl AsyncRead for UpstreamIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        match &mut this.accelerated {
-            Some(accelerated) => accelerated.poll_read(&this.stream, cx, buf),
-            None => Pin::new(&mut this.stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for UpstreamIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.sent(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.sent(written)
     }
 }

@@ -107,7 +107,10 @@ async fn connect(
         Protocol::Http1 => {
             let cookie = pod.netns.cookie();
             let accelerated = acceleration.map(|of| ToPod::new(of, worker.recorder(), cookie));
-            let io = UpstreamIo::new(stream, accelerated);
+            let io = UpstreamIo {
+                accelerated,
+                stream,
+            };
             Ok(Sender::Http1(Connection::new(io)))
         }
         Protocol::Http2 => {

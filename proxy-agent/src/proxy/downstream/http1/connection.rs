@@ -76,7 +76,10 @@ impl Connection {
         read: BytesMut,
     ) -> Self {
         Self {
-            io: ClientIo::new(stream, accelerated),
+            io: ClientIo {
+                accelerated,
+                stream,
+            },
             inbox: Inbox::of(read),
             outbox: Outbox::default(),
             looked: Looked::default(),

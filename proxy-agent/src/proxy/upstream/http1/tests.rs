@@ -30,7 +30,11 @@ async fn connected() -> (Box<Connection>, TcpStream) {
     let address = listener.local_addr().unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
     let (upstream, _) = listener.accept().await.unwrap();
-    (Connection::new(UpstreamIo::new(stream, None)), upstream)
+    let io = UpstreamIo {
+        accelerated: None,
+        stream,
+    };
+    (Connection::new(io), upstream)
 }
 
 /// Reads from `upstream` until what came ends with `end`.
