@@ -2,6 +2,8 @@
 //! what was read and what waits to be written.
 
 mod chunked;
+#[cfg(test)]
+mod damage;
 pub(super) mod fields;
 mod framing;
 mod inbox;
@@ -9,6 +11,8 @@ mod outbox;
 mod outgoing;
 
 pub(super) use chunked::ChunkError;
+#[cfg(test)]
+pub(super) use damage::damaged;
 pub(super) use fields::{HeadError, Looked, Said};
 pub use framing::Whole;
 pub(super) use framing::{Framing, Step};

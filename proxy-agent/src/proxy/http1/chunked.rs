@@ -141,6 +141,11 @@ fn take_trailers(
         Status::Partial if inbox.len() <= MAX_HEAD_BYTES => return Ok(None),
         Status::Complete(_) | Status::Partial => return Err(ChunkError::LongTrailers),
     };
+    // Where lines end in LF alone, readers differ in which empty line is the last.
+    let mut lines = inbox[..length].split_inclusive(|byte| *byte == b'\n');
+    if !lines.all(|line| line.ends_with(b"\r\n")) {
+        return Err(ChunkError::End);
+    }
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(http::Error::from)?;

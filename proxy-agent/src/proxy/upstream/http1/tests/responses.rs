@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 
 use super::*;
+use crate::proxy::http1::damaged;
 use crate::proxy::upstream::http1::whole::read_response;
 
 /// A response as hyper's client reads it, from an upstream that closes behind it.
@@ -135,6 +136,22 @@ async fn responses_mean_what_they_mean_to_hyper() {
             if !agrees(&method, text.as_bytes()).await {
                 different.push((method.clone(), *text));
             }
+        }
+    }
+    assert!(different.is_empty(), "{different:#?}");
+}
+
+/// In every place, in every way.
+#[test]
+fn damaged_responses_are_refused_or_mean_the_same() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let mut different = Vec::new();
+    for bytes in SAME.iter().flat_map(|text| damaged(text)) {
+        let same = runtime.block_on(agrees(&Method::GET, &bytes));
+        if !same && read_response(&request("GET"), &bytes, usize::MAX).is_ok() {
+            different.push(String::from_utf8_lossy(&bytes).into_owned());
         }
     }
     assert!(different.is_empty(), "{different:#?}");
