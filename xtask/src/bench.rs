@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::e2e::{Outcome, missing_privilege};
-use crate::workspace::{cargo, run as run_command, target};
+use crate::workspace::{build_release, cargo, run as run_command, target};
 use crate::{build_ebpf, setup, tools};
 use anyhow::{Context, Result};
 
@@ -82,10 +82,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn build() -> Result<()> {
     setup::run(&setup::Args::default())?;
     build_ebpf::build()?;
-    run_command(cargo().args(["build", "--release", "--package", "proxy-agent"]))?;
+    build_release()?;
     run_command(cargo().args(["build", "--release", "--package", "proxy-e2e"]))?;
     // The harness finds the echo server beside xtask.
     run_command(cargo().args(["build", "--package", "proxy-e2e"]))
+}
+
+/// What a profile is recorded from: every load by way of this agent, and a large configuration.
+pub(crate) fn train(agent: PathBuf) -> Result<()> {
+    let args = Args {
+        rounds: 1,
+        seconds: 5,
+        only: [Work::ROUNDS, &[Work::Scale]].concat(),
+        paths: vec![Kind::Agent, Kind::AgentAccelerated],
+        services: 1_000,
+        agent: Some(agent),
+        before: None,
+    };
+    Bench::new(&args, "release")?.measure().map(drop)
 }
 
 /// One short round of the agent and no mesh, with the binaries that the tests use: the bench works.
@@ -175,7 +189,9 @@ impl<'a> Bench<'a> {
             self.turns(Work::ROUNDS, round, &scenarios, &mut figures)?;
         }
         self.turns(&[Work::Hook], 1, &scenarios, &mut figures)?;
-        drop(scenarios);
+        for scenario in scenarios {
+            scenario.end()?;
+        }
         self.apart(&mut figures)?;
         Ok(Report::new(self.args.rounds, self.args.seconds, figures))
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace::{AGENT_AND_TESTS, answer, cargo, run as run_command, target};
+use crate::workspace::{AGENT_AND_TESTS, answer, build_release, cargo, run as run_command, target};
 use crate::{build_ebpf, setup};
 
 pub(crate) use archive::Image;
@@ -50,19 +50,16 @@ pub(crate) enum Profile {
 /// Builds the agent and writes its image; returns the archive's path.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     build_ebpf::build()?;
-    let mut build = cargo();
-    build.args(["build", "--quiet"]);
     let built = match profile {
         Profile::Debug => {
-            build.args(AGENT_AND_TESTS);
+            run_command(cargo().args(["build", "--quiet"]).args(AGENT_AND_TESTS))?;
             target("debug/proxy-agent")
         }
         Profile::Release => {
-            build.args(["--release", "--package", "proxy-agent"]);
+            build_release()?;
             target("release/proxy-agent")
         }
     };
-    run_command(&mut build)?;
     let binary = stripped(&built)?;
     let mut image = Image::new(NAME, &["proxy-agent"])
         .label("org.opencontainers.image.title", "proxy-agent")

@@ -23,6 +23,7 @@ mod manifests;
 mod measure;
 mod privileges;
 mod process;
+mod profile;
 mod setup;
 mod soak;
 mod test;
@@ -68,6 +69,8 @@ enum Verb {
     Conformance(conformance::Args),
     /// Measures the agent beside no mesh and beside sidecars.
     Bench(bench::Args),
+    /// Records what release builds are optimised by, from the bench's loads.
+    Profile(profile::Args),
     /// Measures what needs a real cluster: enrolment of pods, a large configuration.
     Measure(measure::Args),
     /// Keeps a cluster changing under load and looks for leaks and errors.
@@ -106,6 +109,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::VmTest(args) => vm_test::run(&args),
         Verb::Conformance(args) => conformance::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Profile(args) => profile::run(&args),
         Verb::Measure(args) => measure::run(&args),
         Verb::Soak(args) => soak::run(&args),
         Verb::Chart(args) => chart::run(&args),

@@ -68,6 +68,7 @@ pub(super) fn run(programs: &Programs, services: u32) -> Result<(Sample, Vec<(Ki
             changes.push((kind, sample));
         }
     }
+    agent.stop()?;
     Ok((held, changes))
 }
 

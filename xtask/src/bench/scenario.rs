@@ -195,6 +195,11 @@ impl Scenario {
         self.servers.iter().map(of).collect()
     }
 
+    /// Ends it, the agent as its node would.
+    pub(super) fn end(mut self) -> Result<()> {
+        self.agent.take().map_or(Ok(()), Agent::stop)
+    }
+
     /// Process ids of what stands between.
     pub(super) fn pids(&self) -> Vec<u32> {
         let others = self.others.iter().map(Process::pid);
