@@ -8,9 +8,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::e2e::{Outcome, missing_privilege};
-use crate::workspace::{build_release, cargo, run as run_command, target};
-use crate::{build_ebpf, setup, tools};
-use anyhow::{Context, Result};
+use crate::workspace::{cargo, run as run_command, target};
+use crate::{build_ebpf, profile, setup, tools};
+use anyhow::{Context, Result, ensure};
 
 mod aims;
 mod figures;
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn build() -> Result<()> {
     setup::run(&setup::Args::default())?;
     build_ebpf::build()?;
-    build_release()?;
+    profile::build()?;
     run_command(cargo().args(["build", "--release", "--package", "proxy-e2e"]))?;
     // The harness finds the echo server beside xtask.
     run_command(cargo().args(["build", "--package", "proxy-e2e"]))
@@ -99,7 +99,11 @@ pub(crate) fn train(agent: PathBuf) -> Result<()> {
         agent: Some(agent),
         before: None,
     };
-    Bench::new(&args, "release")?.measure().map(drop)
+    let mut bench = Bench::new(&args, "release")?;
+    bench.trains = true;
+    let why = bench.programs.without_acceleration()?;
+    ensure!(why.is_none(), "an agent that does not accelerate: {why:?}");
+    bench.measure().map(drop)
 }
 
 /// One short round of the agent and no mesh, with the binaries that the tests use: the bench works.
@@ -134,6 +138,8 @@ struct Bench<'a> {
     works: Vec<Work>,
     kinds: Vec<Kind>,
     programs: Programs,
+    /// Agents have to end by themselves: what they have counted is written then.
+    trains: bool,
 }
 
 impl<'a> Bench<'a> {
@@ -164,6 +170,7 @@ impl<'a> Bench<'a> {
             works,
             kinds,
             programs,
+            trains: false,
         })
     }
 
@@ -189,8 +196,10 @@ impl<'a> Bench<'a> {
             self.turns(Work::ROUNDS, round, &scenarios, &mut figures)?;
         }
         self.turns(&[Work::Hook], 1, &scenarios, &mut figures)?;
-        for scenario in scenarios {
-            scenario.end()?;
+        if self.trains {
+            for scenario in scenarios {
+                scenario.end()?;
+            }
         }
         self.apart(&mut figures)?;
         Ok(Report::new(self.args.rounds, self.args.seconds, figures))
@@ -238,7 +247,7 @@ impl<'a> Bench<'a> {
             }
         }
         if asked(Work::Scale) {
-            let (held, changes) = scale::run(&self.programs, self.args.services)?;
+            let (held, changes) = scale::run(&self.programs, self.args.services, self.trains)?;
             figures.add(1, Work::Scale, Kind::Agent, held);
             for (round, (kind, sample)) in (2..).map(|turn| turn / 2).zip(changes) {
                 figures.add(round, Work::Scale, kind, sample);

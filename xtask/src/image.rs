@@ -10,8 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace::{AGENT_AND_TESTS, answer, build_release, cargo, run as run_command, target};
-use crate::{build_ebpf, setup};
+use crate::workspace::{AGENT_AND_TESTS, answer, cargo, run as run_command, target};
+use crate::{build_ebpf, profile, setup};
 
 pub(crate) use archive::Image;
 
@@ -56,7 +56,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
             target("debug/proxy-agent")
         }
         Profile::Release => {
-            build_release()?;
+            profile::build()?;
             target("release/proxy-agent")
         }
     };

@@ -36,25 +36,6 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// What release builds of the agent are optimised by: see `profile`.
-pub(crate) fn recorded_profile() -> PathBuf {
-    root().join("proxy-agent/release.profdata")
-}
-
-/// The agent's release build as it is shipped and measured, into target/release.
-pub(crate) fn build_release() -> Result<()> {
-    let mut command = cargo();
-    command.args(["build", "--quiet", "--release", "--package", "proxy-agent"]);
-    let flag = format!("-Cprofile-use={}", recorded_profile().display());
-    run(with_flag(&mut command, &flag))
-}
-
-/// With one more flag for the compiler.
-pub(crate) fn with_flag<'a>(command: &'a mut Command, flag: &str) -> &'a mut Command {
-    let set = std::env::var("RUSTFLAGS").unwrap_or_default();
-    command.env("RUSTFLAGS", format!("{set} {flag}").trim())
-}
-
 /// Runs a command to its end; its failure is an error that shows the command.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command

@@ -28,7 +28,11 @@ const READ_LIMIT: Duration = Duration::from_secs(120);
 
 /// Memory with `services` direct Services, then one sample for each change of an endpoint: of a
 /// proxied Service and of a direct one, which take turns.
-pub(super) fn run(programs: &Programs, services: u32) -> Result<(Sample, Vec<(Kind, Sample)>)> {
+pub(super) fn run(
+    programs: &Programs,
+    services: u32,
+    trains: bool,
+) -> Result<(Sample, Vec<(Kind, Sample)>)> {
     let node = Node::new()?;
     let mut number = 0;
     while number < services {
@@ -68,7 +72,9 @@ pub(super) fn run(programs: &Programs, services: u32) -> Result<(Sample, Vec<(Ki
             changes.push((kind, sample));
         }
     }
-    agent.stop()?;
+    if trains {
+        agent.stop()?;
+    }
     Ok((held, changes))
 }
 
