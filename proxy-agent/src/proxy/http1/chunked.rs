@@ -20,6 +20,8 @@ pub(in crate::proxy) enum ChunkError {
     LongLine,
     #[error("a chunk does not end where it should")]
     End,
+    #[error("a line of trailers that does not end in CR and LF")]
+    TrailerLine,
     #[error("trailers that are none")]
     Trailers(#[from] httparse::Error),
     #[error("a trailer field that is none")]
@@ -144,7 +146,7 @@ fn take_trailers(
     // Where lines end in LF alone, readers differ in which empty line is the last.
     let mut lines = inbox[..length].split_inclusive(|byte| *byte == b'\n');
     if !lines.all(|line| line.ends_with(b"\r\n")) {
-        return Err(ChunkError::End);
+        return Err(ChunkError::TrailerLine);
     }
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {

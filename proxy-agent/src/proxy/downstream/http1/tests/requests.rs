@@ -210,6 +210,24 @@ fn what_has_no_end_is_cut_at_its_bound() {
     }
 }
 
+#[test]
+fn lines_of_trailers_end_as_others_read_them() {
+    for (trailers, taken) in [
+        ("x: 1\r\n\r\n", true),
+        ("x: 1\r\ny: 2\r\n\r\n", true),
+        ("x: 1\n\r\n", false),
+        ("x: 1\r\n\n", false),
+        ("x: 1\n\n", false),
+        ("x: 1\ny: 2\r\n\r\n", false),
+    ] {
+        let text = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{trailers}");
+        for piece in [1, usize::MAX] {
+            let read = read_request(text.as_bytes(), piece);
+            assert_eq!(read.is_ok(), taken, "{trailers:?} in pieces of {piece}");
+        }
+    }
+}
+
 /// In every place, in every way.
 #[test]
 fn damaged_requests_are_refused_or_mean_the_same() {
