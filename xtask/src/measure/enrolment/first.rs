@@ -141,11 +141,20 @@ async fn said(client: &Client, name: &str) -> Result<Report> {
         container: Some("first".to_owned()),
         ..LogParams::default()
     };
-    let log = pods.logs(name, &of).await.context("read a log")?;
-    // Progress goes to standard error, and both end up here.
-    let report = log.lines().find(|line| line.starts_with('{'));
-    let report = report.with_context(|| format!("{name} said {log:?}"))?;
-    serde_json::from_str(report).with_context(|| format!("{name} said {report}"))
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let log = pods.logs(name, &of).await.context("read a log")?;
+        // Progress goes to standard error, and both end up here.
+        if let Some(report) = log.lines().find(|line| line.starts_with('{')) {
+            return serde_json::from_str(report).with_context(|| format!("{name} said {report}"));
+        }
+        // A container that has ended is told of before all that it said is in its log.
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "{name} said {log:?}"
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 async fn gone(pods: &Api<DynamicObject>) -> Result<()> {
