@@ -31,7 +31,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     build_ebpf::build()?;
     let folder = target("profile");
     let counts = folder.join("counts");
-    let mut build = release("-Cprofile-generate", &counts);
+    let mut build = release([format!("-Cprofile-generate={}", counts.display())]);
     run_command(build.arg("--target-dir").arg(&folder))?;
     run_command(cargo().args(["build", "--release", "--package", "proxy-e2e"]))?;
     run_command(cargo().args(["build", "--package", "proxy-e2e"]))?;
@@ -60,7 +60,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
 /// Builds the agent as it is shipped and measured, into target/release.
 pub(crate) fn build() -> Result<()> {
     is_readable(&record())?;
-    run_command(&mut release("-Cprofile-use", &record()))?;
+    run_command(&mut release(by(&record())))?;
     let known = known(&record(), &target("release/proxy-agent"))?;
     if known < LEAST_KNOWN {
         println!(
@@ -83,14 +83,19 @@ fn llvm(program: &str) -> Command {
     Command::new(setup::llvm_prefix().join("bin").join(program))
 }
 
-/// A release build with one more flag for the compiler. Flags of the environment stay; those of
+/// Flags of a build by a record. That single functions have changed since is no news.
+fn by(record: &Path) -> [String; 2] {
+    let quiet = "-Cllvm-args=-no-pgo-warn-mismatch".to_owned();
+    [format!("-Cprofile-use={}", record.display()), quiet]
+}
+
+/// A release build with more flags for the compiler. Flags of the environment stay; those of
 /// cargo's configuration give way to any in the environment, as cargo has it.
-fn release(option: &str, path: &Path) -> Command {
+fn release(more: impl IntoIterator<Item = String>) -> Command {
     let mut command = cargo();
     command.args(["build", "--release", "--package", "proxy-agent"]);
     let flags = flags(var("CARGO_ENCODED_RUSTFLAGS").ok(), var("RUSTFLAGS").ok());
-    let flag = format!("{option}={}", path.display());
-    let flags: Vec<_> = flags.into_iter().chain([flag]).collect();
+    let flags: Vec<_> = flags.into_iter().chain(more).collect();
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join(SEPARATOR));
     command
 }
@@ -117,7 +122,7 @@ fn is_readable(record: &Path) -> Result<()> {
     command
         .current_dir(root())
         .args(["--crate-type", "lib", "--crate-name", "nothing", "-O"])
-        .arg(format!("-Cprofile-use={}", record.display()))
+        .args(by(record))
         .arg("--out-dir")
         .arg(&folder)
         .arg("/dev/null");
