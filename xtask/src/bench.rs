@@ -83,6 +83,10 @@ fn build() -> Result<()> {
     setup::run(&setup::Args::default())?;
     build_ebpf::build()?;
     profile::build()?;
+    build_harness()
+}
+
+fn build_harness() -> Result<()> {
     run_command(cargo().args(["build", "--release", "--package", "proxy-e2e"]))?;
     // The harness finds the echo server beside xtask.
     run_command(cargo().args(["build", "--package", "proxy-e2e"]))
@@ -99,6 +103,7 @@ pub(crate) fn train(agent: PathBuf) -> Result<()> {
         agent: Some(agent),
         before: None,
     };
+    build_harness()?;
     let mut bench = Bench::new(&args, "release")?;
     bench.trains = true;
     let why = bench.programs.without_acceleration()?;

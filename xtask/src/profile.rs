@@ -33,8 +33,6 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     let counts = folder.join("counts");
     let mut build = release([format!("-Cprofile-generate={}", counts.display())]);
     run_command(build.arg("--target-dir").arg(&folder))?;
-    run_command(cargo().args(["build", "--release", "--package", "proxy-e2e"]))?;
-    run_command(cargo().args(["build", "--package", "proxy-e2e"]))?;
 
     // What was counted before: by another build, by macros and build scripts of this one.
     if counts.exists() {
