@@ -9,16 +9,11 @@ use tokio::net::TcpStream;
 
 /// What accelerates a connection: it counts the bytes that go each way.
 pub(in crate::proxy) trait Half {
-    /// Reads what is there.
-    fn poll_read(
-        &mut self,
-        stream: &TcpStream,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>>;
+    /// So many bytes were read; none at the end.
+    fn has_read(&mut self, stream: &TcpStream, count: usize);
 
-    /// Bytes were written.
-    fn has_written(&mut self, written: &Poll<io::Result<usize>>);
+    /// So many bytes were written.
+    fn has_written(&mut self, count: usize);
 }
 
 /// A connected socket.
@@ -31,8 +26,8 @@ pub(in crate::proxy) struct Socket<H> {
 
 impl<H: Half> Socket<H> {
     fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Some(accelerated) = &mut self.accelerated {
-            accelerated.has_written(&written);
+        if let (Some(accelerated), Poll::Ready(Ok(count))) = (&mut self.accelerated, &written) {
+            accelerated.has_written(*count);
         }
         written
     }
@@ -46,7 +41,8 @@ impl<H: Half> AsyncRead for Socket<H> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         match &mut this.accelerated {
-            Some(accelerated) => accelerated.poll_read(&this.stream, cx, buf),
+            Some(accelerated) => super::poll_read(&this.stream, cx, buf)
+                .map_ok(|count| accelerated.has_read(&this.stream, count)),
             None => Pin::new(&mut this.stream).poll_read(cx, buf),
         }
     }

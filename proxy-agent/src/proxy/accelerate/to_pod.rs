@@ -6,9 +6,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use crate::bpf::{Acceleration, Channel, JoinError, Outgoing};
@@ -98,23 +96,14 @@ impl ToPod {
 }
 
 impl Half for ToPod {
-    fn poll_read(
-        &mut self,
-        stream: &TcpStream,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        super::poll_read(stream, cx, buf).map_ok(|count| {
-            self.read += count as u64;
-            if let Some(channel) = &self.channel {
-                channel.publish_read(self.read);
-            }
-        })
+    fn has_read(&mut self, _: &TcpStream, count: usize) {
+        self.read += count as u64;
+        if let Some(channel) = &self.channel {
+            channel.publish_read(self.read);
+        }
     }
 
-    fn has_written(&mut self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = written {
-            self.written += *count as u64;
-        }
+    fn has_written(&mut self, count: usize) {
+        self.written += count as u64;
     }
 }
