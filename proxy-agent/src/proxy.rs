@@ -10,12 +10,12 @@ mod budgets;
 mod client_hello;
 mod detect;
 mod downstream;
-mod exec;
 mod failure;
 mod forward;
 mod headers;
 mod http;
 mod http1;
+mod http2;
 mod load;
 mod lookup;
 mod mirror;
@@ -63,14 +63,6 @@ pub use upstream::{WholeResponse, read_response};
 const MAX_HEADERS: usize = 256;
 /// Bytes in one head; more is 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// The same for HTTP/2, whose setting is a `u32`; hyper's own for clients is 16 KiB.
-const MAX_HEAD_LIST: u32 = 64 * 1024;
-/// Requests at a time on one downstream HTTP/2 connection.
-const H2_MAX_STREAMS: u32 = 256;
-/// Bytes in flight on one HTTP/2 stream: a gRPC stream fills a 1 Gbit/s link at 8 ms round trip.
-const H2_STREAM_WINDOW: u32 = 1024 * 1024;
-/// Bytes in flight on one HTTP/2 connection; also the bound on what it can make the agent hold.
-const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Commands that may wait for a worker.
 const COMMAND_QUEUE: usize = 256;
 

@@ -15,8 +15,15 @@ const MAX_REGEX_BYTES: usize = 1 << 20;
 
 /// Fields that frame a message or belong to one connection (RFC 9110, section 7.6.1; RFC 9112,
 /// section 6): a route that edits them would put requests of a shared connection out of step.
-const OF_THE_PROTOCOL: [HeaderName; 5] =
-    [CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE];
+const OF_THE_PROTOCOL: [HeaderName; 7] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// Compiles an expression of RE2 that must match all of a text.
 ///
@@ -273,6 +280,8 @@ mod tests {
             "Content-Length",
             "transfer-encoding",
             "Connection",
+            "Keep-Alive",
+            "proxy-connection",
             "te",
             "Upgrade",
         ] {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::downstream::{OpenRequest, Upload, UploadError};
+use super::http2::Inbound;
 use super::replay::Replay;
 use super::stream_limit::StreamLimit;
 use super::tee::{Copied, Teed};
@@ -27,7 +27,7 @@ pub(super) enum BodyError {
     #[error("the client's body broke off")]
     Http1(#[from] UploadError),
     #[error("the client's stream broke off")]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] h2::Error),
     #[error("another try carries the body now")]
     Superseded,
     #[error("the copy of the body was cut off")]
@@ -45,12 +45,12 @@ pub(super) enum CutShort {
 
 /// A request's body on its way up.
 pub(super) enum RequestBody {
-    /// None, for a request that is sent a second time.
+    /// None.
     Empty,
     /// As it comes.
     Http1(Upload),
     /// As it comes.
-    Http2(Incoming),
+    Http2(Inbound),
     /// As it comes, but not before the upstream has asked for it: polling it is what sends
     /// `100 Continue` to the client.
     Gated(Upload, Pin<Box<dyn Future<Output = ()>>>),

@@ -261,7 +261,6 @@ impl Exchange<'_> {
             UpstreamProtocol::AsReceived => Protocol::Http1,
         };
         let method = request.method().clone();
-        let client = upgrade::of_request(&mut request);
         headers::ensure_authority(&mut request, self.downstream.destination);
         let (mut request, continued) = match plan.prepare(request, protocol) {
             Ok(prepared) => prepared,
@@ -286,11 +285,7 @@ impl Exchange<'_> {
         if upgrade::switches(&method, response.status()) {
             let kept = (self.open, ticket, lease);
             let tunnel = Tunnel::of(&mut response, kept).ok_or(Reason::UpstreamReset)?;
-            if self.downstream.is_http1() {
-                return Ok(response.map(|_| ResponseBody::Tunnel(tunnel)));
-            }
-            upgrade::carry_http2(client, tunnel);
-            return Ok(response.map(|_| ResponseBody::Empty));
+            return Ok(response.map(|_| ResponseBody::Tunnel(tunnel)));
         }
         let limits = plan.policies().and_then(|of| of.stream);
         let limit = limits.map(|limits| StreamLimit::new(limits, self.started));

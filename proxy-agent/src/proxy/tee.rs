@@ -202,6 +202,11 @@ impl Feed {
         queue.wake();
     }
 
+    /// Whether there are frames that were not taken.
+    pub(super) fn has_frames(&self) -> bool {
+        !self.0.borrow().frames.is_empty()
+    }
+
     pub(super) fn end(&self) {
         self.0.borrow_mut().end(End::Whole);
     }

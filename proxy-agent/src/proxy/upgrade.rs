@@ -6,11 +6,10 @@ use std::io;
 use bytes::BytesMut;
 use http::header::UPGRADE;
 use http::{Method, Request, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::downstream::OpenRequest;
+use super::http2::Duplex;
 use super::tcp::pump;
 use super::traffic::Ticket;
 use super::upstream::{Lease, Received, UpstreamIo};
@@ -25,11 +24,6 @@ pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
     request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
 }
 
-/// The client's side of a switch on HTTP/2, to be taken before the request is sent on.
-pub(super) fn of_request<B>(request: &mut Request<B>) -> OnUpgrade {
-    hyper::upgrade::on(request)
-}
-
 /// The upstream's side of a switch, and what has to be kept for as long as it is there. It counts as
 /// an open request.
 pub(super) struct Tunnel {
@@ -40,7 +34,7 @@ pub(super) struct Tunnel {
 enum Upstream {
     /// What was read behind the head, and the socket.
     Http1(BytesMut, UpstreamIo),
-    Http2(OnUpgrade),
+    Http2(Duplex),
 }
 
 impl Tunnel {
@@ -54,7 +48,8 @@ impl Tunnel {
                 let (read, io) = body.into_tunnel()?;
                 Upstream::Http1(read, io)
             }
-            Received::Http2(_) | Received::Taken => Upstream::Http2(hyper::upgrade::on(response)),
+            Received::Http2(body) => Upstream::Http2(body.into_tunnel()?),
+            Received::Taken => return None,
         };
         Some(Box::new(Self {
             upstream,
@@ -73,29 +68,9 @@ impl Tunnel {
             Upstream::Http1(from_upstream, upstream) => {
                 join((read, client), (from_upstream, upstream)).await
             }
-            Upstream::Http2(upstream) => {
-                let upstream = upstream.await.map_err(io::Error::other)?;
-                join((read, client), (BytesMut::new(), TokioIo::new(upstream))).await
-            }
+            Upstream::Http2(upstream) => join((read, client), (BytesMut::new(), upstream)).await,
         }
     }
-}
-
-/// Carries a tunnel of a client of HTTP/2 as soon as both sides have switched.
-pub(super) fn carry_http2(client: OnUpgrade, tunnel: Box<Tunnel>) {
-    tokio::task::spawn_local(async move {
-        let carried = match client.await {
-            Ok(client) => {
-                tunnel
-                    .carry(BytesMut::new(), &mut TokioIo::new(client))
-                    .await
-            }
-            Err(error) => Err(io::Error::other(error)),
-        };
-        if let Err(error) = carried {
-            tracing::trace!(%error, "tunnel cut");
-        }
-    });
 }
 
 /// Sockets, and what was read from them already.

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::client::conn::http2::SendRequest;
 
 use super::body::RequestBody;
 use super::load::EndpointState;
@@ -24,8 +23,6 @@ pub(super) use io::UpstreamIo;
 pub(super) use open::{OpenError, open};
 pub(super) use pool::Pool;
 pub(super) use received::{ReceiveError, Received};
-
-use http2::Streams;
 
 /// How long a connect may take; Envoy's default.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -46,7 +43,7 @@ pub(super) enum Sender {
     /// This request's alone until its response has ended.
     Http1(Box<http1::Connection>),
     /// Shared; the reference counts the stream.
-    Http2(SendRequest<RequestBody>, Rc<Streams>),
+    Http2(Rc<http2::Connection>),
 }
 
 /// Why a request has no response.
@@ -82,9 +79,11 @@ impl Sender {
                 };
                 Ok((response.map(Received::Http1), lease))
             }
-            Self::Http2(sender, stream) => {
-                let response = http2::send(sender, request, may_repeat).await?;
-                let lease = Lease::Http2 { _stream: stream };
+            Self::Http2(connection) => {
+                let response = connection.send(request, may_repeat).await?;
+                let lease = Lease::Http2 {
+                    _connection: connection,
+                };
                 Ok((response.map(Received::Http2), lease))
             }
         }
@@ -113,7 +112,7 @@ pub(super) enum Lease {
         pod: Rc<PodState>,
     },
     /// Counts the stream.
-    Http2 { _stream: Rc<Streams> },
+    Http2 { _connection: Rc<http2::Connection> },
 }
 
 impl Lease {

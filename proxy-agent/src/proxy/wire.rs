@@ -1,61 +1,92 @@
-//! A TCP socket as hyper sees it: a message in several small parts goes out in one `send`.
+//! A TCP socket as h2 sees it: a message in several small parts goes out in one `send`.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
-use tokio::io::ReadBuf;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Up to so many bytes a copy costs less than what `writev` costs more than `send`.
 pub(super) const TOGETHER_BYTES: usize = 2 * 1024;
 
+/// Who looks at what is read.
+pub(super) trait Watch {
+    /// These bytes came, in order.
+    fn has_read(&mut self, bytes: &[u8]);
+}
+
+impl Watch for () {
+    fn has_read(&mut self, _: &[u8]) {}
+}
+
 /// A connected socket.
 #[derive(Debug)]
-pub(super) struct Wire(TokioIo<TcpStream>);
+pub(super) struct Wire<W> {
+    /// Read already, and to be read again.
+    prefix: Bytes,
+    stream: TcpStream,
+    watch: W,
+}
 
-impl Wire {
+impl Wire<()> {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self(TokioIo::new(stream))
-    }
-
-    pub(super) fn inner_mut(&mut self) -> &mut TcpStream {
-        self.0.inner_mut()
+        Self::watched(Bytes::new(), stream, ())
     }
 }
 
-impl Read for Wire {
+impl<W: Watch> Wire<W> {
+    /// With `prefix` still to be read, and somebody who looks at all that is.
+    pub(super) const fn watched(prefix: Bytes, stream: TcpStream, watch: W) -> Self {
+        Self {
+            prefix,
+            stream,
+            watch,
+        }
+    }
+}
+
+impl<W: Watch + Unpin> AsyncRead for Wire<W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let this = &mut *self;
+        let before = buf.filled().len();
+        if this.prefix.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        } else {
+            let count = this.prefix.len().min(buf.remaining());
+            buf.put_slice(&this.prefix.split_to(count));
+        }
+        this.watch
+            .has_read(buf.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
     }
 }
 
-impl Write for Wire {
+impl<W: Unpin> AsyncWrite for Wire<W> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        true
     }
 
     fn poll_write_vectored(
@@ -63,7 +94,7 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.0);
+        let stream = Pin::new(&mut self.stream);
         if let [only] = bufs {
             return stream.poll_write(cx, only);
         }
@@ -83,17 +114,23 @@ impl Write for Wire {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
 
-    /// What arrives of parts of these lengths, and whether they went out at once.
-    async fn arrived(lengths: &[usize]) -> (Vec<u8>, bool) {
+    /// Both ends of a connection.
+    async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut wire = Wire::new(TcpStream::connect(address).await.unwrap());
-        let (mut peer, _) = listener.accept().await.unwrap();
+        let near = TcpStream::connect(address).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    /// What arrives of parts of these lengths, and whether they went out at once.
+    async fn arrived(lengths: &[usize]) -> (Vec<u8>, bool) {
+        let (near, mut peer) = pair().await;
+        let mut wire = Wire::new(near);
         let parts: Vec<Vec<u8>> = lengths
             .iter()
             .zip(b'a'..)
@@ -123,5 +160,33 @@ mod tests {
             let (read, whole) = arrived(lengths).await;
             assert!(whole, "{lengths:?}: {}", read.len());
         }
+    }
+
+    #[derive(Default)]
+    struct Seen(Vec<u8>);
+
+    impl Watch for Seen {
+        fn has_read(&mut self, bytes: &[u8]) {
+            self.0.extend_from_slice(bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first_and_all_is_looked_at_once() {
+        let (near, mut peer) = pair().await;
+        peer.write_all(b"behind").await.unwrap();
+        drop(peer);
+        let mut wire = Wire::watched(Bytes::from_static(b"before "), near, Seen::default());
+        let mut read = Vec::new();
+        let mut buffer = [0; 5];
+        loop {
+            let count = wire.read(&mut buffer).await.unwrap();
+            read.extend_from_slice(&buffer[..count]);
+            assert_eq!(wire.watch.0, read);
+            if count == 0 {
+                break;
+            }
+        }
+        assert_eq!(read, b"before behind");
     }
 }

@@ -1,34 +1,38 @@
-//! HTTP/2 of a client, by hyper, within the limits on heads and idling, and through a drain.
+//! HTTP/2 of a client, within the limits on heads and idling, and through a drain. The connection's
+//! task moves bytes between streams and socket; each request is served by a task of its own.
 
 mod clock;
 mod heads;
-mod io;
+mod stream;
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use h2::server::{Builder, Connection};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
-use crate::proxy::body::RequestBody;
-use crate::proxy::exec::LocalExec;
-use crate::proxy::http::answer;
+use crate::proxy::http2::{CONNECTION_WINDOW, MAX_HEAD_LIST, STREAM_WINDOW};
+use crate::proxy::wire::Wire;
 use crate::proxy::worker::OpenConnection;
-use crate::proxy::{H2_CONNECTION_WINDOW, H2_MAX_STREAMS, H2_STREAM_WINDOW, MAX_HEAD_LIST};
 
-use super::{DRAIN_IDLE_LIMIT, Downstream, IDLE_LIMIT, poll_until};
-use io::DownstreamIo;
+use super::{DRAIN_IDLE_LIMIT, Downstream, HEAD_LIMIT, IDLE_LIMIT, poll_until};
+use heads::HeadWatch;
 
 pub(in crate::proxy::downstream) use clock::Clock;
 pub(in crate::proxy) use clock::OpenRequest;
+
+/// Requests at a time on one connection.
+const MAX_STREAMS: u32 = 256;
+/// Streams that this side may reset for what the client does wrong; with more it is a nuisance, and
+/// the connection ends.
+const MAX_ERROR_RESETS: usize = 1_024;
+
+type ClientIo = Wire<HeadWatch>;
 
 /// Serves a connection, of which `prefix` was already read, until it is closed.
 pub(super) async fn serve(
@@ -38,86 +42,61 @@ pub(super) async fn serve(
     destination: SocketAddr,
 ) {
     let clock = Clock::new();
-    let io = DownstreamIo::new(prefix, stream, Rc::clone(&clock));
-    let downstream = Rc::new(Downstream {
-        open,
-        destination,
-        clock: Some(Rc::clone(&clock)),
-    });
-    let service = {
-        let downstream = Rc::clone(&downstream);
-        service_fn(move |request: http::Request<_>| {
-            let request = Box::new(request.map(RequestBody::Http2));
-            let answer = answer(Rc::clone(&downstream), request);
-            async { Ok::<_, Infallible>(answer.await) }
-        })
+    let io = Wire::watched(prefix, stream, HeadWatch::new(Rc::clone(&clock)));
+    let handshake = Builder::new()
+        .max_header_list_size(MAX_HEAD_LIST)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake(io);
+    // It waits for the rest of the preface.
+    let connection = match timeout(HEAD_LIMIT, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::trace!(%error, "no HTTP/2"),
+        Err(_elapsed) => return tracing::trace!("no HTTP/2 in time"),
     };
-    let connection = pin!(
-        http2::Builder::new(LocalExec)
-            .timer(TokioTimer::new())
-            .max_header_list_size(MAX_HEAD_LIST)
-            .max_concurrent_streams(H2_MAX_STREAMS)
-            .initial_stream_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .auto_date_header(false)
-            .serve_connection(io, service)
-    );
-    drive(&downstream, &clock, connection, |connection| {
-        connection.graceful_shutdown();
-    })
-    .await;
-}
-
-/// Runs `connection` until it ends.
-async fn drive<C>(
-    downstream: &Downstream,
-    clock: &Clock,
-    mut connection: Pin<&mut C>,
-    shut_down: fn(Pin<&mut C>),
-) where
-    C: Future<Output = hyper::Result<()>>,
-{
     let mut driver = Driver {
-        downstream,
+        downstream: Rc::new(Downstream {
+            open,
+            destination,
+            clock: Some(Rc::clone(&clock)),
+        }),
         clock,
-        shut_down,
+        connection,
         told: false,
         known: false,
     };
     let mut timer = pin!(sleep(IDLE_LIMIT));
-    poll_fn(|cx| driver.poll(connection.as_mut(), timer.as_mut(), cx)).await;
+    poll_fn(|cx| driver.poll(timer.as_mut(), cx)).await;
 }
 
-struct Driver<'a, C> {
-    downstream: &'a Downstream,
-    clock: &'a Clock,
-    shut_down: fn(Pin<&mut C>),
-    /// The connection was told to shut down.
+struct Driver {
+    downstream: Rc<Downstream>,
+    clock: Rc<Clock>,
+    connection: Connection<ClientIo, Bytes>,
+    /// The client was told to go to another connection.
     told: bool,
     /// The worker knows whom to wake when the drain begins.
     known: bool,
 }
 
-impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
-    fn poll(
-        &mut self,
-        mut connection: Pin<&mut C>,
-        timer: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
+impl Driver {
+    /// Ready when the connection has ended, or must.
+    fn poll(&mut self, timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         if !self.known {
             self.known = true;
             self.downstream.open.wake_on_drain(cx.waker());
         }
-        let mut polled = connection.as_mut().poll(cx);
+        let mut polled = self.poll_streams(cx);
         let draining = self.downstream.open.worker.is_draining();
         if polled.is_pending() && draining && !self.told {
             // GOAWAY: open streams end in peace, new ones go to a new connection.
             // Its idle time counts from here, for a request may be crossing the GOAWAY.
             self.told = true;
-            (self.shut_down)(connection.as_mut());
+            self.connection.graceful_shutdown();
             self.clock.restart();
-            polled = connection.poll(cx);
+            polled = self.poll_streams(cx);
         }
         if let Poll::Ready(ended) = polled {
             if let Err(error) = ended {
@@ -133,5 +112,15 @@ impl<C: Future<Output = hyper::Result<()>>> Driver<'_, C> {
             Some(deadline) => poll_until(deadline, timer, cx),
             None => Poll::Pending,
         }
+    }
+
+    /// Takes requests and moves bytes, until the connection has ended.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        while let Some(accepted) = ready!(self.connection.poll_accept(cx)) {
+            let (request, respond) = accepted?;
+            let downstream = Rc::clone(&self.downstream);
+            tokio::task::spawn_local(stream::serve(downstream, request, respond));
+        }
+        Poll::Ready(Ok(()))
     }
 }

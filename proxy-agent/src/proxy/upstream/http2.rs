@@ -1,117 +1,182 @@
-//! An HTTP/2 connection to an endpoint: hyper's, shared by the requests of one pod.
+//! An HTTP/2 connection to an endpoint, shared by the requests of one pod. Each sends and receives
+//! on its stream from its own task; the connection's moves bytes between streams and socket.
 
-use std::cell::Cell;
-use std::error::Error;
+mod download;
+#[cfg(test)]
+mod tests;
+
 use std::future::poll_fn;
-use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
-use http::{Request, Response};
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use http::{Method, Request, Response};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
-use crate::proxy::body::RequestBody;
-use crate::proxy::exec::LocalExec;
+use crate::proxy::body::{BodyError, RequestBody};
+use crate::proxy::http2::{CONNECTION_WINDOW, MAX_HEAD_LIST, Outbound, STREAM_WINDOW, Unsent};
 use crate::proxy::reply::Reason;
 use crate::proxy::wire::Wire;
-use crate::proxy::{H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, MAX_HEAD_LIST};
 
 use super::SendError;
+pub(super) use download::Download;
 
-/// Streams per HTTP/2 connection before a second one is opened (RFC 9113, section 6.5.2 asks
-/// servers to allow no fewer).
+/// Streams per connection before a second one is opened (RFC 9113, section 6.5.2 asks servers to
+/// allow no fewer).
 const MAX_STREAMS: usize = 100;
 
-/// What an HTTP/2 connection has room for.
+/// A connection. References to it are counted: one for each stream, and the pool's.
 #[derive(Debug)]
-pub(in crate::proxy) struct Streams {
-    /// Most streams that the upstream allows now.
-    limit: Cell<usize>,
+pub(in crate::proxy) struct Connection {
+    /// When the last is gone and all streams have ended, h2 closes the connection.
+    sender: SendRequest<Bytes>,
 }
 
-impl Streams {
-    /// Most streams that the upstream allows now.
-    pub(super) const fn limit(&self) -> usize {
-        self.limit.get()
+impl Connection {
+    /// Begins HTTP/2 on a new connection, and runs it.
+    pub(super) async fn begin(stream: TcpStream) -> Result<Rc<Self>, h2::Error> {
+        let (sender, connection) = Builder::new()
+            .enable_push(false)
+            .initial_max_send_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD_LIST)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(Wire::new(stream))
+            .await?;
+        tokio::task::spawn_local(async move {
+            // Requests on it see its errors themselves.
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "upstream connection ended");
+            }
+        });
+        Ok(Rc::new(Self { sender }))
+    }
+
+    /// Whether it takes no more requests: it is broken, or told to go away.
+    pub(super) fn is_closed(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    /// Whether the upstream allows one stream more, of those that `connection`'s references count.
+    pub(super) fn has_room(connection: &Rc<Self>) -> bool {
+        let allowed = connection.sender.current_max_send_streams();
+        // The pool itself holds one of the counted references.
+        Rc::strong_count(connection) <= allowed.clamp(1, MAX_STREAMS)
+    }
+
+    /// Sends `request` and waits for the response's head. A copy is kept of one that `may_repeat`
+    /// and has no body.
+    pub(super) async fn send(
+        self: &Rc<Self>,
+        request: Box<Request<RequestBody>>,
+        may_repeat: bool,
+    ) -> Result<Response<Download>, SendError> {
+        let mut sender = self.sender.clone();
+        if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
+            tracing::trace!(%error, "upstream connection is gone");
+            return Err(SendError::Unsent(request));
+        }
+        let whole = request.body().is_end_stream();
+        let tunnel = *request.method() == Method::CONNECT;
+        let copy = (may_repeat && whole).then(|| copy(&request));
+        let (head, body) = request.into_parts();
+        let sent = sender.send_request(Request::from_parts(head, ()), whole && !tunnel);
+        let (response, stream) = sent.map_err(|error| {
+            tracing::debug!(%error, "request cannot be sent");
+            SendError::Failed(Reason::BadRequest)
+        })?;
+        let mut exchange = Exchange {
+            response,
+            upload: None,
+        };
+        let mut kept = None;
+        if tunnel {
+            kept = Some(stream);
+        } else if !whole {
+            exchange.upload = Some(Outbound::new(body, stream));
+        }
+        match poll_fn(|cx| exchange.poll(cx)).await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let download = Download::new(&head.headers, body, kept, exchange.upload, self);
+                Ok(Response::from_parts(head, download))
+            }
+            Err(failed) => Err(failed.into_error(copy)),
+        }
+    }
+}
+
+/// A request under way, and the wait for its response's head.
+struct Exchange {
+    response: ResponseFuture,
+    /// Until all of it is sent.
+    upload: Option<Outbound<RequestBody>>,
+}
+
+enum Failed {
+    /// The client's body broke off.
+    Body(BodyError),
+    Stream(h2::Error),
+}
+
+impl Exchange {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<h2::RecvStream>, Failed>> {
+        if let Some(upload) = &mut self.upload
+            && let Poll::Ready(sent) = upload.poll(cx)
+        {
+            self.upload = None;
+            match sent {
+                Err(Unsent::Body(error)) => return Poll::Ready(Err(Failed::Body(error))),
+                // The response says more of why, or is one all the same.
+                Err(Unsent::Stream(_)) | Ok(()) => {}
+            }
+        }
+        let response = ready!(Pin::new(&mut self.response).poll(cx));
+        Poll::Ready(response.map_err(Failed::Stream))
     }
 }
 
-/// Begins HTTP/2 on a new connection, and runs it.
-pub(super) async fn begin(
-    stream: TcpStream,
-) -> hyper::Result<(SendRequest<RequestBody>, Rc<Streams>)> {
-    let (sender, connection) = Builder::new(LocalExec)
-        .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEAD_LIST)
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .handshake(Wire::new(stream))
-        .await?;
-    let streams = Rc::new(Streams {
-        limit: Cell::new(MAX_STREAMS),
-    });
-    let connection = following_limit(connection, Rc::downgrade(&streams));
-    tokio::task::spawn_local(async move {
-        // Requests on it see its errors themselves.
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "upstream connection ended");
-        }
-    });
-    Ok((sender, streams))
-}
-
-/// Runs an HTTP/2 connection and takes down how many streams its upstream allows.
-async fn following_limit<T>(
-    connection: Connection<T, RequestBody, LocalExec>,
-    streams: Weak<Streams>,
-) -> hyper::Result<()>
-where
-    T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
-{
-    let mut connection = pin!(connection);
-    poll_fn(|cx| {
-        let ended = connection.as_mut().poll(cx);
-        if let Some(streams) = streams.upgrade() {
-            let allowed = connection.current_max_send_streams();
-            streams.limit.set(allowed.clamp(1, MAX_STREAMS));
-        }
-        ended
-    })
-    .await
-}
-
-/// Sends `request` and waits for the response's head. A copy is kept of one that `may_repeat` and
-/// has no body.
-pub(super) async fn send(
-    mut sender: SendRequest<RequestBody>,
-    request: Box<Request<RequestBody>>,
-    may_repeat: bool,
-) -> Result<Response<Incoming>, SendError> {
-    let copy = (may_repeat && request.body().is_end_stream()).then(|| copy(&request));
-    let mut error = match sender.try_send_request(*request).await {
-        Ok(response) => return Ok(response),
-        Err(error) => error,
-    };
-    if let Some(request) = error.take_message() {
-        return Err(SendError::Unsent(Box::new(request)));
-    }
-    let error = error.into_error();
-    match copy {
-        Some(copy) if died_unanswered(&error) => Err(SendError::Unanswered(copy)),
-        _ => {
-            tracing::debug!(%error, "request failed after it was sent");
-            Err(SendError::Failed(if error.is_parse() {
-                Reason::UpstreamProtocol
-            } else if refused(&error) {
-                Reason::UpstreamRefused
-            } else {
-                Reason::UpstreamReset
-            }))
+impl Failed {
+    fn into_error(self, copy: Option<Box<Request<RequestBody>>>) -> SendError {
+        match (self, copy) {
+            (Self::Body(error), _) => {
+                tracing::debug!(%error, "the client's body broke off");
+                SendError::Failed(Reason::BadRequest)
+            }
+            (Self::Stream(error), Some(copy)) if died_unanswered(&error) => {
+                SendError::Unanswered(copy)
+            }
+            (Self::Stream(error), _) => {
+                tracing::debug!(%error, "request failed after it was sent");
+                SendError::Failed(reason(&error))
+            }
         }
     }
+}
+
+fn reason(error: &h2::Error) -> Reason {
+    if is_refusal(error) {
+        Reason::UpstreamRefused
+    } else if error.is_library() {
+        Reason::UpstreamProtocol
+    } else {
+        Reason::UpstreamReset
+    }
+}
+
+/// Whether the connection died, or refused the stream unseen. A stream that was reset for any other
+/// reason is an answer, if a bad one.
+fn died_unanswered(error: &h2::Error) -> bool {
+    !error.is_reset() || is_refusal(error)
+}
+
+/// Whether the endpoint refused the stream unseen (RFC 9113, section 8.7).
+fn is_refusal(error: &h2::Error) -> bool {
+    error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
 fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
@@ -121,30 +186,4 @@ fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
     copy
-}
-
-/// Whether the connection died, or refused the stream unseen. A stream that was reset for any other
-/// reason is an answer, if a bad one.
-fn died_unanswered(error: &hyper::Error) -> bool {
-    !error.is_parse() && h2_cause(error).is_none_or(|h2| !h2.is_reset() || is_refusal(h2))
-}
-
-/// Whether the endpoint refused the stream unseen (RFC 9113, section 8.7).
-fn refused(error: &hyper::Error) -> bool {
-    h2_cause(error).is_some_and(is_refusal)
-}
-
-fn is_refusal(error: &h2::Error) -> bool {
-    error.reason() == Some(h2::Reason::REFUSED_STREAM)
-}
-
-fn h2_cause(error: &hyper::Error) -> Option<&h2::Error> {
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        if let Some(h2) = source.downcast_ref() {
-            return Some(h2);
-        }
-        cause = source.source();
-    }
-    None
 }

@@ -11,9 +11,8 @@ use crate::proxy::load::EndpointState;
 use crate::proxy::pod::PodState;
 use crate::proxy::worker::Worker;
 
-use super::http1::Connection;
 use super::io::UpstreamIo;
-use super::{CONNECT_LIMIT, Protocol, Sender, checkout, http2};
+use super::{CONNECT_LIMIT, Protocol, Sender, checkout, http1, http2};
 
 /// Why no connection could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +20,7 @@ pub(in crate::proxy) enum OpenError {
     #[error("no connection")]
     Connect(#[source] ConnectError),
     #[error("no HTTP handshake")]
-    Handshake(#[source] hyper::Error),
+    Handshake(#[source] h2::Error),
 }
 
 /// Opens a connection to `endpoint` in the netns of `pod`.
@@ -111,7 +110,7 @@ async fn connect(
                 accelerated,
                 stream,
             };
-            Ok(Sender::Http1(Connection::new(io)))
+            Ok(Sender::Http1(http1::Connection::new(io)))
         }
         Protocol::Http2 => {
             if acceleration.is_some() {
@@ -127,12 +126,12 @@ async fn connect_http2(
     endpoint: &EndpointState,
     stream: TcpStream,
 ) -> Result<Sender, OpenError> {
-    let begun = http2::begin(stream).await;
-    let (sender, streams) = begun.map_err(OpenError::Handshake)?;
+    let begun = http2::Connection::begin(stream).await;
+    let connection = begun.map_err(OpenError::Handshake)?;
     if !pod.is_released() {
         let mut pools = endpoint.pools.borrow_mut();
         let pool = pools.entry(pod.index).or_default();
-        pool.share(sender.clone(), Rc::clone(&streams));
+        pool.share(Rc::clone(&connection));
     }
-    Ok(Sender::Http2(sender, streams))
+    Ok(Sender::Http2(connection))
 }

@@ -3,15 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::proxy::body::RequestBody;
-
-use super::http1::Connection;
-use super::http2::Streams;
-use super::{Protocol, Sender};
+use super::{Protocol, Sender, http1, http2};
 
 /// How long a connection may lie idle; below the 75 s after which nginx closes from its side.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -30,15 +25,14 @@ pub(in crate::proxy) struct Pool {
 
 #[derive(Debug)]
 struct IdleHttp1 {
-    connection: Box<Connection>,
+    connection: Box<http1::Connection>,
     since: Instant,
 }
 
 #[derive(Debug)]
 struct SharedHttp2 {
-    sender: SendRequest<RequestBody>,
-    /// Cloned into every stream: the count beyond one is that of open streams.
-    streams: Rc<Streams>,
+    /// Every stream has a reference: the count beyond one is that of open streams.
+    connection: Rc<http2::Connection>,
     last_used: Instant,
 }
 
@@ -53,7 +47,7 @@ impl Pool {
 
     /// The one that was used last: the oldest run into the idle limit and the pool shrinks. Those
     /// that the upstream has closed meanwhile are dropped on the way.
-    fn take_http1(&mut self) -> Option<Box<Connection>> {
+    fn take_http1(&mut self) -> Option<Box<http1::Connection>> {
         while let Some(idle) = self.http1.pop() {
             if idle.connection.is_ready() {
                 return Some(idle.connection);
@@ -63,20 +57,15 @@ impl Pool {
     }
 
     fn take_http2(&mut self) -> Option<Sender> {
-        self.http2.retain(|shared| !shared.sender.is_closed());
-        let shared = self.http2.iter_mut().find(|shared| {
-            // The pool itself holds one of the counted references.
-            Rc::strong_count(&shared.streams) <= shared.streams.limit()
-        })?;
+        self.http2.retain(|shared| !shared.connection.is_closed());
+        let mut shared = self.http2.iter_mut();
+        let shared = shared.find(|shared| http2::Connection::has_room(&shared.connection))?;
         shared.last_used = Instant::now();
-        Some(Sender::Http2(
-            shared.sender.clone(),
-            Rc::clone(&shared.streams),
-        ))
+        Some(Sender::Http2(Rc::clone(&shared.connection)))
     }
 
     /// Keeps a connection for the next request, if there is room.
-    pub(super) fn keep(&mut self, connection: Box<Connection>) {
+    pub(super) fn keep(&mut self, connection: Box<http1::Connection>) {
         if self.http1.len() < MAX_IDLE {
             let since = Instant::now();
             self.http1.push(IdleHttp1 { connection, since });
@@ -84,11 +73,10 @@ impl Pool {
     }
 
     /// Lets others take streams of a connection.
-    pub(super) fn share(&mut self, sender: SendRequest<RequestBody>, streams: Rc<Streams>) {
+    pub(super) fn share(&mut self, connection: Rc<http2::Connection>) {
         let last_used = Instant::now();
         self.http2.push(SharedHttp2 {
-            sender,
-            streams,
+            connection,
             last_used,
         });
     }
@@ -100,8 +88,8 @@ impl Pool {
         self.http1
             .retain(|idle| fresh(idle.since) && idle.connection.is_ready());
         self.http2.retain(|shared| {
-            let busy = Rc::strong_count(&shared.streams) > 1;
-            !shared.sender.is_closed() && (busy || fresh(shared.last_used))
+            let busy = Rc::strong_count(&shared.connection) > 1;
+            !shared.connection.is_closed() && (busy || fresh(shared.last_used))
         });
         self.http1.is_empty() && self.http2.is_empty() && self.opening.is_none()
     }

@@ -5,14 +5,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::http1::{self, Download};
+use super::{http1, http2};
 
 /// The body of an upstream's response.
 pub(in crate::proxy) enum Received {
-    Http1(Download),
-    Http2(Incoming),
+    Http1(http1::Download),
+    Http2(http2::Download),
     /// It was handed on to somebody else.
     Taken,
 }
@@ -22,8 +21,8 @@ pub(in crate::proxy) enum Received {
 pub(in crate::proxy) enum ReceiveError {
     #[error(transparent)]
     Http1(#[from] http1::Error),
-    #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    #[error("the stream broke off")]
+    Http2(#[from] h2::Error),
 }
 
 impl Received {

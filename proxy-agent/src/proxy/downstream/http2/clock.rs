@@ -1,6 +1,6 @@
 //! Where a connection stands in time: idle, receiving a head, or serving requests.
 //!
-//! hyper has no limits on either: the I/O object and the request guards write the clock, the
+//! h2 has no limits on either: what looks at the bytes and the request guards write the clock, the
 //! connection's driver reads it.
 
 use std::cell::Cell;

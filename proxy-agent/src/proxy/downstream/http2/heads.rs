@@ -1,7 +1,13 @@
 //! Whether an HTTP/2 client is in the middle of a head, told from its frames alone.
 //!
-//! hyper has no timer for heads that come in pieces, so the connection's bytes are looked at on
-//! their way: frame headers only, payloads are counted off (RFC 9113, sections 4.1, 6.2, 6.10).
+//! h2 has no timer for heads that come in pieces, so the connection's bytes are looked at on their
+//! way: frame headers only, payloads are counted off (RFC 9113, sections 4.1, 6.2, 6.10).
+
+use std::rc::Rc;
+
+use crate::proxy::wire::Watch;
+
+use super::clock::Clock;
 
 /// The client's connection preface.
 const PREFACE_BYTES: usize = 24;
@@ -11,9 +17,31 @@ const TYPE_HEADERS: u8 = 1;
 const TYPE_CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// Follows the frames of one client.
+/// Tells the clock of one client's connection about heads that are unfinished.
 #[derive(Debug)]
 pub(super) struct HeadWatch {
+    clock: Rc<Clock>,
+    frames: Frames,
+}
+
+impl HeadWatch {
+    pub(super) const fn new(clock: Rc<Clock>) -> Self {
+        Self {
+            clock,
+            frames: Frames::new(),
+        }
+    }
+}
+
+impl Watch for HeadWatch {
+    fn has_read(&mut self, bytes: &[u8]) {
+        self.clock.received(self.frames.feed(bytes));
+    }
+}
+
+/// Follows the frames of one client.
+#[derive(Debug)]
+struct Frames {
     /// Bytes of the preface or of a payload that are still to come.
     skip: usize,
     header: [u8; HEADER_BYTES],
@@ -24,8 +52,8 @@ pub(super) struct HeadWatch {
     ends: bool,
 }
 
-impl HeadWatch {
-    pub(super) const fn new() -> Self {
+impl Frames {
+    const fn new() -> Self {
         Self {
             skip: PREFACE_BYTES,
             header: [0; HEADER_BYTES],
@@ -36,7 +64,7 @@ impl HeadWatch {
     }
 
     /// Takes what was received, in any pieces. Returns whether a head is unfinished after it.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> bool {
+    fn feed(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skipped = self.skip.min(bytes.len());
@@ -87,14 +115,14 @@ mod tests {
 
     #[test]
     fn a_head_in_one_frame_is_finished_at_once() {
-        let mut watch = HeadWatch::new();
+        let mut watch = Frames::new();
         let bytes = [preface(), frame(4, 0, 6), frame(TYPE_HEADERS, 5, 20)].concat();
         assert!(!watch.feed(&bytes));
     }
 
     #[test]
     fn a_head_without_its_end_is_unfinished_whatever_comes_after() {
-        let mut watch = HeadWatch::new();
+        let mut watch = Frames::new();
         watch.feed(&preface());
         assert!(watch.feed(&frame(TYPE_HEADERS, 1, 20)));
         assert!(watch.feed(&frame(TYPE_CONTINUATION, 0, 3)));
@@ -103,7 +131,7 @@ mod tests {
 
     #[test]
     fn pings_and_bodies_are_no_heads() {
-        let mut watch = HeadWatch::new();
+        let mut watch = Frames::new();
         watch.feed(&preface());
         // A payload that looks like a HEADERS frame, and a flag that means something else here.
         assert!(!watch.feed(&frame(0, 1, 200)));
@@ -120,7 +148,7 @@ mod tests {
         ]
         .concat();
         for split in 0..whole.len() {
-            let mut watch = HeadWatch::new();
+            let mut watch = Frames::new();
             watch.feed(&whole[..split]);
             let begun = split >= whole.len() - 4;
             assert_eq!(watch.feed(&[]), begun && split < whole.len(), "{split}");
@@ -130,7 +158,7 @@ mod tests {
 
     #[test]
     fn an_empty_last_frame_ends_its_head() {
-        let mut watch = HeadWatch::new();
+        let mut watch = Frames::new();
         watch.feed(&preface());
         assert!(watch.feed(&frame(TYPE_HEADERS, 0, 5)));
         assert!(!watch.feed(&frame(TYPE_CONTINUATION, END_HEADERS, 0)));

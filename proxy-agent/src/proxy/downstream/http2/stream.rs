@@ -1,0 +1,86 @@
+//! One stream of a client: a request, and its response as long as the client wants it.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Method, Request, Response};
+use http_body::Body as _;
+
+use crate::proxy::body::{RequestBody, ResponseBody};
+use crate::proxy::downstream::Downstream;
+use crate::proxy::http::answer;
+use crate::proxy::http2::{Duplex, Inbound, Outbound};
+use crate::proxy::upgrade::Tunnel;
+
+/// Serves a request to the end of its response.
+pub(super) async fn serve(
+    downstream: Rc<Downstream>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (request, tunnel) = received(request);
+    let Some(response) = answered(downstream, request, &mut respond).await else {
+        return;
+    };
+    let (head, mut body) = response.into_parts();
+    let carried = body.take_tunnel().zip(tunnel);
+    let whole = carried.is_none() && body.is_end_stream();
+    let sent = respond.send_response(Response::from_parts(head, ()), whole);
+    let stream = match sent {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "response cannot be sent");
+            return respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    };
+    if let Some((tunnel, receive)) = carried {
+        return carry(*tunnel, Duplex::new(stream, receive)).await;
+    }
+    if whole {
+        return;
+    }
+    let mut outbound = Outbound::new(body, stream);
+    if let Err(cut) = poll_fn(|cx| outbound.poll(cx)).await {
+        tracing::trace!(%cut, "a response was cut short");
+    }
+}
+
+/// The request, and what comes from the client if it asks for a tunnel.
+fn received(request: Request<RecvStream>) -> (Box<Request<RequestBody>>, Option<RecvStream>) {
+    let (head, stream) = request.into_parts();
+    let (body, tunnel) = if head.method == Method::CONNECT {
+        (RequestBody::Empty, Some(stream))
+    } else {
+        let body = Inbound::of(&head.headers, stream);
+        (body.map_or(RequestBody::Empty, RequestBody::Http2), None)
+    };
+    (Box::new(Request::from_parts(head, body)), tunnel)
+}
+
+/// The answer, unless the client resets the stream before.
+async fn answered(
+    downstream: Rc<Downstream>,
+    request: Box<Request<RequestBody>>,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Response<ResponseBody>> {
+    let mut answer = pin!(answer(downstream, request));
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Some(response)),
+        Poll::Pending => respond.poll_reset(cx).map(|reason| {
+            tracing::trace!(?reason, "a client takes no answer");
+            None
+        }),
+    })
+    .await
+}
+
+async fn carry(tunnel: Tunnel, mut client: Duplex) {
+    if let Err(error) = tunnel.carry(BytesMut::new(), &mut client).await {
+        tracing::trace!(%error, "tunnel cut");
+    }
+}
