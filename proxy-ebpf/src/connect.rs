@@ -10,7 +10,7 @@ mod direct;
 mod skip;
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_set_retval, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{bpf_set_retval, bpf_sk_storage_get};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::debug;
@@ -65,9 +65,7 @@ fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip> {
 
 #[inline(always)]
 fn remember(ctx: &SockAddrContext, asked: &Asked, steer: &Steer) -> Result<(), Skip> {
-    // SAFETY: the helper takes no argument.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
-    let wanted = OrigDst::new(asked.addr, u16::from_be_bytes(asked.port_be), now_ns);
+    let wanted = OrigDst::new(asked.addr, u16::from_be_bytes(asked.port_be), steer.now_ns);
     let wanted = wanted.of_pod(steer.pod);
     let map = core::ptr::from_ref(&SOCKET_DST).cast_mut().cast();
     let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);

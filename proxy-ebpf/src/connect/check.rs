@@ -38,6 +38,8 @@ pub(crate) struct Steer {
     pub(crate) to: To,
     /// The netns that it is made in.
     pub(crate) netns_cookie: u64,
+    /// CLOCK_MONOTONIC: the one reading that a connection takes.
+    pub(crate) now_ns: u64,
     /// What the agent decided about the pod.
     pub(crate) pod: PodFlags,
 }
@@ -127,15 +129,18 @@ pub(crate) fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip>
     }
     // No worker has a part in a direct connection, but an agent that is stuck does not learn which
     // endpoints are gone: the ordinary path does.
-    fresh(settings, pod.flags())?;
+    // SAFETY: the helper takes no argument.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    fresh(settings, pod.flags(), now_ns)?;
     let to = if frontend.is_direct() {
-        To::Endpoint(direct::choose(netns_cookie, asked, frontend)?)
+        To::Endpoint(direct::choose(netns_cookie, asked, frontend, now_ns)?)
     } else {
         To::Listener(listener(ctx, asked, pod)?)
     };
     Ok(Steer {
         to,
         netns_cookie,
+        now_ns,
         pod: pod.flags(),
     })
 }
@@ -177,7 +182,7 @@ fn pod(netns_cookie: u64, settings: &Settings) -> Result<PodEntry, Skip> {
 
 /// One stuck worker hangs its share of the listeners, so the oldest beat decides.
 #[inline(always)]
-fn fresh(settings: &Settings, flags: PodFlags) -> Result<(), Skip> {
+fn fresh(settings: &Settings, flags: PodFlags, now_ns: u64) -> Result<(), Skip> {
     let mut oldest_ns = u64::MAX;
     for worker in 0..Settings::MAX_WORKERS {
         if worker >= settings.workers() {
@@ -190,8 +195,6 @@ fn fresh(settings: &Settings, flags: PodFlags) -> Result<(), Skip> {
             oldest_ns = *beat_ns;
         }
     }
-    // SAFETY: the helper takes no argument.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
     if now_ns.saturating_sub(oldest_ns) <= settings.stale_after_ns() {
         return Ok(());
     }

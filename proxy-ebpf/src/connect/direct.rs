@@ -6,7 +6,7 @@ use core::num::NonZeroU32;
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use proxy_ebpf::{
     Affinity, AffinityKey, Choice, EndpointKey, Frontend, Group, MemberKey, SlotKey, Stat,
 };
@@ -23,13 +23,12 @@ pub(super) fn choose(
     netns_cookie: u64,
     asked: &Asked,
     frontend: &Frontend,
+    now_ns: u64,
 ) -> Result<&'static EndpointKey, Skip> {
     if frontend.affinity_s() == 0 {
         return draw(frontend);
     }
     let key = AffinityKey::new(netns_cookie, asked.frontend());
-    // SAFETY: the helper takes no argument.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
     if let Some(kept) = kept(&key, frontend, now_ns) {
         return Ok(kept);
     }
