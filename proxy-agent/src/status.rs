@@ -177,7 +177,7 @@ pub struct PodStatus {
     pub netns_cookie: u64,
     /// cgroup directory, relative to the root.
     pub cgroup: String,
-    /// Time from the sandbox being seen to enrolment, microseconds; 0 if not enrolled.
+    /// Time from its network namespace being seen to enrolment, microseconds; 0 if not enrolled.
     pub enrolment_us: u64,
     /// Connections accepted from it since enrolment.
     pub connections_total: u64,

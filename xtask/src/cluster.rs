@@ -84,11 +84,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Runs a command that speaks for itself when it fails.
+/// Runs a command that speaks for itself, and ends as it does.
 fn pass(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("start {command:?}"))?;
+    if let Some(code) = status.code().filter(|code| *code != 0) {
+        std::process::exit(code);
+    }
     ensure!(status.success(), "the command ended with {status}");
     Ok(())
 }

@@ -85,7 +85,9 @@ pub(super) struct PodTask {
     cgroup: String,
     snapshots: Receiver<Arc<Snapshot>>,
     held: Option<Held>,
-    /// When the first process was seen, or the decision to capture was made if that was later.
+    /// Since when it could have been captured: the last look that found its first process still in the
+    /// node's network namespace, the first one that found a process at all, or the decision to
+    /// capture, whichever was last.
     since: Option<Instant>,
     enrolment_us: u64,
 }
@@ -123,8 +125,12 @@ impl PodTask {
         }
         let context = Arc::clone(&self.context);
         let mut backoff = Backoff::new();
+        let mut before = None;
         loop {
             let (decision, addresses) = self.wanted();
+            if before.replace(decision) != Some(decision) {
+                self.since = self.since.map(|_earlier| Instant::now());
+            }
             // The proxy may keep a step waiting; the agent's end does not wait with it.
             let Some(done) = context.leave.run_until_cancelled(self.step(decision)).await else {
                 return self.leave();
@@ -148,12 +154,7 @@ impl PodTask {
                 () = context.leave.cancelled() => return self.leave(),
                 () = gone.cancelled() => break,
                 () = kick.notified() => backoff = Backoff::new(),
-                other = self.other_than(decision, &addresses) => {
-                    if other {
-                        self.since = self.since.map(|_earlier| Instant::now());
-                    }
-                    backoff = Backoff::new();
-                }
+                () = self.other_than(decision, &addresses) => backoff = Backoff::new(),
                 () = sleep_or_never(again) => {}
             }
         }
@@ -171,12 +172,8 @@ impl PodTask {
         (pod.map(|pod| pod.capture), addresses)
     }
 
-    /// Returns when anything is wanted that was not: whether that is another decision.
-    async fn other_than(
-        &mut self,
-        decision: Option<CaptureDecision>,
-        addresses: &[IpAddr],
-    ) -> bool {
+    /// Returns when anything is wanted that was not.
+    async fn other_than(&mut self, decision: Option<CaptureDecision>, addresses: &[IpAddr]) {
         loop {
             if self.snapshots.changed().await.is_err() {
                 // The sources have ended; the last decision stays.
@@ -184,7 +181,7 @@ impl PodTask {
             }
             let wanted = self.wanted();
             if wanted.0 != decision || wanted.1 != addresses {
-                return wanted.0 != decision;
+                return;
             }
         }
     }
@@ -194,10 +191,16 @@ impl PodTask {
             return Ok(self.stand_by(NotCaptured::HostNetwork.name()).await);
         }
         let located = self.locate()?;
-        if matches!(located, Located::Empty) {
-            self.since = None;
-        } else if self.since.is_none() {
-            self.since = Some(Instant::now());
+        match &located {
+            Located::Empty => self.since = None,
+            Located::Node => self.since = Some(Instant::now()),
+            Located::Held
+            | Located::New(_)
+            | Located::Own
+            | Located::Hidden
+            | Located::Fleeting => {
+                self.since.get_or_insert_with(Instant::now);
+            }
         }
         match located {
             Located::Held => {}

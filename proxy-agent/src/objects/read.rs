@@ -40,6 +40,8 @@ pub struct Parsed {
     /// One for each object that stands in the text and could not be read; `None` where not even
     /// its identity could be told. Their last good versions should stay in force.
     pub rejected: Vec<Option<ObjectId>>,
+    /// It has a list of nothing: what kubectl says of a kind of which there are no objects.
+    pub lists_nothing: bool,
 }
 
 /// Reads every object of a text. Never fails as a whole: what is wrong is among the problems.
@@ -144,6 +146,8 @@ impl Reader<'_> {
     /// Each object of a list; those of a list of one kind need not say what they are.
     fn list(&mut self, mut list: Value, version: &str, kind: &str, prefix: &mut Vec<Step>) {
         let mut items = list.get_mut("items").map(Value::take);
+        let nothing = items.as_ref().and_then(Value::as_array);
+        self.parsed.lists_nothing |= nothing.is_some_and(Vec::is_empty);
         let items = items.iter_mut().flat_map(Value::as_array_mut).flatten();
         for (index, item) in items.enumerate() {
             let mut item = item.take();

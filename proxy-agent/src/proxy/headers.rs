@@ -111,6 +111,12 @@ pub(super) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
+/// Whether requests of this method have a body by nature: one without says so (RFC 9110, section
+/// 8.6).
+pub(super) fn has_body_by_nature(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
 /// RFC 9110, section 4.2.4: a recipient takes no `user:password@`, and it is no part of `Host`.
 fn without_userinfo(authority: &str) -> &str {
     authority

@@ -17,7 +17,7 @@ pub(super) const REASON: HeaderName = HeaderName::from_static("x-proxy-agent-rea
 pub(super) enum Reason {
     /// It is no HTTP/1 request, has no usable authority, or one that cannot be sent on.
     BadRequest,
-    /// More than 256 headers or, on HTTP/1, 64 KiB; hyper resets such a stream of HTTP/2.
+    /// More than 256 headers or, on HTTP/1, 64 KiB; h2 resets such a stream of HTTP/2.
     HeadTooLarge,
     /// Routes are attached to the Service and none matches.
     NoRoute,

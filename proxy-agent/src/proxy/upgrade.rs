@@ -8,6 +8,7 @@ use http::header::UPGRADE;
 use http::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
+use super::accept;
 use super::downstream::OpenRequest;
 use super::http2::Duplex;
 use super::tcp::pump;
@@ -65,10 +66,17 @@ impl Tunnel {
         client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     ) -> io::Result<()> {
         match self.upstream {
-            Upstream::Http1(from_upstream, upstream) => {
-                join((read, client), (from_upstream, upstream)).await
+            Upstream::Http1(from_upstream, mut upstream) => {
+                let carried = join((read, client), (from_upstream, &mut upstream)).await;
+                if carried.is_err() {
+                    // So that nobody takes what came for all.
+                    accept::reset(&upstream.stream);
+                }
+                carried
             }
-            Upstream::Http2(upstream) => join((read, client), (BytesMut::new(), upstream)).await,
+            Upstream::Http2(mut upstream) => {
+                join((read, client), (BytesMut::new(), &mut upstream)).await
+            }
         }
     }
 }

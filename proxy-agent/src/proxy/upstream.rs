@@ -42,8 +42,8 @@ pub(super) enum Protocol {
 pub(super) enum Sender {
     /// This request's alone until its response has ended.
     Http1(Box<http1::Connection>),
-    /// Shared; the reference counts the stream.
-    Http2(Rc<http2::Connection>),
+    /// A stream of one that is shared.
+    Http2(Rc<http2::Stream>),
 }
 
 /// Why a request has no response.
@@ -79,11 +79,9 @@ impl Sender {
                 };
                 Ok((response.map(Received::Http1), lease))
             }
-            Self::Http2(connection) => {
-                let response = connection.send(request, may_repeat).await?;
-                let lease = Lease::Http2 {
-                    _connection: connection,
-                };
+            Self::Http2(stream) => {
+                let response = stream.send(request, may_repeat).await?;
+                let lease = Lease::Http2 { _stream: stream };
                 Ok((response.map(Received::Http2), lease))
             }
         }
@@ -112,7 +110,7 @@ pub(super) enum Lease {
         pod: Rc<PodState>,
     },
     /// Counts the stream.
-    Http2 { _connection: Rc<http2::Connection> },
+    Http2 { _stream: Rc<http2::Stream> },
 }
 
 impl Lease {

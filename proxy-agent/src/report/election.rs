@@ -92,6 +92,14 @@ pub struct Candidate {
     view: LeaseView,
 }
 
+/// The API server's own words, without the object that they come in.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// What was seen of the Lease last, and when it was first seen so.
 struct Seen {
     version: Option<String>,
@@ -143,7 +151,7 @@ impl Candidate {
                     self.set_elected(true);
                 }
                 Ok(Ok(false)) => self.set_elected(false),
-                Ok(Err(error)) => self.view.fails(error.to_string()),
+                Ok(Err(error)) => self.view.fails(words(&error)),
                 Err(_late) => self.view.fails("the API server did not answer".to_owned()),
             }
             // Others may take the office at the end of the term: it is left before.

@@ -27,9 +27,10 @@ use self::store::Store;
 use crate::objects::ObjectSet;
 
 /// Changes are published when none has come for this long.
-const QUIET: Duration = Duration::from_millis(20);
-/// Changes are published after this long although more are coming.
-const GATHER: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_millis(5);
+/// Changes are published after this long although more are coming: of 200 a second, two or three
+/// together. What is dear to compile is gathered for longer where it is compiled.
+const GATHER: Duration = Duration::from_millis(15);
 /// News that wait to be taken in; followers wait when there are more.
 const BACKLOG: usize = 64;
 /// How long a connection may take to come about.

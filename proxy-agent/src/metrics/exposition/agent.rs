@@ -41,7 +41,7 @@ fn pods(picture: &Picture, page: &mut Page<'_>) -> fmt::Result {
     )?;
     let enrolment = Metric::new(
         "pod_enrolment",
-        "From a pod's sandbox being seen, or from the decision if later, to its capture",
+        "From a pod's network namespace being seen, or from the decision if later, to its capture",
     );
     let enrolments = &overview.enrolments;
     let bounds = ENROLMENT_BOUNDS_MS.iter().map(|ms| milliseconds(*ms));

@@ -3,6 +3,7 @@
 
 mod clock;
 mod heads;
+mod seats;
 mod stream;
 
 use std::future::poll_fn;
@@ -22,6 +23,8 @@ use crate::proxy::worker::OpenConnection;
 
 use super::{DRAIN_IDLE_LIMIT, Downstream, HEAD_LIMIT, IDLE_LIMIT, poll_until};
 use heads::HeadWatch;
+use seats::Seats;
+use stream::Accepted;
 
 pub(in crate::proxy::downstream) use clock::Clock;
 pub(in crate::proxy) use clock::OpenRequest;
@@ -64,6 +67,7 @@ pub(super) async fn serve(
         }),
         clock,
         connection,
+        seats: Seats::new(),
         told: false,
         known: false,
     };
@@ -75,6 +79,7 @@ struct Driver {
     downstream: Rc<Downstream>,
     clock: Rc<Clock>,
     connection: Connection<ClientIo, Bytes>,
+    seats: Rc<Seats<(Rc<Downstream>, Accepted)>>,
     /// The client was told to go to another connection.
     told: bool,
     /// The worker knows whom to wake when the drain begins.
@@ -104,11 +109,13 @@ impl Driver {
             }
             return Poll::Ready(());
         }
-        let limit = match draining {
-            true => DRAIN_IDLE_LIMIT,
-            false => IDLE_LIMIT,
+        let deadline = match draining {
+            // What was answered is not read yet, or goes on coming.
+            true if self.connection.has_streams() => self.clock.head_deadline(),
+            true => self.clock.deadline(DRAIN_IDLE_LIMIT),
+            false => self.clock.deadline(IDLE_LIMIT),
         };
-        match self.clock.deadline(limit) {
+        match deadline {
             Some(deadline) => poll_until(deadline, timer, cx),
             None => Poll::Pending,
         }
@@ -117,9 +124,10 @@ impl Driver {
     /// Takes requests and moves bytes, until the connection has ended.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         while let Some(accepted) = ready!(self.connection.poll_accept(cx)) {
-            let (request, respond) = accepted?;
-            let downstream = Rc::clone(&self.downstream);
-            tokio::task::spawn_local(stream::serve(downstream, request, respond));
+            let work = (Rc::clone(&self.downstream), accepted?);
+            self.seats.put(work, |(downstream, accepted)| {
+                stream::serve(downstream, accepted)
+            });
         }
         Poll::Ready(Ok(()))
     }

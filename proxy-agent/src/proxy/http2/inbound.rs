@@ -37,11 +37,6 @@ impl Inbound {
         })
     }
 
-    /// The stream, of which nothing was read.
-    pub(in crate::proxy) fn into_stream(self) -> RecvStream {
-        self.stream
-    }
-
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         let data = ready!(self.stream.poll_data(cx));
         if let Some(Ok(data)) = &data {

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::{Body, Frame};
 
+use crate::proxy::headers;
+
 /// Why a body was not sent to its end. The stream was reset, by one side or the other.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::proxy) enum Unsent<E> {
@@ -93,10 +95,12 @@ where
                 self.waiting = Some((data, self.body.is_end_stream()));
             }
             Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
+                if let Ok(mut trailers) = frame.into_trailers() {
+                    // Of HTTP/1, where they mean something.
+                    headers::strip_hop_by_hop(&mut trailers);
                     self.stream.reserve_capacity(0);
                     let sent = self.stream.send_trailers(trailers);
-                    return sent.map(|()| true).map_err(Unsent::Stream);
+                    return self.result(sent).map(|()| true);
                 }
             }
         }
@@ -115,15 +119,25 @@ where
 
     fn send(&mut self, data: Bytes, last: bool) -> Result<(), Unsent<B::Error>> {
         let sent = self.stream.send_data(data, last);
-        sent.map_err(Unsent::Stream)
+        self.result(sent)
+    }
+
+    /// A stream that takes something not is never left as it is, neither ended nor reset.
+    fn result(&mut self, sent: Result<(), h2::Error>) -> Result<(), Unsent<B::Error>> {
+        sent.map_err(|error| {
+            self.stream.send_reset(Reason::INTERNAL_ERROR);
+            Unsent::Stream(error)
+        })
     }
 }
 
-/// The reason that the other side is told: that of the stream which broke off, if it was one.
+/// The reason that the other side is told: that of the stream which broke off, if it was one. Not
+/// NO_ERROR, which some take for the end of a body.
 fn reason_of(error: &(dyn Error + 'static)) -> Reason {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(reason) = error.downcast_ref().and_then(h2::Error::reason) {
+        let reason = error.downcast_ref().and_then(h2::Error::reason);
+        if let Some(reason) = reason.filter(|reason| *reason != Reason::NO_ERROR) {
             return reason;
         }
         cause = error.source();

@@ -161,17 +161,48 @@ async fn a_body_that_breaks_off_resets_its_stream() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn the_reason_of_a_stream_is_passed_on() {
-    let mut from = post().await;
-    let to = post().await;
-    let body = RequestBody::Http2(inbound(from.received));
-    from.send.send_reset(Reason::ENHANCE_YOUR_CALM);
+async fn the_reason_of_a_stream_is_passed_on_unless_some_take_it_for_an_end() {
+    for (reason, told) in [
+        (Reason::ENHANCE_YOUR_CALM, Reason::ENHANCE_YOUR_CALM),
+        (Reason::CANCEL, Reason::CANCEL),
+        (Reason::NO_ERROR, Reason::INTERNAL_ERROR),
+    ] {
+        let mut from = post().await;
+        let to = post().await;
+        let body = RequestBody::Http2(inbound(from.received));
+        from.send.send_reset(reason);
+        let (sent, read) = tokio::join!(
+            sent(Outbound::new(body, to.send)),
+            in_time(inbound(to.received).collect())
+        );
+        assert!(sent.is_err());
+        assert_eq!(read.unwrap_err().reason(), Some(told));
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn trailers_that_belong_to_one_connection_are_left_out() {
+    let Stream {
+        send,
+        received,
+        response: _response,
+        respond: _respond,
+    } = post().await;
+    let (feed, body) = Feed::new();
+    let pairs = [
+        ("keep-alive", "timeout=5"),
+        ("connection", "close"),
+        ("a", "b"),
+    ];
+    let pairs = pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    feed.push(Frame::trailers(HeaderMap::from_iter(pairs)));
     let (sent, read) = tokio::join!(
-        sent(Outbound::new(body, to.send)),
-        in_time(inbound(to.received).collect())
+        sent(Outbound::new(body, send)),
+        in_time(inbound(received).collect())
     );
-    assert!(sent.is_err());
-    assert_eq!(read.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
+    sent.unwrap();
+    let expected = HeaderMap::from_iter([("a".parse().unwrap(), "b".parse().unwrap())]);
+    assert_eq!(read.unwrap().trailers(), Some(&expected));
 }
 
 #[tokio::test(flavor = "local")]

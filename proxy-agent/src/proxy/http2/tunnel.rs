@@ -82,9 +82,14 @@ impl AsyncWrite for Duplex {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.send.send_data(Bytes::new(), true) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(_) => self.poll_broken(cx).map(Err),
+        if self.send.send_data(Bytes::new(), true).is_ok() {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(self.send.poll_reset(cx)) {
+            // The other side wants no more, and what it has sent is to be read still.
+            Ok(Reason::NO_ERROR) => Poll::Ready(Ok(())),
+            Ok(reason) => Poll::Ready(Err(to_io(reason.into()))),
+            Err(error) => Poll::Ready(Err(to_io(error))),
         }
     }
 }

@@ -5,6 +5,7 @@ mod download;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,12 +13,16 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
-use http::{Method, Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use tokio::net::TcpStream;
 
 use crate::proxy::body::{BodyError, RequestBody};
-use crate::proxy::http2::{CONNECTION_WINDOW, MAX_HEAD_LIST, Outbound, STREAM_WINDOW, Unsent};
+use crate::proxy::headers;
+use crate::proxy::http2::{
+    CONNECTION_WINDOW, Duplex, MAX_HEAD_LIST, Outbound, STREAM_WINDOW, Unsent,
+};
 use crate::proxy::reply::Reason;
 use crate::proxy::wire::Wire;
 
@@ -28,11 +33,33 @@ pub(super) use download::Download;
 /// allow no fewer).
 const MAX_STREAMS: usize = 100;
 
-/// A connection. References to it are counted: one for each stream, and the pool's.
+/// A connection.
 #[derive(Debug)]
 pub(in crate::proxy) struct Connection {
     /// When the last is gone and all streams have ended, h2 closes the connection.
     sender: SendRequest<Bytes>,
+    /// Streams that are open, or about to be.
+    streams: Cell<usize>,
+}
+
+/// Counts a stream of a connection for as long as a reference to it is there.
+#[derive(Debug)]
+pub(in crate::proxy) struct Stream {
+    connection: Rc<Connection>,
+}
+
+impl Stream {
+    pub(super) fn of(connection: Rc<Connection>) -> Rc<Self> {
+        connection.streams.set(connection.streams.get() + 1);
+        Rc::new(Self { connection })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let streams = &self.connection.streams;
+        streams.set(streams.get().saturating_sub(1));
+    }
 }
 
 impl Connection {
@@ -52,7 +79,8 @@ impl Connection {
                 tracing::trace!(%error, "upstream connection ended");
             }
         });
-        Ok(Rc::new(Self { sender }))
+        let streams = Cell::new(0);
+        Ok(Rc::new(Self { sender, streams }))
     }
 
     /// Whether it takes no more requests: it is broken, or told to go away.
@@ -61,13 +89,19 @@ impl Connection {
         matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
-    /// Whether the upstream allows one stream more, of those that `connection`'s references count.
-    pub(super) fn has_room(connection: &Rc<Self>) -> bool {
-        let allowed = connection.sender.current_max_send_streams();
-        // The pool itself holds one of the counted references.
-        Rc::strong_count(connection) <= allowed.clamp(1, MAX_STREAMS)
+    /// Whether the upstream allows one stream more.
+    pub(super) fn has_room(&self) -> bool {
+        let allowed = self.sender.current_max_send_streams();
+        self.streams.get() < allowed.clamp(1, MAX_STREAMS)
     }
 
+    /// Whether a stream is open.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.streams.get() > 0
+    }
+}
+
+impl Stream {
     /// Sends `request` and waits for the response's head. A copy is kept of one that `may_repeat`
     /// and has no body.
     pub(super) async fn send(
@@ -75,7 +109,7 @@ impl Connection {
         request: Box<Request<RequestBody>>,
         may_repeat: bool,
     ) -> Result<Response<Download>, SendError> {
-        let mut sender = self.sender.clone();
+        let mut sender = self.connection.sender.clone();
         if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
             tracing::trace!(%error, "upstream connection is gone");
             return Err(SendError::Unsent(request));
@@ -83,7 +117,12 @@ impl Connection {
         let whole = request.body().is_end_stream();
         let tunnel = *request.method() == Method::CONNECT;
         let copy = (may_repeat && whole).then(|| copy(&request));
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if whole && headers::has_body_by_nature(&head.method) {
+            head.headers
+                .entry(CONTENT_LENGTH)
+                .or_insert(HeaderValue::from_static("0"));
+        }
         let sent = sender.send_request(Request::from_parts(head, ()), whole && !tunnel);
         let (response, stream) = sent.map_err(|error| {
             tracing::debug!(%error, "request cannot be sent");
@@ -99,14 +138,14 @@ impl Connection {
         } else if !whole {
             exchange.upload = Some(Outbound::new(body, stream));
         }
-        match poll_fn(|cx| exchange.poll(cx)).await {
-            Ok(response) => {
-                let (head, body) = response.into_parts();
-                let download = Download::new(&head.headers, body, kept, exchange.upload, self);
-                Ok(Response::from_parts(head, download))
-            }
-            Err(failed) => Err(failed.into_error(copy)),
-        }
+        let response = poll_fn(|cx| exchange.poll(cx)).await;
+        let response = response.map_err(|failed| failed.into_error(copy))?;
+        let (head, body) = response.into_parts();
+        let download = match kept.filter(|_| head.status.is_success()) {
+            Some(send) => Download::tunnel(Duplex::new(send, body)),
+            None => Download::new(&head.headers, body, exchange.upload, self),
+        };
+        Ok(Response::from_parts(head, download))
     }
 }
 
@@ -174,9 +213,11 @@ fn died_unanswered(error: &h2::Error) -> bool {
     !error.is_reset() || is_refusal(error)
 }
 
-/// Whether the endpoint refused the stream unseen (RFC 9113, section 8.7).
+/// Whether the endpoint refused the stream unseen (RFC 9113, section 8.7): by a reset, or by a GOAWAY
+/// that does not reach up to it.
 fn is_refusal(error: &h2::Error) -> bool {
-    error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    refused || (error.is_go_away() && error.is_remote())
 }
 
 fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {

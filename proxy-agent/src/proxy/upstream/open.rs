@@ -133,5 +133,5 @@ async fn connect_http2(
         let pool = pools.entry(pod.index).or_default();
         pool.share(Rc::clone(&connection));
     }
-    Ok(Sender::Http2(connection))
+    Ok(Sender::Http2(http2::Stream::of(connection)))
 }

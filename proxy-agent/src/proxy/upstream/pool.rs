@@ -31,7 +31,6 @@ struct IdleHttp1 {
 
 #[derive(Debug)]
 struct SharedHttp2 {
-    /// Every stream has a reference: the count beyond one is that of open streams.
     connection: Rc<http2::Connection>,
     last_used: Instant,
 }
@@ -59,9 +58,10 @@ impl Pool {
     fn take_http2(&mut self) -> Option<Sender> {
         self.http2.retain(|shared| !shared.connection.is_closed());
         let mut shared = self.http2.iter_mut();
-        let shared = shared.find(|shared| http2::Connection::has_room(&shared.connection))?;
+        let shared = shared.find(|shared| shared.connection.has_room())?;
         shared.last_used = Instant::now();
-        Some(Sender::Http2(Rc::clone(&shared.connection)))
+        let connection = Rc::clone(&shared.connection);
+        Some(Sender::Http2(http2::Stream::of(connection)))
     }
 
     /// Keeps a connection for the next request, if there is room.
@@ -88,8 +88,8 @@ impl Pool {
         self.http1
             .retain(|idle| fresh(idle.since) && idle.connection.is_ready());
         self.http2.retain(|shared| {
-            let busy = Rc::strong_count(&shared.connection) > 1;
-            !shared.connection.is_closed() && (busy || fresh(shared.last_used))
+            !shared.connection.is_closed()
+                && (shared.connection.is_busy() || fresh(shared.last_used))
         });
         self.http1.is_empty() && self.http2.is_empty() && self.opening.is_none()
     }

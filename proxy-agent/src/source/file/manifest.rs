@@ -153,7 +153,8 @@ impl Manifest {
                 problem.reason = format!("{}; {what} in force", problem.reason);
             }
         }
-        if parsed.objects.is_empty() && parsed.rejected.is_empty() {
+        let empty = parsed.objects.is_empty() && parsed.rejected.is_empty();
+        if empty && !parsed.lists_nothing {
             let reason = "holds no object".to_owned();
             parsed
                 .problems

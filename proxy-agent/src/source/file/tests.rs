@@ -154,6 +154,20 @@ fn each_fault_is_one_line_and_leaves_the_last_good_version_in_force() {
 }
 
 #[test]
+fn a_list_of_nothing_is_no_problem_and_a_file_of_nothing_is() {
+    for (text, warned) in [
+        ("apiVersion: v1\nkind: List\nitems: []\n", false),
+        ("apiVersion: v1\nkind: List\n", true),
+    ] {
+        let dir = Dir::new();
+        dir.write("a.yaml", text);
+        let set = look(&mut Contents::new(&dir.0));
+        let said = lines(&set, &dir);
+        assert_eq!(!said.is_empty(), warned, "{said:?}");
+    }
+}
+
+#[test]
 fn a_rejected_object_keeps_its_last_good_version_and_others_may_go() {
     let service = |port: &str| {
         format!(

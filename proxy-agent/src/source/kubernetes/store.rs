@@ -41,6 +41,8 @@ struct Held {
     /// Whether it has been listed in full: before, its objects are not in force.
     listed: bool,
     failures: u32,
+    /// What a list is another attempt after, and since when that was so.
+    attempt_after: Option<(KindPhase, SystemTime)>,
     /// Counts lists: what the last one did not name is gone.
     round: u32,
     entries: Entries,
@@ -63,6 +65,7 @@ impl Store {
             },
             listed: false,
             failures: 0,
+            attempt_after: None,
             round: 0,
             entries: Entries::new(),
         };
@@ -107,7 +110,13 @@ impl Store {
         let state = &mut held.state;
         let news = state.phase != phase || state.version != version || state.detail != detail;
         if state.phase != phase {
-            state.since = SystemTime::now();
+            let before = (state.phase, state.since);
+            // An attempt that ends where it began has changed nothing.
+            let same = held.attempt_after.take().filter(|(of, _)| *of == phase);
+            state.since = same.map_or_else(SystemTime::now, |(_, since)| since);
+            if phase == KindPhase::Syncing {
+                held.attempt_after = Some(before);
+            }
             tracing::debug!(kind = &*state.kind, version, detail, "now {}", phase.name());
         }
         (state.phase, state.version, state.detail) = (phase, version, detail);

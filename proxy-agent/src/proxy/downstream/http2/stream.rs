@@ -8,7 +8,8 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Method, Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::proxy::body::{RequestBody, ResponseBody};
@@ -17,19 +18,24 @@ use crate::proxy::http::answer;
 use crate::proxy::http2::{Duplex, Inbound, Outbound};
 use crate::proxy::upgrade::Tunnel;
 
+/// A request as it was accepted, and the way back.
+pub(super) type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+
 /// Serves a request to the end of its response.
-pub(super) async fn serve(
-    downstream: Rc<Downstream>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-) {
+pub(super) async fn serve(downstream: Rc<Downstream>, (request, mut respond): Accepted) {
+    let head_alone = *request.method() == Method::HEAD;
     let (request, tunnel) = received(request);
     let Some(response) = answered(downstream, request, &mut respond).await else {
         return;
     };
-    let (head, mut body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
     let carried = body.take_tunnel().zip(tunnel);
-    let whole = carried.is_none() && body.is_end_stream();
+    if carried.is_some() {
+        // Where none can be (RFC 9110, section 9.3.6).
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    let whole =
+        carried.is_none() && (head_alone || has_no_content(head.status) || body.is_end_stream());
     let sent = respond.send_response(Response::from_parts(head, ()), whole);
     let stream = match sent {
         Ok(stream) => stream,
@@ -39,7 +45,7 @@ pub(super) async fn serve(
         }
     };
     if let Some((tunnel, receive)) = carried {
-        return carry(*tunnel, Duplex::new(stream, receive)).await;
+        return Box::pin(carry(*tunnel, Duplex::new(stream, receive))).await;
     }
     if whole {
         return;
@@ -69,14 +75,20 @@ async fn answered(
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Response<ResponseBody>> {
     let mut answer = pin!(answer(downstream, request));
-    poll_fn(|cx| match answer.as_mut().poll(cx) {
-        Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => respond.poll_reset(cx).map(|reason| {
+    poll_fn(|cx| {
+        // Before anything is done for it: a request that comes with its reset goes to nobody.
+        if let Poll::Ready(reason) = respond.poll_reset(cx) {
             tracing::trace!(?reason, "a client takes no answer");
-            None
-        }),
+            return Poll::Ready(None);
+        }
+        answer.as_mut().poll(cx).map(Some)
     })
     .await
+}
+
+/// Whether a response with `status` never has content (RFC 9110, section 6.4.1).
+fn has_no_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 async fn carry(tunnel: Tunnel, mut client: Duplex) {

@@ -4,6 +4,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request};
 use http_body::Body;
 
+use crate::proxy::headers;
 use crate::proxy::http1::{Outbox, Outgoing, field};
 
 /// Writes the head of `request` into `outbox`. Returns how its body ends.
@@ -28,10 +29,7 @@ pub(super) fn head<B: Body>(request: &Request<B>, outbox: &mut Outbox) -> Outgoi
         }
     }
     // RFC 9110, section 8.6: servers may wait for a length of requests that have bodies by nature.
-    let by_nature = matches!(
-        *request.method(),
-        Method::POST | Method::PUT | Method::PATCH
-    );
+    let by_nature = headers::has_body_by_nature(request.method());
     match outgoing {
         Outgoing::Length(0) if !told && !by_nature => {}
         Outgoing::Length(length) => outbox.length(length),

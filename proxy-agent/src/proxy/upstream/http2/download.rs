@@ -4,9 +4,10 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
+use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
@@ -14,30 +15,36 @@ use tokio::task::AbortHandle;
 use crate::proxy::body::RequestBody;
 use crate::proxy::http2::{Duplex, Inbound, Outbound};
 
-use super::Connection;
+use super::Stream;
+
+/// For how long a request goes on behind a response that has ended.
+const UPLOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// The body of a response. Dropped before its end, it resets the stream.
 pub(in crate::proxy) struct Download {
-    /// `None`: it has ended with its head.
-    body: Option<Inbound>,
-    /// The other way, of a stream that may become a tunnel.
-    tunnel: Option<SendStream<Bytes>>,
+    body: Content,
     /// The task that sends the rest of the request. It goes on whether the response is read or not:
     /// a client may read nothing before it has sent all.
     upload: Option<AbortHandle>,
 }
 
+enum Content {
+    /// It has ended with its head.
+    None,
+    Body(Inbound),
+    Tunnel(Duplex),
+}
+
 impl Download {
+    /// Of a response with this head, and the rest of its request.
     pub(super) fn new(
         head: &HeaderMap,
-        stream: RecvStream,
-        tunnel: Option<SendStream<Bytes>>,
+        body: RecvStream,
         upload: Option<Outbound<RequestBody>>,
-        connection: &Rc<Connection>,
+        stream: &Rc<Stream>,
     ) -> Self {
         let upload = upload.map(|mut upload| {
-            // It is a stream of the connection's for as long as it goes on.
-            let counted = Rc::clone(connection);
+            let counted = Rc::clone(stream);
             let sending = async move {
                 // What broke it off breaks the response off too.
                 if let Err(error) = poll_fn(|cx| upload.poll(cx)).await {
@@ -48,28 +55,42 @@ impl Download {
             tokio::task::spawn_local(sending).abort_handle()
         });
         Self {
-            body: Inbound::of(head, stream),
-            tunnel,
+            body: Inbound::of(head, body).map_or(Content::None, Content::Body),
             upload,
         }
     }
 
-    /// The stream as a tunnel, if it was asked to be one and has not ended.
+    /// In place of a body.
+    pub(super) const fn tunnel(tunnel: Duplex) -> Self {
+        Self {
+            body: Content::Tunnel(tunnel),
+            upload: None,
+        }
+    }
+
+    /// The stream as a tunnel, if it is one.
     pub(in crate::proxy) fn into_tunnel(mut self) -> Option<Duplex> {
-        let (send, body) = (self.tunnel.take()?, self.body.take()?);
-        Some(Duplex::new(send, body.into_stream()))
+        match std::mem::replace(&mut self.body, Content::None) {
+            Content::Tunnel(tunnel) => Some(tunnel),
+            Content::None | Content::Body(_) => None,
+        }
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // A response that came whole may be all that the upstream has to say; it still gets all of
-        // the request.
-        if let Some(upload) = &self.upload
-            && !self.is_end_stream()
-        {
-            upload.abort();
+        let Some(upload) = self.upload.take().filter(|upload| !upload.is_finished()) else {
+            return;
+        };
+        if !self.is_end_stream() {
+            return upload.abort();
         }
+        // A response that came whole may be all that the upstream has to say; it still gets all of
+        // the request, unless it takes none of it for ever.
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(UPLOAD_LIMIT).await;
+            upload.abort();
+        });
     }
 }
 
@@ -82,17 +103,22 @@ impl Body for Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+            Content::Body(body) => Pin::new(body).poll_frame(cx),
+            Content::None | Content::Tunnel(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        match &self.body {
+            Content::Body(body) => body.is_end_stream(),
+            Content::None | Content::Tunnel(_) => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ended = || SizeHint::with_exact(0);
-        self.body.as_ref().map_or_else(ended, Body::size_hint)
+        match &self.body {
+            Content::Body(body) => body.size_hint(),
+            Content::None | Content::Tunnel(_) => SizeHint::with_exact(0),
+        }
     }
 }

@@ -88,6 +88,16 @@ async fn accepted(mut server: Server) -> (Request<RecvStream>, SendResponse<Byte
     accepted
 }
 
+/// As long as the response lasts, nobody but it counts the stream.
+async fn send(
+    connection: &Rc<Connection>,
+    request: Box<Request<RequestBody>>,
+    may_repeat: bool,
+) -> Result<Response<Download>, SendError> {
+    let stream = Stream::of(Rc::clone(connection));
+    stream.send(request, may_repeat).await
+}
+
 /// What comes of a request that the endpoint resets for this reason.
 async fn reset(code: Code) -> SendError {
     let (connection, server) = allowing(9).await;
@@ -95,7 +105,7 @@ async fn reset(code: Code) -> SendError {
         let (_request, mut respond) = accepted(server).await;
         respond.send_reset(code);
     };
-    let sent = connection.send(request(Method::GET), true);
+    let sent = send(&connection, request(Method::GET), true);
     let (sent, ()) = in_time(async { tokio::join!(sent, endpoint) }).await;
     sent.err().expect("no answer")
 }
@@ -115,7 +125,7 @@ async fn a_request_and_its_response_pass_whole() {
     };
     let mut asked = request(Method::GET);
     asked.headers_mut().insert("x", "y".parse().unwrap());
-    let sent = connection.send(asked, false);
+    let sent = send(&connection, asked, false);
     let (sent, ()) = in_time(async { tokio::join!(sent, endpoint) }).await;
     let response = sent.ok().expect("an answer");
     assert_eq!(response.status(), StatusCode::CREATED);
@@ -129,7 +139,7 @@ async fn a_request_and_its_response_pass_whole() {
 async fn a_connection_has_room_for_as_many_streams_as_its_endpoint_allows() {
     let (connection, mut server) = allowing(2).await;
     // The endpoint's settings have come when a stream was answered.
-    let asked = connection.send(request(Method::GET), false);
+    let asked = send(&connection, request(Method::GET), false);
     let endpoint = async {
         let (_, mut respond) = server.accept().await.unwrap().unwrap();
         respond.send_response(Response::new(()), true).unwrap();
@@ -137,10 +147,16 @@ async fn a_connection_has_room_for_as_many_streams_as_its_endpoint_allows() {
     };
     let (sent, _) = in_time(async { tokio::join!(asked, endpoint) }).await;
     assert!(sent.is_ok_and(|response| response.body().is_end_stream()));
-    let pooled = Rc::clone(&connection);
-    assert!(Connection::has_room(&connection), "one");
-    let _second = Rc::clone(&pooled);
-    assert!(!Connection::has_room(&connection), "two, and the pool's");
+    assert!(!connection.is_busy());
+    let _first = Stream::of(Rc::clone(&connection));
+    assert!(connection.has_room(), "for a second");
+    let second = Stream::of(Rc::clone(&connection));
+    assert!(!connection.has_room(), "for a third");
+    let again = Rc::clone(&second);
+    drop(second);
+    assert!(!connection.has_room(), "one stream, however many hold it");
+    drop(again);
+    assert!(connection.has_room() && connection.is_busy());
 }
 
 #[tokio::test(flavor = "local")]
@@ -157,7 +173,7 @@ async fn a_request_to_a_connection_that_is_gone_comes_back_unsent() {
     .await;
     let (feed, request) = streamed();
     feed.push(frame("hello"));
-    let sent = in_time(connection.send(request, false)).await;
+    let sent = in_time(send(&connection, request, false)).await;
     let Err(SendError::Unsent(returned)) = sent else {
         panic!("it is unsent");
     };
@@ -177,7 +193,7 @@ async fn a_request_on_a_connection_that_dies_comes_back_if_it_may_go_twice() {
             let mut far = far;
             head_came(&mut far).await;
         };
-        let sent = connection.send(asked, may_repeat);
+        let sent = send(&connection, asked, may_repeat);
         let (sent, ()) = in_time(async { tokio::join!(sent, endpoint) }).await;
         match sent.err().expect("no answer") {
             SendError::Unanswered(copy) => {
@@ -209,6 +225,44 @@ async fn a_stream_that_is_refused_unseen_comes_back_and_one_that_is_reset_does_n
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_stream_beyond_the_last_of_a_goaway_is_refused_unseen() {
+    for may_repeat in [true, false] {
+        let (connection, mut far) = connected().await;
+        let endpoint = async {
+            head_came(&mut far).await;
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            // The last stream that was looked at is none; NO_ERROR.
+            let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            far.write_all(&[&settings[..], &goaway].concat())
+                .await
+                .unwrap();
+        };
+        let sent = send(&connection, request(Method::GET), may_repeat);
+        let (sent, ()) = in_time(async { tokio::join!(sent, endpoint) }).await;
+        match sent.err() {
+            Some(SendError::Unanswered(_)) => assert!(may_repeat),
+            Some(SendError::Failed(Reason::UpstreamRefused)) => assert!(!may_repeat),
+            other => panic!("{}", other.is_some()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_request_without_the_body_that_it_has_by_nature_says_so() {
+    for (method, told) in [(Method::POST, true), (Method::GET, false)] {
+        let (connection, server) = allowing(9).await;
+        let endpoint = async {
+            let (request, mut respond) = accepted(server).await;
+            respond.send_response(Response::new(()), true).unwrap();
+            request.headers().contains_key(CONTENT_LENGTH)
+        };
+        let sent = send(&connection, request(method), false);
+        let (_sent, said) = in_time(async { tokio::join!(sent, endpoint) }).await;
+        assert_eq!(said, told);
+    }
+}
+
+#[tokio::test(flavor = "local")]
 async fn an_answer_that_is_no_http_is_told_as_such() {
     let (connection, mut far) = connected().await;
     let endpoint = async {
@@ -221,7 +275,7 @@ async fn an_answer_that_is_no_http_is_told_as_such() {
         far.write_all(&bytes).await.unwrap();
         far
     };
-    let sent = connection.send(request(Method::GET), false);
+    let sent = send(&connection, request(Method::GET), false);
     let (sent, _far) = in_time(async { tokio::join!(sent, endpoint) }).await;
     assert!(matches!(
         sent.err(),
@@ -241,7 +295,7 @@ async fn a_body_that_breaks_off_is_the_clients_and_resets_the_stream() {
         feed.break_off();
         body.data().await
     };
-    let sent = connection.send(request, false);
+    let sent = send(&connection, request, false);
     let (sent, end) = in_time(async { tokio::join!(sent, endpoint) }).await;
     assert!(matches!(
         sent.err(),
@@ -269,7 +323,7 @@ async fn early(whole: bool) -> Early {
         let answer = respond.send_response(Response::new(()), whole).unwrap();
         (request.into_body(), answer)
     };
-    let sent = connection.send(request, false);
+    let sent = send(&connection, request, false);
     let (sent, (body, answer)) = in_time(async { tokio::join!(sent, endpoint) }).await;
     Early {
         feed,
@@ -283,7 +337,7 @@ async fn early(whole: bool) -> Early {
 #[tokio::test(flavor = "local")]
 async fn a_request_goes_on_beside_a_response_that_nobody_reads() {
     let mut early = early(false).await;
-    assert_eq!(Rc::strong_count(&early.connection), 2, "the stream counts");
+    assert!(early.connection.is_busy(), "the stream counts");
     early.feed.push(frame("hello"));
     assert_eq!(next(&mut early.body).await.unwrap().unwrap(), "hello");
     early.feed.end();
@@ -299,7 +353,7 @@ async fn a_request_goes_on_behind_a_response_that_has_ended() {
     early.feed.end();
     assert!(next(&mut early.body).await.is_none());
     in_time(async {
-        while Rc::strong_count(&early.connection) > 1 {
+        while early.connection.is_busy() {
             tokio::task::yield_now().await;
         }
     })
@@ -315,6 +369,25 @@ async fn a_response_that_is_given_up_takes_its_request_along() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_tunnel_whose_upstream_has_said_all_at_once_is_one() {
+    let (connection, server) = allowing(9).await;
+    let mut asked = request(Method::CONNECT);
+    *asked.uri_mut() = "svc:80".parse().unwrap();
+    let endpoint = async {
+        let (request, mut respond) = accepted(server).await;
+        respond.send_response(Response::new(()), true).unwrap();
+        request.into_body()
+    };
+    let sent = send(&connection, asked, false);
+    let (sent, mut body) = in_time(async { tokio::join!(sent, endpoint) }).await;
+    let tunnel = sent.ok().expect("an answer").into_body().into_tunnel();
+    let mut tunnel = tunnel.expect("a tunnel");
+    assert_eq!(in_time(tunnel.read(&mut [0])).await.unwrap(), 0);
+    tunnel.write_all(b"hi").await.unwrap();
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "hi");
+}
+
+#[tokio::test(flavor = "local")]
 async fn connect_becomes_a_tunnel_and_nothing_else_does() {
     for method in [Method::CONNECT, Method::GET] {
         let (connection, server) = allowing(9).await;
@@ -326,7 +399,7 @@ async fn connect_becomes_a_tunnel_and_nothing_else_does() {
             let (_request, mut respond) = accepted(server).await;
             respond.send_response(Response::new(()), false).unwrap()
         };
-        let sent = connection.send(asked, false);
+        let sent = send(&connection, asked, false);
         let (sent, mut stream) = in_time(async { tokio::join!(sent, endpoint) }).await;
         let tunnel = sent.ok().expect("an answer").into_body().into_tunnel();
         assert_eq!(tunnel.is_some(), method == Method::CONNECT);

@@ -294,3 +294,27 @@ fn without_contact_everything_stays_and_the_trouble_says_since_when() {
     store.set_contact(None);
     assert_eq!(store.set().trouble, "");
 }
+
+#[test]
+fn an_attempt_that_ends_where_it_began_does_not_begin_the_state_anew() {
+    let mut store = synced();
+    let since = |store: &Store| {
+        let set = store.set();
+        let of = set.kinds.iter().find(|of| of.kind.starts_with("HTTPRoute"));
+        of.unwrap().since
+    };
+    let forbid = |store: &mut Store| {
+        store.set_phase(ROUTES, KindPhase::Forbidden, "v1", "no".to_owned());
+    };
+    forbid(&mut store);
+    let first = since(&store);
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    store.set_phase(ROUTES, KindPhase::Syncing, "v1", String::new());
+    assert!(since(&store) > first, "the control: the attempt is a state");
+    forbid(&mut store);
+    assert_eq!(since(&store), first);
+    store.set_phase(ROUTES, KindPhase::Syncing, "v1", String::new());
+    store.set_phase(ROUTES, KindPhase::Synced, "v1", String::new());
+    forbid(&mut store);
+    assert!(since(&store) > first, "it was read in between");
+}
