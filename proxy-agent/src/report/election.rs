@@ -94,10 +94,10 @@ pub struct Candidate {
 
 /// The API server's own words, without the object that they come in.
 fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
     }
+    error.to_string()
 }
 
 /// What was seen of the Lease last, and when it was first seen so.

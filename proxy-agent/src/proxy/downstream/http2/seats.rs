@@ -88,6 +88,8 @@ impl<T> Drop for Seats<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
     use super::*;
 
     /// Lets all tasks go on until they wait.
@@ -97,14 +99,17 @@ mod tests {
         }
     }
 
-    /// Takes down its work and which task did it; `true` work takes until the next turn.
+    /// Works, and which tasks did them.
+    type Done = Rc<RefCell<Vec<(u32, tokio::task::Id)>>>;
+
+    /// Takes down its work, in the next turn.
     fn recorder() -> (
-        Rc<RefCell<Vec<(u32, tokio::task::Id)>>>,
-        impl Fn(u32) -> std::pin::Pin<Box<dyn Future<Output = ()>>> + Clone,
+        Done,
+        impl Fn(u32) -> Pin<Box<dyn Future<Output = ()>>> + Clone,
     ) {
-        let done: Rc<RefCell<Vec<_>>> = Rc::default();
+        let done = Done::default();
         let into = Rc::clone(&done);
-        let serve = move |work| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
+        let serve = move |work| -> Pin<Box<dyn Future<Output = ()>>> {
             let into = Rc::clone(&into);
             Box::pin(async move {
                 tokio::task::yield_now().await;
