@@ -65,9 +65,8 @@ impl Log for ToTracing {
             Level::Error => tracing::error!(target: "proxy_ebpf", "{message}"),
             Level::Warn => tracing::warn!(target: "proxy_ebpf", "{message}"),
             Level::Info => tracing::info!(target: "proxy_ebpf", "{message}"),
-            // Release builds have no events of level trace. Whether the programs send any is asked of
-            // the same filter when they are loaded.
-            Level::Debug | Level::Trace => tracing::debug!(target: "proxy_ebpf", "{message}"),
+            Level::Debug => tracing::debug!(target: "proxy_ebpf", "{message}"),
+            Level::Trace => tracing::trace!(target: "proxy_ebpf", "{message}"),
         }
     }
 

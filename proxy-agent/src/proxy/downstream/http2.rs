@@ -3,7 +3,6 @@
 
 mod clock;
 mod heads;
-mod seats;
 mod stream;
 
 use std::future::poll_fn;
@@ -23,8 +22,6 @@ use crate::proxy::worker::OpenConnection;
 
 use super::{DRAIN_IDLE_LIMIT, Downstream, HEAD_LIMIT, IDLE_LIMIT, poll_until};
 use heads::HeadWatch;
-use seats::Seats;
-use stream::Accepted;
 
 pub(in crate::proxy::downstream) use clock::Clock;
 pub(in crate::proxy) use clock::OpenRequest;
@@ -67,7 +64,6 @@ pub(super) async fn serve(
         }),
         clock,
         connection,
-        seats: Seats::new(),
         told: false,
         known: false,
     };
@@ -79,7 +75,6 @@ struct Driver {
     downstream: Rc<Downstream>,
     clock: Rc<Clock>,
     connection: Connection<ClientIo, Bytes>,
-    seats: Rc<Seats<(Rc<Downstream>, Accepted)>>,
     /// The client was told to go to another connection.
     told: bool,
     /// The worker knows whom to wake when the drain begins.
@@ -124,10 +119,8 @@ impl Driver {
     /// Takes requests and moves bytes, until the connection has ended.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         while let Some(accepted) = ready!(self.connection.poll_accept(cx)) {
-            let work = (Rc::clone(&self.downstream), accepted?);
-            self.seats.put(work, |(downstream, accepted)| {
-                stream::serve(downstream, accepted)
-            });
+            let downstream = Rc::clone(&self.downstream);
+            tokio::task::spawn_local(stream::serve(downstream, accepted?));
         }
         Poll::Ready(Ok(()))
     }

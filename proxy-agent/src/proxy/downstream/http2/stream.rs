@@ -19,7 +19,7 @@ use crate::proxy::http2::{Duplex, Inbound, Outbound};
 use crate::proxy::upgrade::Tunnel;
 
 /// A request as it was accepted, and the way back.
-pub(super) type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Serves a request to the end of its response.
 pub(super) async fn serve(downstream: Rc<Downstream>, (request, mut respond): Accepted) {
