@@ -1,7 +1,8 @@
-//! `cargo xtask measure`: figures that need a real cluster.
+//! `cargo xtask measure`: figures beside the bench's, most of them of a real cluster.
 
 mod enrolment;
 mod scale;
+mod transport;
 
 use anyhow::Result;
 
@@ -18,6 +19,8 @@ enum What {
     Enrolment(enrolment::Args),
     /// What a large configuration that changes costs the agent, and its requests.
     Scale(scale::Args),
+    /// What is left of a request's time when TCP is taken out of it: the floor of acceleration.
+    Transport(transport::Args),
 }
 
 /// Runs the verb.
@@ -25,5 +28,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Enrolment(args) => enrolment::run(args),
         What::Scale(args) => scale::run(args),
+        What::Transport(args) => transport::run(args),
     }
 }
