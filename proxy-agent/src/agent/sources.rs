@@ -26,7 +26,8 @@ use super::steering::{Ejections, Gone, Steering};
 /// processor meanwhile waits.
 const GAP: Duration = Duration::from_millis(10);
 
-/// The same as a multiple of what the last snapshot took: never more than a fifth of a core.
+/// The same as a multiple of what the last snapshot took: never more than a fifth of a core, for those
+/// that take up to an eighth of a second.
 const GAP_FACTOR: u32 = 4;
 
 /// The longest: a snapshot also takes long when somebody else has the processor.

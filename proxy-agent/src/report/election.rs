@@ -92,12 +92,17 @@ pub struct Candidate {
     view: LeaseView,
 }
 
-/// The API server's own words, without the object that they come in.
+/// The API server's own words, without the object that they come in. What answers in its place may have
+/// none, or a page of them.
 fn words(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
+    let kube::Error::Api(status) = error else {
+        return error.to_string();
+    };
+    // An API server's has metadata, if empty ones.
+    if status.metadata.is_some() && !status.message.is_empty() {
         return status.message.clone();
     }
-    error.to_string()
+    format!("HTTP {}: {}", status.code, status.reason)
 }
 
 /// What was seen of the Lease last, and when it was first seen so.
@@ -246,5 +251,26 @@ impl Candidate {
                 .await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_done_is_told_in_the_servers_own_words_if_it_has_any() {
+        let forbidden = r#"{"kind": "Status", "metadata": {}, "status": "Failure",
+            "message": "leases is forbidden", "reason": "Forbidden", "code": 403}"#;
+        let forbidden: Status = serde_json::from_str(forbidden).unwrap();
+        let page = Status::failure("<html>", "Failed to parse").with_code(502);
+        for (status, said) in [
+            (forbidden, "leases is forbidden"),
+            (page, "HTTP 502: Failed to parse"),
+        ] {
+            assert_eq!(words(&kube::Error::Api(status.boxed())), said);
+        }
     }
 }

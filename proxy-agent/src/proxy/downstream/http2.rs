@@ -64,6 +64,7 @@ pub(super) async fn serve(
         }),
         clock,
         connection,
+        had_streams: false,
         told: false,
         known: false,
     };
@@ -75,6 +76,8 @@ struct Driver {
     downstream: Rc<Downstream>,
     clock: Rc<Clock>,
     connection: Connection<ClientIo, Bytes>,
+    /// There were streams when it was last looked at.
+    had_streams: bool,
     /// The client was told to go to another connection.
     told: bool,
     /// The worker knows whom to wake when the drain begins.
@@ -104,13 +107,18 @@ impl Driver {
             }
             return Poll::Ready(());
         }
-        let deadline = match draining {
-            // What was answered is not read yet, or goes on coming.
-            true if self.connection.has_streams() => self.clock.head_deadline(),
-            true => self.clock.deadline(DRAIN_IDLE_LIMIT),
-            false => self.clock.deadline(IDLE_LIMIT),
+        // Of what was answered some may not have been read yet. The last of it may still wait for the
+        // socket when its stream is none any more.
+        let has_streams = self.connection.has_streams();
+        if draining && (has_streams || self.had_streams) {
+            self.clock.restart();
+        }
+        self.had_streams = has_streams;
+        let limit = match draining {
+            true => DRAIN_IDLE_LIMIT,
+            false => IDLE_LIMIT,
         };
-        match deadline {
+        match self.clock.deadline(limit) {
             Some(deadline) => poll_until(deadline, timer, cx),
             None => Poll::Pending,
         }

@@ -290,6 +290,31 @@ async fn a_tunnel_carries_both_ways_and_ends_each_by_itself() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_tunnel_whose_other_side_wants_no_more_keeps_what_that_has_said() {
+    let Stream {
+        response,
+        send,
+        received,
+        mut respond,
+    } = stream(Request::connect("svc:80").body(()).unwrap()).await;
+    let mut back = respond.send_response(Response::new(()), false).unwrap();
+    let response = in_time(response).await.unwrap();
+    let mut near = Duplex::new(send, response.into_body());
+    back.send_data(Bytes::from_static(b"all"), true).unwrap();
+    // h2 resets with NO_ERROR what a server has no use for.
+    drop((back, respond, received));
+    let mut read = Vec::new();
+    in_time(near.read_to_end(&mut read)).await.unwrap();
+    assert_eq!(read, b"all");
+    // What is written may meet the reset, and is no error then.
+    for _ in 0..20 {
+        near.write_all(b"more").await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    near.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_tunnel_that_is_cut_is_an_error_on_the_other_side() {
     let (mut near, far) = tunnel().await;
     near.write_all(b"hello").await.unwrap();

@@ -25,11 +25,14 @@ impl Duplex {
         }
     }
 
-    /// Why nothing more can be sent.
-    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.send
-            .poll_reset(cx)
-            .map(|reset| to_io(reset.map_or_else(|error| error, h2::Error::from)))
+    /// Whether what cannot be sent is an error: a stream that was reset with NO_ERROR has ended well,
+    /// its other side wants no more, and what that has sent is to be read still.
+    fn poll_unwanted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match ready!(self.send.poll_reset(cx)) {
+            Ok(Reason::NO_ERROR) => Ok(()),
+            Ok(reason) => Err(to_io(reason.into())),
+            Err(error) => Err(to_io(error)),
+        })
     }
 }
 
@@ -66,13 +69,15 @@ impl AsyncWrite for Duplex {
         while room == 0 {
             match ready!(self.send.poll_capacity(cx)) {
                 Some(Ok(more)) => room = more,
-                Some(Err(_)) | None => return self.poll_broken(cx).map(Err),
+                Some(Err(_)) | None => {
+                    return self.poll_unwanted(cx).map_ok(|()| buf.len());
+                }
             }
         }
         let data = &buf[..buf.len().min(room)];
         match self.send.send_data(Bytes::copy_from_slice(data), false) {
             Ok(()) => Poll::Ready(Ok(data.len())),
-            Err(_) => self.poll_broken(cx).map(Err),
+            Err(_) => self.poll_unwanted(cx).map_ok(|()| data.len()),
         }
     }
 
@@ -82,14 +87,9 @@ impl AsyncWrite for Duplex {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.send.send_data(Bytes::new(), true).is_ok() {
-            return Poll::Ready(Ok(()));
-        }
-        match ready!(self.send.poll_reset(cx)) {
-            // The other side wants no more, and what it has sent is to be read still.
-            Ok(Reason::NO_ERROR) => Poll::Ready(Ok(())),
-            Ok(reason) => Poll::Ready(Err(to_io(reason.into()))),
-            Err(error) => Poll::Ready(Err(to_io(error))),
+        match self.send.send_data(Bytes::new(), true) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(_) => self.poll_unwanted(cx),
         }
     }
 }

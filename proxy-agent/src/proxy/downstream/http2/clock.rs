@@ -41,17 +41,12 @@ impl Clock {
     /// When the connection has to be closed as things stand. An unfinished head counts
     /// also while other requests are open; bytes that are no head, like pings, never do.
     pub(super) fn deadline(&self, idle_limit: Duration) -> Option<Instant> {
-        let head = self.head_deadline();
+        let head = self.head.get().map(|begun| begun + HEAD_LIMIT);
         if self.open.get() > 0 {
             return head;
         }
         let idle = self.since.get() + idle_limit;
         Some(head.map_or(idle, |head| head.min(idle)))
-    }
-
-    /// When it has to be closed for a head that is unfinished.
-    pub(super) fn head_deadline(&self) -> Option<Instant> {
-        self.head.get().map(|begun| begun + HEAD_LIMIT)
     }
 
     /// Counts the time without requests from now.

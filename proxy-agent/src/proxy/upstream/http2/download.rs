@@ -1,5 +1,6 @@
 //! The body of a response, with the stream that it comes on.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,22 +11,29 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::proxy::body::RequestBody;
 use crate::proxy::http2::{Duplex, Inbound, Outbound};
 
 use super::Stream;
 
-/// For how long a request goes on behind a response that has ended.
-const UPLOAD_LIMIT: Duration = Duration::from_secs(60);
+/// For how long a request may stand still behind a response that has ended.
+const UPLOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The body of a response. Dropped before its end, it resets the stream.
 pub(in crate::proxy) struct Download {
     body: Content,
     /// The task that sends the rest of the request. It goes on whether the response is read or not:
     /// a client may read nothing before it has sent all.
-    upload: Option<AbortHandle>,
+    upload: Option<Upload>,
+}
+
+struct Upload {
+    task: JoinHandle<()>,
+    /// How often it went on.
+    moved: Rc<Cell<u64>>,
 }
 
 enum Content {
@@ -45,14 +53,20 @@ impl Download {
     ) -> Self {
         let upload = upload.map(|mut upload| {
             let counted = Rc::clone(stream);
-            let sending = async move {
+            let moved = Rc::new(Cell::new(0));
+            let moves = Rc::clone(&moved);
+            let task = tokio::task::spawn_local(async move {
+                let sent = poll_fn(|cx| {
+                    moves.set(moves.get() + 1);
+                    upload.poll(cx)
+                });
                 // What broke it off breaks the response off too.
-                if let Err(error) = poll_fn(|cx| upload.poll(cx)).await {
+                if let Err(error) = sent.await {
                     tracing::trace!(%error, "a request was not sent to its end");
                 }
                 drop(counted);
-            };
-            tokio::task::spawn_local(sending).abort_handle()
+            });
+            Upload { task, moved }
         });
         Self {
             body: Inbound::of(head, body).map_or(Content::None, Content::Body),
@@ -79,18 +93,31 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        let Some(upload) = self.upload.take().filter(|upload| !upload.is_finished()) else {
+        let Some(upload) = self.upload.take().filter(|one| !one.task.is_finished()) else {
             return;
         };
         if !self.is_end_stream() {
-            return upload.abort();
+            return upload.task.abort();
         }
         // A response that came whole may be all that the upstream has to say; it still gets all of
-        // the request, unless it takes none of it for ever.
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(UPLOAD_LIMIT).await;
-            upload.abort();
-        });
+        // the request, unless it takes no more of it.
+        tokio::task::spawn_local(upload.finish());
+    }
+}
+
+impl Upload {
+    /// Waits for its end, as long as it goes on.
+    async fn finish(mut self) {
+        loop {
+            let before = self.moved.get();
+            let ended = timeout(UPLOAD_LIMIT, &mut self.task).await.is_ok();
+            if ended {
+                return;
+            }
+            if self.moved.get() == before {
+                return self.task.abort();
+            }
+        }
     }
 }
 
