@@ -28,6 +28,10 @@ mod spread;
 mod work;
 mod wrk;
 
+pub(crate) use figures::Spread;
+pub(crate) use h2load::counts;
+pub(crate) use sidecar::start_haproxy;
+
 use figures::{Figures, Sample};
 use kind::Kind;
 use report::Report;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -115,6 +115,13 @@ pub(super) fn is_idempotent(method: &Method) -> bool {
 /// 8.6).
 pub(super) fn has_body_by_nature(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// Whether a response with `status` may have content (RFC 9110, section 6.4.1); one to HEAD never has.
+pub(super) fn may_have_content(to_head: bool, status: StatusCode) -> bool {
+    !to_head
+        && !status.is_informational()
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// RFC 9110, section 4.2.4: a recipient takes no `user:password@`, and it is no part of `Host`.

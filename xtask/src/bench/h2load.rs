@@ -58,14 +58,14 @@ fn framed(message: &[u8]) -> Result<Vec<u8>> {
 
 /// What a run of h2load counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Counts {
+pub(crate) struct Counts {
     done: f64,
-    failed: f64,
-    per_s: f64,
+    pub(crate) failed: f64,
+    pub(crate) per_s: f64,
     data_bytes: f64,
 }
 
-fn counts(output: &str) -> Option<Counts> {
+pub(crate) fn counts(output: &str) -> Option<Counts> {
     let line = |label: &str| output.lines().find_map(|line| line.strip_prefix(label));
     // `12 done, 12 succeeded`: the number before its name.
     let named = |line: &str, name: &str| -> Option<f64> {

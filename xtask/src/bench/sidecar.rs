@@ -94,18 +94,7 @@ fn typed(name: &str) -> String {
 
 /// Starts HAProxy in a pod.
 pub(super) fn haproxy(node: &Node, pod: &Pod, hops: &[Hop]) -> Result<Process> {
-    let mut config = format!(
-        "global
-    nbthread {THREADS}
-    maxconn 8000
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    http-reuse always
-"
-    );
+    let mut config = String::new();
     for hop in hops {
         let (listen, name) = (hop.listen, name(hop));
         let proto = if hop.http2 { " proto h2" } else { "" };
@@ -115,7 +104,24 @@ defaults
             config += &format!("    server s{number} {to}{proto}\n");
         }
     }
-    let path = node.scratch().join("haproxy.cfg");
+    start_haproxy(node, pod, "sidecar", &config)
+}
+
+/// Starts HAProxy in a pod, with these frontends and backends.
+pub(crate) fn start_haproxy(node: &Node, pod: &Pod, name: &str, proxies: &str) -> Result<Process> {
+    let config = format!(
+        "global
+    nbthread {THREADS}
+    maxconn 8000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    http-reuse always
+{proxies}"
+    );
+    let path = node.scratch().join(format!("{name}.haproxy.cfg"));
     fs::write(&path, config)?;
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(path);

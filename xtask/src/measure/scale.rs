@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use proxy_e2e::{Load, until_some_within};
 
+use crate::bench::Spread;
 use crate::installed::api::Stop;
 use crate::installed::footprint::Agent;
 use crate::installed::pod_load::PodLoad;
@@ -285,7 +286,6 @@ impl fmt::Display for Summary<'_> {
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    let spread = Spread::of(&values.collect::<Vec<_>>());
+    spread.map_or(0.0, |spread| spread.median)
 }

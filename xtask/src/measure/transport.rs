@@ -6,12 +6,13 @@
 //! TCP or Unix sockets are.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use proxy_e2e::{Node, Pod, until};
 
+use crate::bench::{Spread, counts, start_haproxy};
 use crate::e2e::missing_privilege;
 
 /// `cargo xtask measure transport`
@@ -46,12 +47,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
             ratios.push(unix / tcp);
         }
     }
-    for (what, mut ratios) in [("no proxy", direct), ("HAProxy", proxied)] {
-        ratios.sort_by(f64::total_cmp);
-        let (least, most) = (ratios.first(), ratios.last());
-        let (least, most) = least.zip(most).context("a round")?;
-        let median = ratios[ratios.len() / 2];
-        println!("{what}: Unix sockets {median:.2} x TCP ({least:.2} to {most:.2})");
+    for (what, ratios) in [("no proxy", direct), ("HAProxy", proxied)] {
+        let Spread { median, min, max } = Spread::of(&ratios).context("a round")?;
+        println!("{what}: Unix sockets {median:.2} x TCP ({min:.2} to {max:.2})");
     }
     Ok(())
 }
@@ -82,14 +80,15 @@ impl Rig {
         let address = format!("{}:{SERVER_PORT}", server.ip());
         let unix = |path: &Path| format!("unix@{}", path.display());
         let tcp_side = format!("127.0.0.1:{PROXY_PORT}");
-        keep_haproxy(&client, scratch, "tcp", &tcp_side, &address)?;
-        keep_haproxy(
-            &client,
-            scratch,
-            "unix",
-            &unix(&at_proxy),
-            &unix(&at_server),
-        )?;
+        for (name, from, to) in [
+            ("tcp", &tcp_side, &address),
+            ("unix", &unix(&at_proxy), &unix(&at_server)),
+        ] {
+            let proxy = format!(
+                "frontend in\n    bind {from}\n    default_backend out\nbackend out\n    server one {to}\n"
+            );
+            client.keep(start_haproxy(&node, &client, name, &proxy)?);
+        }
         let by_unix = |path: &Path| {
             let base = format!("unix:{}", path.display());
             vec!["-B".to_owned(), base, "http://server/".to_owned()]
@@ -121,21 +120,10 @@ impl Rig {
         let mut arguments = vec!["--h1", "-t", "2", "-c", "32", "-D", &seconds];
         arguments.extend(path.iter().map(String::as_str));
         let output = self.client.run("h2load", &arguments)?.success()?;
-        rate(&output).with_context(|| format!("h2load said:\n{output}"))
+        let whole = counts(&output).filter(|counts| counts.failed == 0.0 && counts.per_s > 0.0);
+        let whole = whole.with_context(|| format!("h2load said:\n{output}"))?;
+        Ok(whole.per_s)
     }
-}
-
-/// What h2load counted, if every request was answered.
-fn rate(output: &str) -> Option<f64> {
-    let line = |label: &str| output.lines().find_map(|line| line.strip_prefix(label));
-    let whole = ["0 failed", "0 errored", "0 timeout"];
-    let requests = line("requests: ")?;
-    let whole = whole
-        .iter()
-        .all(|none| requests.contains(&format!(", {none}")));
-    let rate = line("finished in ")?.split(", ").nth(1)?;
-    let rate: f64 = rate.strip_suffix(" req/s")?.parse().ok()?;
-    Some(rate).filter(|rate| whole && *rate > 0.0)
 }
 
 fn keep_nginx(pod: &Pod, scratch: &Path, socket: &Path) -> Result<()> {
@@ -153,58 +141,10 @@ fn keep_nginx(pod: &Pod, scratch: &Path, socket: &Path) -> Result<()> {
             }}
         }}"
     );
-    let path = written(scratch, "transport.nginx.conf", &config)?;
+    let path = scratch.join("transport.nginx.conf");
+    fs::write(&path, config).with_context(|| format!("write {}", path.display()))?;
     let mut command = Command::new("nginx");
     command.arg("-c").arg(path);
     pod.keep(pod.spawn("nginx", command)?);
     Ok(())
-}
-
-fn keep_haproxy(pod: &Pod, scratch: &Path, name: &str, from: &str, to: &str) -> Result<()> {
-    let config = format!(
-        "global
-    nbthread 2
-    maxconn 8000
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    http-reuse always
-frontend in
-    bind {from}
-    default_backend out
-backend out
-    server one {to}
-"
-    );
-    let path = written(scratch, &format!("{name}.haproxy.cfg"), &config)?;
-    let mut command = Command::new("haproxy");
-    command.arg("-db").arg("-f").arg(path);
-    pod.keep(pod.spawn("haproxy", command)?);
-    Ok(())
-}
-
-fn written(scratch: &Path, name: &str, text: &str) -> Result<PathBuf> {
-    let path = scratch.join(name);
-    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    Ok(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_counts_only_if_every_request_was_answered() {
-        let said = |failed: u32| {
-            format!(
-                "finished in 3.00s, 45210.50 req/s, 2.20MB/s\nrequests: 9 total, 9 started, 9 done, \
-                 9 succeeded, {failed} failed, 0 errored, 0 timeout\n"
-            )
-        };
-        assert_eq!(rate(&said(0)), Some(45_210.5));
-        assert_eq!(rate(&said(1)), None);
-        assert_eq!(rate(""), None);
-    }
 }

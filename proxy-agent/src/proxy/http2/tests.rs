@@ -54,6 +54,17 @@ async fn post() -> Stream {
     stream(Request::post("http://svc/").body(()).unwrap()).await
 }
 
+/// A request's body on its way, and what keeps its stream open.
+async fn upload() -> (
+    SendStream<Bytes>,
+    Request<RecvStream>,
+    (ResponseFuture, SendResponse<Bytes>),
+) {
+    let stream = post().await;
+    let open = (stream.response, stream.respond);
+    (stream.send, stream.received, open)
+}
+
 fn inbound(received: Request<RecvStream>) -> Inbound {
     let (head, stream) = received.into_parts();
     Inbound::of(&head.headers, stream).expect("a body")
@@ -78,12 +89,7 @@ async fn sent(mut outbound: Outbound<RequestBody>) -> Result<(), String> {
 
 #[tokio::test(flavor = "local")]
 async fn bodies_larger_than_any_window_arrive_whole_with_their_trailers() {
-    let Stream {
-        send,
-        received,
-        response: _response,
-        respond: _respond,
-    } = post().await;
+    let (send, received, _open) = upload().await;
     let (feed, body) = Feed::new();
     let mut expected = Vec::new();
     for (length, byte) in [1, 0, 5_000, 16_384, 100_000, 7].into_iter().zip(b'a'..) {
@@ -182,12 +188,7 @@ async fn the_reason_of_a_stream_is_passed_on_unless_some_take_it_for_an_end() {
 
 #[tokio::test(flavor = "local")]
 async fn trailers_that_belong_to_one_connection_are_left_out() {
-    let Stream {
-        send,
-        received,
-        response: _response,
-        respond: _respond,
-    } = post().await;
+    let (send, received, _open) = upload().await;
     let (feed, body) = Feed::new();
     let pairs = [
         ("keep-alive", "timeout=5"),
@@ -219,12 +220,7 @@ async fn a_receiver_that_resets_is_noticed_while_nothing_is_sent() {
 #[tokio::test(flavor = "local")]
 async fn no_more_is_taken_of_a_body_than_its_receiver_has_room_for() {
     const HALF: usize = WINDOW as usize / 2;
-    let Stream {
-        send,
-        received,
-        response: _response,
-        respond: _respond,
-    } = post().await;
+    let (send, received, _open) = upload().await;
     let (feed, body) = Feed::new();
     let mut outbound = Outbound::new(body, send);
     // A body that always has more: what is taken is what was asked for.

@@ -113,10 +113,7 @@ fn is_without_length(status: StatusCode, asked: &Asked) -> bool {
 
 fn outgoing<B: Body>(response: &Response<B>, asked: &Asked) -> Outgoing {
     let status = response.status();
-    let bodiless = is_without_length(status, asked)
-        || status == StatusCode::NOT_MODIFIED
-        || asked.method == Method::HEAD;
-    if bodiless {
+    if asked.switches(status) || !headers::may_have_content(asked.method == Method::HEAD, status) {
         return Outgoing::Ended;
     }
     let outgoing = Outgoing::of(response.body(), response.headers());

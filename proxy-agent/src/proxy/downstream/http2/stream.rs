@@ -9,11 +9,12 @@ use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 
 use crate::proxy::body::{RequestBody, ResponseBody};
 use crate::proxy::downstream::Downstream;
+use crate::proxy::headers;
 use crate::proxy::http::answer;
 use crate::proxy::http2::{Duplex, Inbound, Outbound};
 use crate::proxy::upgrade::Tunnel;
@@ -23,7 +24,7 @@ type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Serves a request to the end of its response.
 pub(super) async fn serve(downstream: Rc<Downstream>, (request, mut respond): Accepted) {
-    let head_alone = *request.method() == Method::HEAD;
+    let to_head = *request.method() == Method::HEAD;
     let (request, tunnel) = received(request);
     let Some(response) = answered(downstream, request, &mut respond).await else {
         return;
@@ -34,8 +35,8 @@ pub(super) async fn serve(downstream: Rc<Downstream>, (request, mut respond): Ac
         // Where none can be (RFC 9110, section 9.3.6).
         head.headers.remove(CONTENT_LENGTH);
     }
-    let whole =
-        carried.is_none() && (head_alone || has_no_content(head.status) || body.is_end_stream());
+    let whole = carried.is_none()
+        && (body.is_end_stream() || !headers::may_have_content(to_head, head.status));
     let sent = respond.send_response(Response::from_parts(head, ()), whole);
     let stream = match sent {
         Ok(stream) => stream,
@@ -84,11 +85,6 @@ async fn answered(
         answer.as_mut().poll(cx).map(Some)
     })
     .await
-}
-
-/// Whether a response with `status` never has content (RFC 9110, section 6.4.1).
-fn has_no_content(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 async fn carry(tunnel: Tunnel, mut client: Duplex) {

@@ -7,6 +7,7 @@ use http::{Method, Request, Response, StatusCode};
 use httparse::ParserConfig;
 use hyper::ext::ReasonPhrase;
 
+use crate::proxy::headers;
 use crate::proxy::http1::{Framing, HeadError, Looked, Said, fields};
 use crate::proxy::{MAX_HEADERS, upgrade};
 
@@ -161,8 +162,7 @@ fn framing(
     if asked.connect && status.is_success() {
         return Ok(Framing::Switched);
     }
-    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if asked.head || bodiless || status.is_informational() {
+    if !headers::may_have_content(asked.head, status) {
         return Ok(Framing::Ended);
     }
     let framing = said.framing(response.headers_mut(), version)?;
