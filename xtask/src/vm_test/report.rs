@@ -23,21 +23,29 @@ struct SuiteOutcome {
     status: Option<i32>,
 }
 
+/// Exit status of timeout(1) when it had to end what it ran.
+const OUT_OF_TIME: i32 = 124;
+
 impl SuiteOutcome {
     fn is_good(&self) -> bool {
         self.status == Some(0) && self.failed.is_empty()
     }
 
     fn cell(&self) -> String {
-        match (self.is_good(), self.passed) {
-            (true, 0) => "ok".to_owned(),
-            (true, passed) => format!("{passed} passed"),
-            (false, _) if self.failed.is_empty() => match self.status {
-                Some(status) => format!("**exit {status}**"),
-                None => "**no end**".to_owned(),
-            },
-            (false, passed) => format!("{passed} passed, **{} failed**", self.failed.len()),
-        }
+        let how = match self.status {
+            Some(0) if self.passed == 0 && self.failed.is_empty() => return "ok".to_owned(),
+            Some(OUT_OF_TIME) => Some("**out of time**".to_owned()),
+            None => Some("**no end**".to_owned()),
+            Some(status) if status != 0 && self.failed.is_empty() => {
+                Some(format!("**exit {status}**"))
+            }
+            Some(_) => None,
+        };
+        let passed = (self.passed > 0).then(|| format!("{} passed", self.passed));
+        let failed = self.failed.len();
+        let failed = (failed > 0).then(|| format!("**{failed} failed**"));
+        let parts: Vec<_> = [passed, failed, how].into_iter().flatten().collect();
+        parts.join(", ")
     }
 }
 
@@ -115,30 +123,29 @@ fn suites(lines: &[String]) -> Vec<SuiteOutcome> {
         let Some(suite) = suites.last_mut() else {
             continue;
         };
-        if let Some(rest) = line.strip_prefix("vm-test: status ") {
+        // Behind a test that was cut, on its line.
+        if let Some((_, rest)) = line.split_once("vm-test: status ") {
             suite.status = rest.split(' ').next().and_then(|code| code.parse().ok());
-        } else if let Some(rest) = line.strip_prefix("test result: ") {
-            suite.passed += count(rest, "passed");
+        } else if line.starts_with("test result: ") {
             continue;
         }
         // The verdict is on the test's own line only if the test has said nothing.
         if let Some(rest) = line.strip_prefix("test ")
-            && let Some((name, _)) = rest.split_once(" ... ")
+            && let Some((name, _)) = rest.split_once(" ...")
         {
             test = name;
         }
-        if line.ends_with("FAILED") && !test.is_empty() {
+        if test.is_empty() {
+            continue;
+        }
+        if line.ends_with("FAILED") {
             suite.failed.push(std::mem::take(&mut test).to_owned());
+        } else if line == "ok" || line.ends_with(" ... ok") {
+            suite.passed += 1;
+            test = "";
         }
     }
     suites
-}
-
-/// The number before a word in libtest's conclusion.
-fn count(conclusion: &str, word: &str) -> u32 {
-    let mut parts = conclusion.split([';', '.']).map(str::trim);
-    let number = parts.find_map(|part| part.strip_suffix(word)?.trim().parse().ok());
-    number.unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -187,7 +194,23 @@ mod tests {
         assert_eq!(failed.faults(), ["6.1, tcp: 1 passed, 1 failed a"]);
 
         let stopped = report(&GOOD[..2], "");
-        assert_eq!(stopped.faults().len(), 1);
+        assert_eq!(stopped.faults(), ["6.1, tcp: 1 passed, no end "]);
+
+        let late = report(
+            &[
+                "vm-test: begin tcp",
+                "test a ... ok",
+                "test b ...",
+                "thread 'b' panicked",
+                "FAILED",
+                "test c ... vm-test: status 124 of tcp",
+            ],
+            "",
+        );
+        assert_eq!(
+            late.faults(),
+            ["6.1, tcp: 1 passed, 1 failed, out of time b"]
+        );
 
         let crashed = report(&["vm-test: begin tcp", "vm-test: status 134 of tcp"], "");
         assert_eq!(crashed.faults().len(), 1);
