@@ -19,13 +19,16 @@ pub(in crate::proxy) enum Unsent<E> {
     Stream(#[source] h2::Error),
 }
 
-/// Sends a body, a frame at a time: the next one is not asked for before there is room for some of
-/// the one at hand. Dropped before its end, it resets the stream.
+/// Sends a body, a frame at a time: after the first, the next one is not asked for before there is
+/// room for some of the one at hand. Dropped before its end, it resets the stream.
 pub(in crate::proxy) struct Outbound<B> {
     body: B,
     stream: SendStream<Bytes>,
     /// Data without room, and whether it is the last.
     waiting: Option<(Bytes, bool)>,
+    /// The next data asks for room. The first does not: a new stream has none before its head is on
+    /// its way, and the data would need a write of its own. h2 keeps it until there is room.
+    reserves: bool,
 }
 
 impl<B> Outbound<B>
@@ -37,6 +40,7 @@ where
             body,
             stream,
             waiting: None,
+            reserves: false,
         }
     }
 
@@ -59,7 +63,8 @@ where
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsent<B::Error>>> {
         loop {
             if let Some((data, last)) = self.waiting.take() {
-                if self.stream.capacity() == 0 && self.poll_room(cx).is_pending() {
+                let must_wait = self.reserves && self.stream.capacity() == 0;
+                if must_wait && self.poll_room(cx).is_pending() {
                     self.waiting = Some((data, last));
                     return Poll::Pending;
                 }
@@ -67,6 +72,7 @@ where
                 if last {
                     return Poll::Ready(Ok(()));
                 }
+                self.reserves = true;
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
@@ -88,17 +94,22 @@ where
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => {
-                // One byte, not all of them: what is reserved is taken from the other streams of the
-                // connection while it waits, and h2 asks for the rest by itself. And not before
-                // there is something to send, or streams that have nothing hold up those that do.
-                self.stream.reserve_capacity(1);
+                if self.reserves {
+                    // One byte, not all of them: what is reserved is taken from the other streams of
+                    // the connection while it waits, and h2 asks for the rest by itself. And not
+                    // before there is something to send, or streams that have nothing hold up those
+                    // that do.
+                    self.stream.reserve_capacity(1);
+                }
                 self.waiting = Some((data, self.body.is_end_stream()));
             }
             Err(frame) => {
                 if let Ok(mut trailers) = frame.into_trailers() {
                     // Of HTTP/1, where they mean something.
                     headers::strip_hop_by_hop(&mut trailers);
-                    self.stream.reserve_capacity(0);
+                    if self.reserves {
+                        self.stream.reserve_capacity(0);
+                    }
                     let sent = self.stream.send_trailers(trailers);
                     return self.result(sent).map(|()| true);
                 }

@@ -1,7 +1,11 @@
 //! Bodies and tunnels on real streams: one end is the agent's, the other plain h2.
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::task::Poll;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +16,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::{Duplex, Inbound, Outbound, Unsent};
 use crate::proxy::body::RequestBody;
@@ -107,6 +111,79 @@ async fn bodies_larger_than_any_window_arrive_whole_with_their_trailers() {
     let collected = collected.unwrap();
     assert_eq!(collected.trailers(), Some(&trailers));
     assert_eq!(collected.to_bytes(), expected);
+}
+
+/// Counts what is written.
+struct Counted<Io> {
+    io: Io,
+    writes: Rc<Cell<usize>>,
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Counted<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.set(self.writes.get() + 1);
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_head_and_the_data_that_is_there_go_out_in_one_write() {
+    let (io, far) = tokio::io::duplex(64 * 1024);
+    let writes = Rc::new(Cell::new(0));
+    let near = Counted {
+        io,
+        writes: Rc::clone(&writes),
+    };
+    let (client, server) = tokio::join!(h2::client::handshake(near), h2::server::handshake(far));
+    let ((mut sender, connection), mut server) = (client.unwrap(), server.unwrap());
+    tokio::task::spawn_local(connection);
+    // The first one waits for both sides' settings.
+    for name in ["a", "b", "c"] {
+        let before = writes.get();
+        let request = Request::post("http://svc/").header("name", name);
+        let (response, send) = sender
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
+        let (feed, body) = Feed::new();
+        feed.push(data(b"all of it"));
+        feed.end();
+        sent(Outbound::new(body, send)).await.unwrap();
+        let (received, mut respond) = in_time(server.accept()).await.unwrap().unwrap();
+        let empty = Response::new(());
+        respond.send_response(empty, true).unwrap();
+        let serving = poll_fn(|cx| server.poll_closed(cx));
+        let (collected, answered) = tokio::select! {
+            both = async { tokio::join!(inbound(received).collect(), in_time(response)) } => both,
+            _closed = serving => panic!("closed"),
+        };
+        assert_eq!(collected.unwrap().to_bytes(), "all of it");
+        answered.unwrap();
+        if name == "c" {
+            assert_eq!(writes.get() - before, 1);
+        }
+    }
 }
 
 #[tokio::test(flavor = "local")]

@@ -5,13 +5,14 @@ mod download;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
@@ -36,8 +37,8 @@ const MAX_STREAMS: usize = 100;
 /// A connection.
 #[derive(Debug)]
 pub(in crate::proxy) struct Connection {
-    /// When the last is gone and all streams have ended, h2 closes the connection.
-    sender: SendRequest<Bytes>,
+    /// When it is gone and all streams have ended, h2 closes the connection.
+    sender: RefCell<SendRequest<Bytes>>,
     /// Streams that are open, or about to be.
     streams: Cell<usize>,
 }
@@ -79,19 +80,41 @@ impl Connection {
                 tracing::trace!(%error, "upstream connection ended");
             }
         });
-        let streams = Cell::new(0);
-        Ok(Rc::new(Self { sender, streams }))
+        Ok(Rc::new(Self {
+            sender: RefCell::new(sender),
+            streams: Cell::new(0),
+        }))
     }
 
     /// Whether it takes no more requests: it is broken, or told to go away.
     pub(super) fn is_closed(&self) -> bool {
+        let mut sender = self.sender.borrow_mut();
         let mut cx = Context::from_waker(Waker::noop());
-        matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+        match sender.poll_ready(&mut cx) {
+            Poll::Ready(ready) => ready.is_err(),
+            Poll::Pending => {
+                // The last stream waits until the upstream allows it; the next may wait behind it,
+                // for a handle that has none yet.
+                let next = sender.clone();
+                *sender = next;
+                false
+            }
+        }
+    }
+
+    /// Opens a stream.
+    fn open(
+        &self,
+        head: http::request::Parts,
+        whole: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let mut sender = self.sender.borrow_mut();
+        sender.send_request(Request::from_parts(head, ()), whole)
     }
 
     /// Whether the upstream allows one stream more.
     pub(super) fn has_room(&self) -> bool {
-        let allowed = self.sender.current_max_send_streams();
+        let allowed = self.sender.borrow().current_max_send_streams();
         self.streams.get() < allowed.clamp(1, MAX_STREAMS)
     }
 
@@ -109,9 +132,7 @@ impl Stream {
         request: Box<Request<RequestBody>>,
         may_repeat: bool,
     ) -> Result<Response<Download>, SendError> {
-        let mut sender = self.connection.sender.clone();
-        if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
-            tracing::trace!(%error, "upstream connection is gone");
+        if self.connection.is_closed() {
             return Err(SendError::Unsent(request));
         }
         let whole = request.body().is_end_stream();
@@ -123,7 +144,7 @@ impl Stream {
                 .entry(CONTENT_LENGTH)
                 .or_insert(HeaderValue::from_static("0"));
         }
-        let sent = sender.send_request(Request::from_parts(head, ()), whole && !tunnel);
+        let sent = self.connection.open(head, whole && !tunnel);
         let (response, stream) = sent.map_err(|error| {
             tracing::debug!(%error, "request cannot be sent");
             SendError::Failed(Reason::BadRequest)

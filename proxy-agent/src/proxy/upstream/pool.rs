@@ -56,9 +56,11 @@ impl Pool {
     }
 
     fn take_http2(&mut self) -> Option<Sender> {
-        self.http2.retain(|shared| !shared.connection.is_closed());
         let mut shared = self.http2.iter_mut();
-        let shared = shared.find(|shared| shared.connection.has_room())?;
+        let shared = shared.find(|shared| {
+            let connection = &shared.connection;
+            connection.has_room() && !connection.is_closed()
+        })?;
         shared.last_used = Instant::now();
         let connection = Rc::clone(&shared.connection);
         Some(Sender::Http2(http2::Stream::of(connection)))

@@ -162,6 +162,23 @@ async fn a_connection_has_room_for_as_many_streams_as_its_endpoint_allows() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn requests_beyond_what_the_endpoint_allows_wait_behind_each_other() {
+    let (connection, mut server) = allowing(1).await;
+    tokio::task::spawn_local(async move {
+        while let Some(Ok((_request, mut respond))) = server.accept().await {
+            respond.send_response(Response::new(()), true).unwrap();
+        }
+    });
+    let get = async || {
+        let sent = send(&connection, request(Method::GET), false);
+        in_time(sent).await.is_ok()
+    };
+    assert!(get().await, "the limit is known from here on");
+    assert_eq!(tokio::join!(get(), get(), get()), (true, true, true));
+    assert!(!connection.is_closed());
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_request_to_a_connection_that_is_gone_comes_back_unsent() {
     let (connection, mut server) = allowing(9).await;
     server.graceful_shutdown();
