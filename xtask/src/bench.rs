@@ -127,6 +127,7 @@ pub(crate) fn smoke() -> Result<Outcome> {
         paths: vec![
             Kind::NoMesh,
             Kind::TcpCopy,
+            Kind::Http2Copy,
             Kind::Agent,
             Kind::AgentDirect,
             Kind::AgentAccelerated,

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Dnat,
     /// A bare TCP copy in the client's pod, addressed at its listener on 127.0.0.1.
     TcpCopy,
+    /// A bare HTTP/2 copy of the h2 library's parts, likewise.
+    Http2Copy,
     /// This project's agent on the node.
     Agent,
     /// The same, the Services in direct mode.
@@ -61,6 +63,9 @@ impl Kind {
         if matches!(self, Self::AgentDirectAccelerated) {
             return matches!(work, Work::DirectKeepAlive);
         }
+        if matches!(self, Self::Http2Copy) {
+            return matches!(work, Work::Http2 | Work::Grpc);
+        }
         let whole_agent = matches!(self, Self::Agent | Self::AgentBefore);
         match work {
             Work::DirectKeepAlive | Work::DirectNewConnections => {
@@ -99,6 +104,7 @@ impl fmt::Display for Kind {
             Self::NoMesh => "no mesh",
             Self::Dnat => "kube-proxy's DNAT",
             Self::TcpCopy => "bare TCP copy",
+            Self::Http2Copy => "bare HTTP/2 copy",
             Self::Agent => "agent",
             Self::AgentDirect => "agent, direct mode",
             Self::AgentAccelerated => "agent, accelerated",

@@ -21,8 +21,10 @@ pub(super) const LARGE_BYTES: usize = 1 << 20;
 const HTTP1: u16 = 8_080;
 const HTTP2: u16 = 8_081;
 const GRPC: u16 = 8_082;
-/// Port of the first hop of a client's sidecar, and of the TCP copy.
+/// Port of the first hop of a client's sidecar, and of a copy.
 const CLIENT_SIDE: u16 = 15_001;
+/// Port of the copy of gRPC.
+const GRPC_COPY: u16 = 15_002;
 /// Port of the first hop of a server's sidecar.
 const SERVER_SIDE: u16 = 15_011;
 
@@ -109,7 +111,16 @@ impl Scenario {
         match self.kind {
             Kind::NoMesh => spread::over(&self.servers, &self.client)?,
             Kind::Dnat => {}
-            Kind::TcpCopy => self.others.push(self.tcp_copy(programs)?),
+            Kind::TcpCopy => {
+                let copy = self.copy(programs, CLIENT_SIDE, HTTP1, &[])?;
+                self.others.push(copy);
+            }
+            Kind::Http2Copy => {
+                for (port, to) in [(CLIENT_SIDE, HTTP2), (GRPC_COPY, GRPC)] {
+                    let copy = self.copy(programs, port, to, &["--http2"])?;
+                    self.others.push(copy);
+                }
+            }
             Kind::Agent
             | Kind::AgentDirect
             | Kind::AgentAccelerated
@@ -151,11 +162,13 @@ impl Scenario {
         Ok(agent)
     }
 
-    fn tcp_copy(&self, programs: &Programs) -> Result<Process> {
+    fn copy(&self, programs: &Programs, port: u16, to: u16, how: &[&str]) -> Result<Process> {
         let mut command = Command::new(&programs.bench);
-        command.args(["copy", "--port", &CLIENT_SIDE.to_string()]);
+        command
+            .args(["copy", "--port", &port.to_string()])
+            .args(how);
         command.args(["--workers", &THREADS.to_string()]);
-        for to in self.endpoints(HTTP1) {
+        for to in self.endpoints(to) {
             command.args(["--to", &to.to_string()]);
         }
         let mut process = self.client.spawn("copy", command)?;
@@ -210,7 +223,9 @@ impl Scenario {
     pub(super) fn url(&self, work: Work) -> String {
         let address = if self.kind == Kind::NoMesh {
             SocketAddr::from((spread::ADDRESS, HTTP1))
-        } else if self.kind == Kind::TcpCopy {
+        } else if self.kind == Kind::Http2Copy && work == Work::Grpc {
+            SocketAddr::from(([127, 0, 0, 1], GRPC_COPY))
+        } else if matches!(self.kind, Kind::TcpCopy | Kind::Http2Copy) {
             SocketAddr::from(([127, 0, 0, 1], CLIENT_SIDE))
         } else {
             self.services.of_work(work).address()
@@ -228,7 +243,9 @@ impl Scenario {
     /// Requires that requests are answered, and that they go where the scenario says.
     fn verify(&self) -> Result<()> {
         let ordinary = self.packets()?;
-        self.verify_spread()?;
+        if self.kind.does(Work::KeepAlive) {
+            self.verify_spread()?;
+        }
         for work in [Work::Http2, Work::Grpc] {
             if !self.kind.does(work) {
                 continue;

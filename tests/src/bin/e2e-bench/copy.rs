@@ -1,6 +1,9 @@
-//! A TCP proxy of tokio's own parts and nothing else: what copying bytes through a process costs.
+//! A proxy of tokio's own parts and nothing else: what copying bytes through a process costs. With
+//! `--http2`, one of the h2 library's parts: what is left when a proxy that is built on it does nothing.
 //!
 //! As the agent does, it has one current-thread runtime for each worker, with a listener of its own.
+
+mod http2;
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,6 +29,9 @@ pub(crate) struct Options {
     /// Where connections go, in turn.
     #[arg(long = "to", required = true)]
     to: Vec<SocketAddr>,
+    /// HTTP/2 with prior knowledge, and requests in turn.
+    #[arg(long)]
+    http2: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -34,8 +40,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut workers = Vec::new();
     for _ in 0..options.workers {
         let listener = listener(options.port).context("listen")?;
-        let (to, turn) = (Arc::clone(&to), Arc::clone(&turn));
-        workers.push(thread::spawn(move || serve(listener, &to, &turn)));
+        let (to, turn, http2) = (Arc::clone(&to), Arc::clone(&turn), options.http2);
+        workers.push(thread::spawn(move || match http2 {
+            true => serve_http2(listener, &to),
+            false => serve(listener, &to, &turn),
+        }));
     }
     writeln!(io::stdout(), "ready")?;
     for worker in workers {
@@ -55,10 +64,7 @@ fn listener(port: u16) -> io::Result<std::net::TcpListener> {
 }
 
 fn serve(listener: std::net::TcpListener, to: &[SocketAddr], turn: &AtomicUsize) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (stream, _) = listener.accept().await.context("accept")?;
@@ -69,6 +75,26 @@ fn serve(listener: std::net::TcpListener, to: &[SocketAddr], turn: &AtomicUsize)
             });
         }
     })
+}
+
+fn serve_http2(listener: std::net::TcpListener, to: &[SocketAddr]) -> Result<()> {
+    runtime()?.block_on(async {
+        let upstreams = Arc::new(http2::Upstreams::connect(to).await?);
+        let listener = TcpListener::from_std(listener)?;
+        loop {
+            let (stream, _) = listener.accept().await.context("accept")?;
+            let upstreams = Arc::clone(&upstreams);
+            tokio::spawn(async move {
+                let _ = http2::relay(stream, upstreams).await;
+            });
+        }
+    })
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 async fn relay(mut downstream: TcpStream, to: SocketAddr) -> io::Result<()> {
