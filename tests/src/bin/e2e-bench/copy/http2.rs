@@ -2,8 +2,8 @@
 //! counts, and no back-pressure.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -15,28 +15,47 @@ use tokio::net::TcpStream;
 
 /// Connections of one worker, one to each server.
 pub(super) struct Upstreams {
-    senders: Vec<SendRequest<Bytes>>,
+    servers: Vec<Server>,
     turn: AtomicUsize,
+}
+
+struct Server {
+    address: SocketAddr,
+    sender: Mutex<SendRequest<Bytes>>,
 }
 
 impl Upstreams {
     pub(super) async fn connect(to: &[SocketAddr]) -> Result<Self> {
-        let mut senders = Vec::new();
+        let mut servers = Vec::new();
         for &address in to {
-            let stream = TcpStream::connect(address).await.context("connect")?;
-            stream.set_nodelay(true)?;
-            let (sender, connection) = h2::client::handshake(stream).await?;
-            tokio::spawn(connection);
-            senders.push(sender);
+            let sender = Mutex::new(connect(address).await?);
+            servers.push(Server { address, sender });
         }
         let turn = AtomicUsize::new(0);
-        Ok(Self { senders, turn })
+        Ok(Self { servers, turn })
     }
 
-    fn next(&self) -> SendRequest<Bytes> {
+    async fn next(&self) -> Result<SendRequest<Bytes>> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.senders[turn % self.senders.len()].clone()
+        let server = &self.servers[turn % self.servers.len()];
+        let kept = || server.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = kept().clone();
+        if let Ok(ready) = sender.ready().await {
+            return Ok(ready);
+        }
+        // Servers close what lies idle.
+        let sender = connect(server.address).await?;
+        *kept() = sender.clone();
+        Ok(sender)
     }
+}
+
+async fn connect(to: SocketAddr) -> Result<SendRequest<Bytes>> {
+    let stream = TcpStream::connect(to).await.context("connect")?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = h2::client::handshake(stream).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 pub(super) async fn relay(downstream: TcpStream, to: Arc<Upstreams>) -> Result<()> {
@@ -44,8 +63,7 @@ pub(super) async fn relay(downstream: TcpStream, to: Arc<Upstreams>) -> Result<(
     let mut connection = h2::server::handshake(downstream).await?;
     while let Some(accepted) = connection.accept().await {
         let (request, respond) = accepted?;
-        let exchange = exchange(request, respond, to.next());
-        tokio::spawn(exchange);
+        tokio::spawn(exchange(request, respond, Arc::clone(&to)));
     }
     Ok(())
 }
@@ -53,10 +71,10 @@ pub(super) async fn relay(downstream: TcpStream, to: Arc<Upstreams>) -> Result<(
 async fn exchange(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    upstream: SendRequest<Bytes>,
-) -> Result<(), h2::Error> {
+    to: Arc<Upstreams>,
+) -> Result<()> {
     let (head, body) = request.into_parts();
-    let mut upstream = upstream.ready().await?;
+    let mut upstream = to.next().await?;
     let whole = body.is_end_stream();
     let (response, send) = upstream.send_request(Request::from_parts(head, ()), whole)?;
     drop(upstream);
