@@ -18,6 +18,16 @@ pub enum Layout {
     Systemd,
 }
 
+/// Whether a process with these cgroups (`/proc/PID/cgroup`) is of the pod with this UID, whichever
+/// driver names them.
+#[must_use]
+pub fn is_of_pod(groups: &str, uid: &str) -> bool {
+    let as_systemd = uid.replace('-', "_");
+    [uid, &as_systemd]
+        .iter()
+        .any(|uid| groups.contains(&format!("pod{uid}")))
+}
+
 impl Layout {
     pub(crate) fn kubepods(self) -> &'static str {
         match self {
@@ -134,5 +144,9 @@ mod tests {
         assert_eq!(cgroupfs, Path::new("burstable/poda-b"));
         let expected = "kubepods-burstable.slice/kubepods-burstable-poda_b.slice";
         assert_eq!(systemd, Path::new(expected));
+        for path in [cgroupfs, systemd] {
+            let groups = format!("0::/{}/ctr", path.display());
+            assert!(is_of_pod(&groups, "a-b") && !is_of_pod(&groups, "a-c"));
+        }
     }
 }

@@ -18,6 +18,7 @@ mod processors;
 mod release;
 mod removal;
 mod start;
+mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -29,7 +29,7 @@ mod service;
 mod wait;
 
 pub use agent::{Agent, AgentOptions};
-pub use cgroup::Layout;
+pub use cgroup::{Layout, is_of_pod};
 pub use config::ConfigDir;
 pub use load::{Attempt, Failure, Load, Report, Running, now_us};
 pub use netns::Netns;

@@ -71,6 +71,7 @@ impl Node {
         let config = self.folder().join("containerd.toml");
         let mut containerd = self.program("containerd");
         containerd.arg("--config").arg(config);
+        let containerd = self.beside_systemd(containerd)?;
         self.start("containerd", containerd)
     }
 
@@ -106,6 +107,7 @@ impl Node {
                 "--node-labels=topology.kubernetes.io/zone={}",
                 self.zone()
             ));
+        let kubelet = self.beside_systemd(kubelet)?;
         self.start("kubelet", kubelet)
     }
 
@@ -186,8 +188,16 @@ impl Node {
         }
     }
 
-    fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         self.home.node(self.number)
+    }
+
+    pub(super) const fn number(&self) -> u8 {
+        self.number
+    }
+
+    pub(super) const fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     fn component(&self, name: &str) -> Groups {
@@ -230,7 +240,12 @@ impl Node {
             .with_context(|| format!("create {}", static_pods.display()))?;
         let number = self.number.to_string();
         let own = folder.display().to_string();
-        let places = [("@NODE@", own.as_str()), ("@NUMBER@", &number)];
+        let places = [
+            ("@NODE@", own.as_str()),
+            ("@NUMBER@", &number),
+            ("@CGROUP_DRIVER@", self.cgroup_driver()),
+            ("@HAS_SYSTEMD@", &self.has_systemd().to_string()),
+        ];
         for (file, template) in [
             (
                 "containerd.toml",

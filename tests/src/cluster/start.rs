@@ -36,6 +36,7 @@ impl Cluster {
                 self.wait_api()
             });
             at_once(&self.nodes, |node| {
+                node.start_systemd()?;
                 node.start_containerd()?;
                 node.wait_containerd()?;
                 images.iter().try_for_each(|image| node.load(image))

@@ -34,6 +34,10 @@ type Test = (&'static str, fn(&Scene) -> Result<()>);
 
 const TESTS: &[Test] = &[
     (
+        "pods are found, whoever makes their cgroups",
+        pods::pods_are_found_whoever_makes_their_cgroups,
+    ),
+    (
         "captured pods of both nodes are balanced by request",
         traffic::captured_pods_of_both_nodes_are_balanced_by_request,
     ),

@@ -6,6 +6,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use proxy_e2e::is_of_pod;
 
 use crate::answers;
 use crate::scene::{MANY, Scene};
@@ -40,6 +41,16 @@ fn ensure_balanced(scene: &Scene, pod: &str) -> Result<()> {
     let pods = answers::pods(&answers);
     ensure!(pods.len() == 2, "{pod} was answered by {pods:?} alone");
     Ok(())
+}
+
+/// What all other tests of two nodes then show of both.
+pub(crate) fn pods_are_found_whoever_makes_their_cgroups(scene: &Scene) -> Result<()> {
+    for (node, name) in [(1, "kubepods"), (2, "kubepods.slice")] {
+        let root = scene.cluster.agent_status(node)?["overview"]["cgroup_root"].clone();
+        let found = root.as_str().and_then(|root| root.rsplit('/').next());
+        ensure!(found == Some(name), "on node{node} pods are below {root}");
+    }
+    scene.wait_captured()
 }
 
 pub(crate) fn a_static_pod_is_captured(scene: &Scene) -> Result<()> {
@@ -149,12 +160,11 @@ impl Drop for Temporary<'_> {
 /// The process that holds a pod's namespaces, and its network namespace: the rig's image for it is
 /// busybox, which no container of these pods runs.
 fn sandbox(uid: &str) -> Result<(i32, std::path::PathBuf)> {
-    let group = format!("pod{uid}");
     for entry in fs::read_dir("/proc")?.flatten() {
         let place = entry.path();
         // Processes end while they are looked at.
         let read = |name: &str| fs::read_to_string(place.join(name)).unwrap_or_default();
-        if read("comm").trim() != "busybox" || !read("cgroup").contains(&group) {
+        if read("comm").trim() != "busybox" || !is_of_pod(&read("cgroup"), uid) {
             continue;
         }
         let Ok(netns) = fs::read_link(place.join("ns/net")) else {

@@ -112,7 +112,7 @@ fn is_map(id: &str) -> bool {
 
 /// Programs on the cgroups of a node's pods, as bpftool shows them.
 fn programs(scene: &Scene, node: u8) -> Result<String> {
-    let show = "for group in $(find /sys/fs/cgroup -type d -name kubepods); do \
+    let show = "for group in $(find /sys/fs/cgroup -type d -name kubepods -o -type d -name kubepods.slice); do \
         test ! -e $group/cgroup.controllers || bpftool cgroup tree $group; done";
     let shown = scene.cluster.in_node(node, &["sh", "-c", show])?;
     let attached = |line: &&str| line.contains("connect") || line.contains("sock_ops");

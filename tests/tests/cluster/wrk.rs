@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use proxy_e2e::is_of_pod;
 
 use crate::scene::Scene;
 
@@ -84,7 +85,7 @@ fn interrupt(scene: &Scene, name: &str) -> Result<()> {
     for entry in fs::read_dir("/proc")?.flatten() {
         // Processes end while they are looked at.
         let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        if read("comm").trim() == "wrk" && read("cgroup").contains(&format!("pod{uid}")) {
+        if read("comm").trim() == "wrk" && is_of_pod(&read("cgroup"), uid) {
             let pid = entry.file_name().to_string_lossy().parse()?;
             return kill(Pid::from_raw(pid), Signal::SIGINT).context("interrupt wrk");
         }

@@ -35,6 +35,7 @@ const DEBIAN: &[&str] = &[
     "nftables",
     "openssl",
     "runc",
+    "systemd",
 ];
 
 /// Changes when the same modules give other files.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use anyhow::{Context, Result};
-use proxy_e2e::now_us;
+use proxy_e2e::{is_of_pod, now_us};
 
 /// Ticks of /proc/PID/stat: USER_HZ, which is 100 on every architecture of today.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -18,7 +18,7 @@ pub(super) fn begun_us(uids: &[String]) -> Result<HashMap<String, f64>> {
     let now_us = now_us() as f64;
     for entry in fs::read_dir("/proc").context("read /proc")?.flatten() {
         let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-        let of_pod = |uid: &&String| groups.contains(&format!("pod{uid}"));
+        let of_pod = |uid: &&String| is_of_pod(&groups, uid);
         let Some(uid) = uids.iter().find(of_pod) else {
             continue;
         };
