@@ -1,5 +1,6 @@
 //! The agent on a cluster: installed by its chart, asked through kubectl, removed by helm.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -106,6 +107,20 @@ impl Cluster {
         serde_json::from_str(&text).context("status is JSON")
     }
 
+    /// Process id, on this machine, of the agent that serves on a node: its own number is that of the
+    /// node's processes.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn agent_process(&self, node: u8) -> Result<u32> {
+        let status = self.agent_status(node)?;
+        let own = &status["overview"]["pid"];
+        let own = own.as_u64().context("status tells the process id")?;
+        let processes = self.node(node)?.processes();
+        let found = processes.into_iter().find(|pid| is_agent(*pid, own));
+        found.with_context(|| format!("process {own} is not on node{node}"))
+    }
+
     /// Requires that an agent captures this pod, `NAMESPACE/NAME`.
     ///
     /// # Errors
@@ -154,4 +169,13 @@ impl Cluster {
         });
         answers.collect()
     }
+}
+
+/// Whether a process is an agent whose number is `own` where it lives (`NSpid` of proc(5): the last is
+/// that of the innermost namespace).
+fn is_agent(pid: u32, own: u64) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let number = field("NSpid:").and_then(|ids| ids.split_whitespace().last()?.parse().ok());
+    number == Some(own) && field("Name:").is_some_and(|name| name.trim() == RELEASE)
 }

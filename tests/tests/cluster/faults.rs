@@ -13,7 +13,6 @@ pub(crate) fn a_killed_agent_leaves_the_ordinary_way_and_comes_back(scene: &Scen
     let restarts = restarts(scene, 2)?;
     let pid = agent_pid(scene, 2)?;
     let killed = now_us();
-    // The nodes share the machine's process ids, and so does the agent (hostPID).
     kill(Pid::from_raw(pid), Signal::SIGKILL).context("kill the agent")?;
 
     scene.until("kubelet has started it again", || {
@@ -41,10 +40,7 @@ fn restarts(scene: &Scene, node: u8) -> Result<u64> {
 }
 
 fn agent_pid(scene: &Scene, node: u8) -> Result<i32> {
-    let status = scene.cluster.agent_status(node)?;
-    let pid = status["overview"]["pid"]
-        .as_i64()
-        .context("no pid in status")?;
+    let pid = scene.cluster.agent_process(node)?;
     i32::try_from(pid).context("pid fits i32")
 }
 

@@ -90,8 +90,7 @@ pub(crate) fn the_rendered_manifests_install_and_remove_it_too(scene: &Scene) ->
 fn maps(scene: &Scene) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     for node in 1..=2 {
-        let status = scene.cluster.agent_status(node)?;
-        let pid = &status["overview"]["pid"];
+        let pid = scene.cluster.agent_process(node)?;
         for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))?.flatten() {
             // A descriptor may be closed meanwhile.
             let info = fs::read_to_string(entry.path()).unwrap_or_default();

@@ -35,13 +35,8 @@ pub(crate) struct Footprint {
 
 impl Agent {
     pub(super) fn of(cluster: &Cluster, node: u8) -> Result<Self> {
-        let status = cluster.agent_status(node)?;
-        let pid = status["overview"]["pid"].as_u64();
-        let pid = pid.context("status tells the process id")?;
-        Ok(Self {
-            node,
-            pid: u32::try_from(pid)?,
-        })
+        let pid = cluster.agent_process(node)?;
+        Ok(Self { node, pid })
     }
 
     /// A part of the status, by its path on the admin socket.
