@@ -64,31 +64,31 @@ fn listener(port: u16) -> io::Result<std::net::TcpListener> {
 }
 
 fn serve(listener: std::net::TcpListener, to: &[SocketAddr], turn: &AtomicUsize) -> Result<()> {
-    runtime()?.block_on(async {
-        let listener = TcpListener::from_std(listener)?;
-        loop {
-            let (stream, _) = listener.accept().await.context("accept")?;
-            let next = to[turn.fetch_add(1, Ordering::Relaxed) % to.len()];
-            tokio::spawn(async move {
-                // How a connection ends is its client's business.
-                let _ = relay(stream, next).await;
-            });
-        }
-    })
+    runtime()?.block_on(accept(listener, |stream| {
+        relay(stream, to[turn.fetch_add(1, Ordering::Relaxed) % to.len()])
+    }))
 }
 
 fn serve_http2(listener: std::net::TcpListener, to: &[SocketAddr]) -> Result<()> {
     runtime()?.block_on(async {
         let upstreams = Arc::new(http2::Upstreams::connect(to).await?);
-        let listener = TcpListener::from_std(listener)?;
-        loop {
-            let (stream, _) = listener.accept().await.context("accept")?;
-            let upstreams = Arc::clone(&upstreams);
-            tokio::spawn(async move {
-                let _ = http2::relay(stream, upstreams).await;
-            });
-        }
+        accept(listener, |stream| {
+            http2::relay(stream, Arc::clone(&upstreams))
+        })
+        .await
     })
+}
+
+/// Serves each connection by a task of its own. How one ends is its client's business.
+async fn accept<F>(listener: std::net::TcpListener, relay: impl Fn(TcpStream) -> F) -> Result<()>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let (stream, _) = listener.accept().await.context("accept")?;
+        tokio::spawn(relay(stream));
+    }
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
