@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::slice;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::admin::{self, Reply};
 use crate::config::ConfigDir;
+use crate::manifest;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::{Finished, Process};
@@ -103,26 +105,26 @@ impl Agent {
         serde_json::from_str(&reply.body).with_context(|| format!("/status: {}", reply.body))
     }
 
-    /// Number of the snapshot in force.
+    /// Writes objects into a file of manifests and waits until they are in force.
     ///
     /// # Errors
-    /// As [`Agent::status`].
-    pub fn snapshot_version(&self) -> Result<u64> {
-        let status = self.status()?;
-        let version = status["overview"]["snapshot_version"].as_u64();
-        version.context("a snapshot version")
+    /// The file cannot be written, or what it says does not come in force.
+    pub fn put(&self, config: &ConfigDir, file: &str, objects: &[Value]) -> Result<()> {
+        // Other files may still be on their way: a new snapshot alone says nothing about this one.
+        let mark = manifest::mark();
+        let name = mark["metadata"]["name"].as_str().context("a name")?;
+        config.put(file, &[objects, slice::from_ref(&mark)].concat())?;
+        until(&format!("{file} is in force"), || {
+            Ok(self.service(name).is_ok())
+        })
     }
 
-    /// Writes objects into a file of manifests and waits until they are in force, without an error.
+    /// As [`Agent::put`], and `status` shows no error then.
     ///
     /// # Errors
-    /// The file cannot be written, no snapshot follows, or `status` shows an error.
+    /// As there, or one is shown.
     pub fn apply(&self, config: &ConfigDir, file: &str, objects: &[Value]) -> Result<()> {
-        let version = self.snapshot_version()?;
-        config.put(file, objects)?;
-        until(&format!("{file} is in force"), || {
-            Ok(self.snapshot_version()? > version)
-        })?;
+        self.put(config, file, objects)?;
         let status = self.status()?;
         ensure!(status["overview"]["errors"] == 0, "{}", status["problems"]);
         Ok(())

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// A directory of manifests; files appear in it whole, by rename.
@@ -26,8 +26,13 @@ impl ConfigDir {
     /// Writes objects into one file, one JSON document each.
     ///
     /// # Errors
-    /// The directory cannot be written.
+    /// The directory cannot be written, or a file of JSON is to hold several.
     pub fn put(&self, name: &str, objects: &[Value]) -> Result<()> {
+        let holds_one = Path::new(name).extension().is_some_and(|end| end == "json");
+        ensure!(
+            !holds_one || objects.len() == 1,
+            "{name} can hold one object alone: several are YAML"
+        );
         let documents: Vec<String> = objects.iter().map(|object| format!("{object:#}")).collect();
         let text = match documents.as_slice() {
             [one] => one.clone(),

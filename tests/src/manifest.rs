@@ -1,6 +1,7 @@
 //! Kubernetes objects as the API server would show them, written by the harness.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
@@ -102,6 +103,19 @@ pub fn http_route(name: &str, service: &str, rules: &Value) -> Value {
             "parentRefs": [{ "group": "", "kind": "Service", "name": service, "port": 80 }],
             "rules": rules,
         },
+    })
+}
+
+/// A Service that nobody calls, of a new name each time: where it is in force, so is all that was written
+/// with it.
+pub(crate) fn mark() -> Value {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "namespace": "default", "name": format!("mark-{number}") },
+        "spec": { "clusterIP": "None", "ports": [{ "name": "tcp", "port": 1 }] },
     })
 }
 

@@ -54,13 +54,13 @@ impl Calls {
     }
 
     fn put(&self, object: Value) -> Result<()> {
-        self.node.config().put("route.json", &[object])
+        self.node.config().put("route.yaml", &[object])
     }
 
     /// Puts this object in place of the one before and waits until it is in force.
     fn apply(&self, object: Value) -> Result<()> {
         self.agent
-            .apply(self.node.config(), "route.json", &[object])
+            .apply(self.node.config(), "route.yaml", &[object])
     }
 
     fn call(&self, methods: &[&str]) -> Result<String> {

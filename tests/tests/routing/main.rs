@@ -9,7 +9,7 @@ mod unread;
 
 use anyhow::Result;
 use proxy_e2e::manifest::http_route;
-use proxy_e2e::{Agent, Load, Node, Pod, Service, until};
+use proxy_e2e::{Agent, Load, Node, Pod, Service};
 use serde_json::{Value, json};
 
 /// A node with Services `web`, `blue` and `green` of one endpoint each, and a captured client.
@@ -57,11 +57,7 @@ impl Scene {
 
     /// Puts these objects in place of those before and waits until they are in force.
     fn put(&self, objects: &[Value]) -> Result<()> {
-        let version = self.agent.snapshot_version()?;
-        self.node.config().put("route.yaml", objects)?;
-        until("the route is in force", || {
-            Ok(self.agent.snapshot_version()? > version)
-        })
+        self.agent.put(self.node.config(), "route.yaml", objects)
     }
 
     /// The head of an answer, lower case.

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use proxy_e2e::manifest::http_route;
-use proxy_e2e::until;
 use serde_json::{Value, json};
 
 use super::{Scene, to};
@@ -24,11 +23,8 @@ fn a_consumer_route_is_seen_by_its_own_namespace_alone() -> Result<()> {
     let mut route = http_route("route", "web", &rules);
     route["metadata"]["namespace"] = json!("shop");
     route["spec"]["parentRefs"][0]["namespace"] = json!("default");
-    let version = scene.agent.snapshot_version()?;
-    scene.node.config().put("consumer.json", &[route])?;
-    until("the route is in force", || {
-        Ok(scene.agent.snapshot_version()? > version)
-    })?;
+    let config = scene.node.config();
+    scene.agent.put(config, "consumer.yaml", &[route])?;
 
     assert_eq!(consumer.status(&[&scene.web.url()])?, 302);
     assert_eq!(
