@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams,
 };
+use kube::runtime::wait::delete::delete_and_finalize;
 use kube::{Client, Config};
 use proxy_agent::objects::{KindPhase, KindState, Located, ObjectSet};
 use proxy_agent::source::kubernetes::{KubernetesSource, Timing, client};
@@ -140,6 +141,14 @@ pub(crate) async fn apply(client: &Client, object: Value) {
 pub(crate) async fn delete(client: &Client, object: &Value) {
     let (api, name) = api(client, object);
     api.delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+/// As [`delete`], and waits until the server has finished with it.
+pub(crate) async fn delete_and_wait(client: &Client, object: &Value) {
+    let (api, name) = api(client, object);
+    let params = DeleteParams::default();
+    let gone = timeout(PATIENCE, delete_and_finalize(api, &name, &params)).await;
+    gone.expect("it is finalized in time").unwrap();
 }
 
 /// The objects of a manifest's kind and namespace, and its name.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{Agent, GOOD, conditions, parents, until_holder, with_routes};
-use crate::fixture::{PATIENCE, apply, delete, find, route, route_definition};
+use crate::fixture::{PATIENCE, apply, delete, delete_and_wait, find, route, route_definition};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kube-apiserver and etcd: cargo xtask e2e --cluster"]
@@ -37,7 +37,8 @@ async fn a_definition_that_is_made_anew_has_routes_with_a_state_again() {
     let good = |one: &[Value]| conditions(one) == GOOD;
     apply(&admin, route("v1", "ns", "r", "s")).await;
     parents(&admin, "r", "it is accepted", good).await;
-    delete(&admin, &route_definition(&["v1"])).await;
+    // A definition outlives its objects by a moment in which nothing can be made of it.
+    delete_and_wait(&admin, &route_definition(&["v1"])).await;
     let gone = |set: &ObjectSet| find(set, "HTTPRoute", "ns", "r").is_none();
     agent.source.until("the routes are gone", gone).await;
     apply(&admin, route_definition(&["v1"])).await;
