@@ -88,14 +88,25 @@ impl Groups {
         Ok(())
     }
 
-    /// The files that a process writes `0` to in order to join.
-    pub(super) fn doors(&self) -> Result<Vec<File>> {
+    /// Makes the group of cgroup2 alone.
+    pub(super) fn make_unified(&self) -> Result<()> {
+        let folder = self.unified.join(&self.path);
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))
+    }
+
+    /// The files that a process writes `0` to in order to join: this group of cgroup2, and those of the
+    /// name of `legacy` in the hierarchies of cgroup v1.
+    pub(super) fn doors(&self, legacy: &Self) -> Result<Vec<File>> {
         let open = |folder: PathBuf| {
             let door = folder.join("cgroup.procs");
             let opened = File::options().write(true).open(&door);
             opened.with_context(|| format!("open {}", door.display()))
         };
-        self.folders().map(open).collect()
+        let legacy = legacy.legacy_folders();
+        legacy
+            .chain([self.unified.join(&self.path)])
+            .map(open)
+            .collect()
     }
 
     /// The processes of these groups, without those of groups below.
@@ -145,8 +156,11 @@ impl Groups {
     }
 
     fn folders(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        let mounts = self.legacy.iter().chain([&self.unified]);
-        mounts.map(|mount| mount.join(&self.path))
+        self.legacy_folders().chain([self.unified.join(&self.path)])
+    }
+
+    fn legacy_folders(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.legacy.iter().map(|mount| mount.join(&self.path))
     }
 
     fn children(&self) -> Vec<Self> {

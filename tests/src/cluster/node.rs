@@ -289,7 +289,7 @@ impl Node {
         let namespaces = vec![(self.netns()?.file().try_clone()?, CloneFlags::CLONE_NEWNET)];
         join(
             &mut unshare,
-            self.groups.doors()?,
+            self.groups.doors(&self.groups)?,
             namespaces,
             Detached::Yes,
         );
@@ -310,8 +310,9 @@ impl Node {
 
     fn place(&self, mut command: Command, component: &str, detached: Detached) -> Result<Command> {
         let group = self.component(component);
-        group.make()?;
-        let init = self.component("init").processes();
+        group.make_unified()?;
+        let init_group = self.component("init");
+        let init = init_group.processes();
         let init = init
             .first()
             .with_context(|| format!("{} is not up", self.name()))?;
@@ -328,7 +329,9 @@ impl Node {
                 Ok((file, kind))
             })
             .collect::<Result<_>>()?;
-        join(&mut command, group.doors()?, namespaces, detached);
+        // systemd removes groups of cgroup v1 that nobody is in, at any time: the first process's stays.
+        let doors = group.doors(&init_group)?;
+        join(&mut command, doors, namespaces, detached);
         Ok(command)
     }
 }
