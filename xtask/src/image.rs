@@ -21,7 +21,7 @@ pub(crate) const NAME: &str = "local/proxy-agent:dev";
 /// `cargo xtask image`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The binary of a debug build: quicker to make, slower to run.
+    /// The binary of a debug build, in target/proxy-agent-debug.tar: quicker to make, slower to run.
     #[arg(long)]
     debug_build: bool,
 }
@@ -50,17 +50,18 @@ pub(crate) enum Profile {
 /// Builds the agent and writes its image; returns the archive's path.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     build_ebpf::build()?;
-    let built = match profile {
+    // Of different names: what tests have built last is not to be shipped.
+    let (built, archive) = match profile {
         Profile::Debug => {
             run_command(cargo().args(["build", "--quiet"]).args(AGENT_AND_TESTS))?;
-            target("debug/proxy-agent")
+            ("debug/proxy-agent", "proxy-agent-debug.tar")
         }
         Profile::Release => {
             profile::build()?;
-            target("release/proxy-agent")
+            ("release/proxy-agent", "proxy-agent.tar")
         }
     };
-    let binary = stripped(&built)?;
+    let binary = stripped(&target(built))?;
     let mut image = Image::new(NAME, &["proxy-agent"])
         .label("org.opencontainers.image.title", "proxy-agent")
         .label(
@@ -76,7 +77,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     for library in libraries(&binary)? {
         image = image.file(&library, &library.to_string_lossy());
     }
-    let archive = target("proxy-agent.tar");
+    let archive = target(archive);
     image.write(&archive)?;
     Ok(archive)
 }
