@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use proxy_e2e::cluster::{self, Cluster};
-use proxy_e2e::tool;
 
 use crate::e2e::missing_privilege;
 use crate::image::{self, Profile};
 use crate::setup;
-use crate::workspace::{cargo, run as run_command};
+use crate::workspace::{cargo, run as run_command, target};
 use footprint::Agent;
 
 /// The image that clients and servers run from; its program is `e2e-http`.
@@ -31,14 +30,30 @@ pub(crate) struct Place {
     /// Installs this archive instead of building an image of the release build.
     #[arg(long)]
     image: Option<PathBuf>,
+    /// How clients and servers are built: those of a debug build leave less of the machine for what is measured.
+    #[arg(skip = Profile::Release)]
+    programs: Profile,
 }
 
 impl Place {
-    /// The cluster that runs in this folder, and the agent of this archive.
+    /// The cluster that runs in this folder, the agent of this archive, and the programs that tests have built.
     pub(crate) const fn there(folder: PathBuf, image: PathBuf) -> Self {
-        let image = Some(image);
-        Self { folder, image }
+        Self {
+            folder,
+            image: Some(image),
+            programs: Profile::Debug,
+        }
     }
+}
+
+fn build_client(profile: Profile) -> Result<PathBuf> {
+    let build = ["build", "--quiet", "--package", "proxy-e2e"];
+    let (flags, folder): (&[&str], _) = match profile {
+        Profile::Debug => (&[], "debug"),
+        Profile::Release => (&["--release"], "release"),
+    };
+    run_command(cargo().args(build).args(flags))?;
+    Ok(target(folder).join("e2e-http"))
 }
 
 /// A cluster with the agent on it.
@@ -47,6 +62,8 @@ pub(crate) struct Installed {
     pub(crate) cluster: Cluster,
     /// One for each node, in order.
     pub(crate) agents: Vec<Agent>,
+    /// The program of [`CLIENT_IMAGE`].
+    pub(crate) client: PathBuf,
 }
 
 impl Installed {
@@ -64,8 +81,8 @@ impl Installed {
                 image::build(Profile::Release)?
             }
         };
-        run_command(cargo().args(["build", "--quiet", "--package", "proxy-e2e"]))?;
-        let clients = image::of_program(CLIENT_IMAGE, &tool("e2e-http")?)?;
+        let client = build_client(place.programs)?;
+        let clients = image::of_program(CLIENT_IMAGE, &client)?;
         let cluster = cluster_in(&place.folder, nodes)?;
         cluster.load(&clients)?;
         cluster.load(&archive)?;
@@ -73,6 +90,7 @@ impl Installed {
         let mut installed = Self {
             cluster,
             agents: Vec::new(),
+            client,
         };
         installed.install(values)?;
         Ok(installed)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams};
-use proxy_e2e::{Report, tool, until_some_within};
+use proxy_e2e::{Report, until_some_within};
 use serde_json::{Value, json};
 
 use super::{NAMESPACE, sandbox};
@@ -215,7 +215,7 @@ pub(super) fn stranger(installed: &Installed, unknown_pods: &str) -> Result<()> 
     let mut shell = Command::new("sh");
     shell
         .args(["-ec", include_str!("stranger.sh"), "stranger", uid.trim()])
-        .arg(tool("e2e-http")?)
+        .arg(&installed.client)
         .args(["load", "--requests", "1", "--url", &url]);
     let output = installed.cluster.on_node(1, shell)?.output()?;
     ensure!(
