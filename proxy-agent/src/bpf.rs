@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketDst, Stat};
+use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketCell, SocketDst, Stat};
 
 pub use self::acceleration::{Acceleration, Channel, JoinError, Outgoing, SelfTestItem};
 pub use self::error::Error;
@@ -187,9 +187,27 @@ impl Kernel {
         self.maps.pods.scan()
     }
 
-    /// The map that holds what steered sockets keep: see [`read_steered`].
+    /// The map that holds what steered sockets keep in storage of their own: see [`Self::steered`].
     pub fn socket_storage(&self) -> BorrowedFd<'_> {
         self.maps.socket_dst.as_fd()
+    }
+
+    /// The Service address and the endpoint of a direct connection: from the cell that its socket has by
+    /// its cookie, or else from the socket's own storage.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn steered(
+        &self,
+        cookie: u64,
+        storage: Option<&[u8]>,
+    ) -> Result<Option<(SocketAddr, SocketAddr)>, Error> {
+        let cell = self.maps.socket_cells.read(&SocketCell::index(cookie))?;
+        let in_cell = cell.filter(|cell| cell.owner == cookie);
+        let kept = in_cell.map(|cell| cell.kept);
+        let kept = kept.or_else(|| storage.and_then(SocketDst::read));
+        Ok(kept.and_then(|kept| kept.steered()))
     }
 
     /// Makes the programs' Service addresses equal to `wanted`, writing only differences. No
@@ -373,6 +391,7 @@ impl Kernel {
             maps.addresses.status()?,
             maps.frontends.status()?,
             maps.orig_dst.status()?,
+            maps.socket_cells.status_of(|cell| cell.owner != 0)?,
         ];
         all.extend(maps.direct.statuses()?);
         if let Ok(acceleration) = self.acceleration() {
@@ -387,11 +406,6 @@ impl Kernel {
     pub fn take_log(&self) -> Option<KernelLog> {
         lock(&self.log).take()
     }
-}
-
-/// The Service address and the endpoint of a direct connection, from what its socket keeps.
-pub fn read_steered(kept: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
-    SocketDst::read(kept)
 }
 
 /// A panic while one of these locks was held leaves the value behind it whole.

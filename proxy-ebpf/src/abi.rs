@@ -30,7 +30,9 @@ pub mod map {
     pub const SETTINGS: &str = "SETTINGS";
     /// `PerCpuArray<u64>` indexed by [`crate::Stat`].
     pub const STATS: &str = "STATS";
-    /// `SkStorage<SocketDst>`: what a steered socket asked for, as long as it lives.
+    /// `Array<SocketCell>`: what a steered socket asked for, until it is closed.
+    pub const SOCKET_CELLS: &str = "SOCKET_CELLS";
+    /// `SkStorage<SocketDst>`: the same of sockets whose cell another one has.
     pub const SOCKET_DST: &str = "SOCKET_DST";
     /// `HashMap<SlotKey, Slot>`: the endpoints of direct frontends, set by set.
     pub const SLOTS: &str = "SLOTS";
@@ -77,6 +79,8 @@ pub mod program {
     pub const GETPEERNAME4: &str = "getpeername4";
     /// cgroup/getpeername6.
     pub const GETPEERNAME6: &str = "getpeername6";
+    /// cgroup/sock_release.
+    pub const SOCK_RELEASE: &str = "sock_release";
     /// sockops; not named like its section, for symbols of one name would collide.
     pub const SOCKOPS: &str = "sock_ops";
     /// sk_msg, attached to `SOCKETS`.

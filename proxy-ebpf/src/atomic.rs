@@ -1,4 +1,4 @@
-//! Adding to what other CPUs add to. The one place with instructions of the target's own: its
+//! Changing what other CPUs change. The one place with instructions of the target's own: its
 //! `core` has no atomic operations beyond loads and stores.
 
 use core::ptr::NonNull;
@@ -45,5 +45,33 @@ pub(crate) fn fetch_add(field: NonNull<u64>, amount: u64) -> u64 {
         // SAFETY: as promised by the caller.
         let field = unsafe { AtomicU64::from_ptr(field.as_ptr()) };
         field.fetch_add(amount, Ordering::Relaxed)
+    }
+}
+
+/// Writes `new` if `old` is there; returns what was there. Minimum kernel version: 5.12.
+#[inline(always)]
+pub(crate) fn replace(field: NonNull<u64>, old: u64, new: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let former;
+        // SAFETY: as above; BPF_CMPXCHG compares with r0, and leaves there what it found.
+        unsafe {
+            core::arch::asm!(
+                "r0 = cmpxchg_64({field} + 0, r0, {new})",
+                field = in(reg) field.as_ptr(),
+                new = in(reg) new,
+                inout("r0") old => former,
+            );
+        }
+        former
+    }
+    // Only ever linted.
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU64, Ordering};
+        // SAFETY: as promised by the caller.
+        let field = unsafe { AtomicU64::from_ptr(field.as_ptr()) };
+        let replaced = field.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+        replaced.unwrap_or_else(|found| found)
     }
 }

@@ -9,8 +9,7 @@ mod check;
 mod direct;
 mod skip;
 
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
-use aya_ebpf::helpers::generated::{bpf_set_retval, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::bpf_set_retval;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::debug;
@@ -19,8 +18,8 @@ use proxy_ebpf::{OrigDst, SocketDst, Stat, v4_mapped};
 
 use self::check::{Asked, Steer, To};
 use self::skip::{Skip, Verdict};
-use crate::maps::{REFUSE_WITH_ERRNO, SOCKET_DST};
-use crate::{log, port, stats};
+use crate::maps::REFUSE_WITH_ERRNO;
+use crate::{kept, log, port, stats};
 
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
@@ -67,20 +66,11 @@ fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip> {
 fn remember(ctx: &SockAddrContext, asked: &Asked, steer: &Steer) -> Result<(), Skip> {
     let wanted = OrigDst::new(asked.addr, u16::from_be_bytes(asked.port_be), steer.now_ns);
     let wanted = wanted.of_pod(steer.pod);
-    let map = core::ptr::from_ref(&SOCKET_DST).cast_mut().cast();
-    let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-    let sk = port::socket(ctx).cast();
-    // SAFETY: the loader has put the map's address here, and the verifier tracks `sk` as a socket.
-    let stored = unsafe { bpf_sk_storage_get(map, sk, core::ptr::null_mut(), create) };
-    // SAFETY: non-null storage is a `SocketDst` and lives as long as its socket, and connect(2)
-    // holds the socket's lock.
-    let slot = unsafe { stored.cast::<SocketDst>().as_mut() };
-    let slot = slot.ok_or(Skip::StorageFull)?;
-    *slot = match steer.to {
+    let dst = match steer.to {
         To::Endpoint(endpoint) => SocketDst::direct(wanted, *endpoint),
         To::Listener(_) => SocketDst::proxied(wanted),
     };
-    Ok(())
+    kept::keep(ctx, dst).ok_or(Skip::StorageFull)
 }
 
 /// Counts and logs the outcome and turns it into the hook's verdict.
@@ -110,9 +100,7 @@ fn conclude(ctx: &SockAddrContext, asked: &Asked, steered: Result<Steer, Skip>) 
             ALLOW
         }
         Err(skip) => {
-            // The socket may have been redirected before and now goes elsewhere.
-            // SAFETY: the pointer is the hook's own socket.
-            let _ = unsafe { SOCKET_DST.delete(port::socket(ctx)) };
+            kept::forget(ctx);
             let stat = skip.stat();
             stats::count(stat);
             let (level, answer) = match skip.verdict() {

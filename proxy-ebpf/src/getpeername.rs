@@ -4,10 +4,9 @@
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use proxy_ebpf::{OrigDst, SocketDst};
+use proxy_ebpf::OrigDst;
 
-use crate::maps::SOCKET_DST;
-use crate::port;
+use crate::{kept, port};
 
 /// The only verdict that the kernel takes from this hook.
 const ALLOW: i32 = 1;
@@ -34,8 +33,7 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn asked_for(ctx: &SockAddrContext) -> Option<OrigDst> {
-    // SAFETY: the context is the kernel's own and valid until the hook returns.
-    let stored = unsafe { SOCKET_DST.get_ptr_mut(ctx) };
-    // SAFETY: non-null storage lives as long as its socket, which this call holds.
-    unsafe { stored.as_ref() }.map(SocketDst::asked)
+    let kept = kept::kept(port::cookie(ctx), || port::socket(ctx))?;
+    // SAFETY: what a socket keeps stays while this call holds it.
+    Some(unsafe { kept.as_ref() }.asked())
 }

@@ -19,6 +19,6 @@ pub use abi::pair::Pair;
 pub use abi::pod::{PodAddress, PodEntry, PodFlags};
 pub use abi::settings::Settings;
 pub use abi::share::{Group, Share};
-pub use abi::socket::SocketDst;
+pub use abi::socket::{SocketCell, SocketDst};
 pub use abi::stat::Stat;
 pub use abi::{bounds, global, map, program, v4_mapped};

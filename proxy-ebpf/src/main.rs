@@ -11,9 +11,11 @@ mod accelerate;
 mod atomic;
 mod connect;
 mod getpeername;
+mod kept;
 mod log;
 mod maps;
 mod port;
+mod release;
 mod sockops;
 mod stats;
 

@@ -8,7 +8,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockHash};
 use proxy_ebpf::{
     Affinity, AffinityKey, Channel, Credit, CreditId, EndKey, EndpointKey, EndpointState, FlowKey,
     Frontend, FrontendKey, MemberKey, OrigDst, Pair, PodAddress, PodEntry, Settings, Share, Slot,
-    SlotKey, SocketDst, Stat, bounds,
+    SlotKey, SocketCell, SocketDst, Stat, bounds,
 };
 
 use crate::log::Window;
@@ -54,7 +54,12 @@ pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::
 #[map]
 pub(crate) static LOG_WINDOW: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
 
-/// What a steered socket asked for, as long as the socket lives.
+/// What steered sockets asked for, by their cookies: see `kept.rs`.
+#[map]
+pub(crate) static SOCKET_CELLS: Array<SocketCell> =
+    Array::with_max_entries(bounds::SOCKET_CELLS, 0);
+
+/// The same of those whose cell another socket has.
 #[btf_map]
 pub(crate) static SOCKET_DST: SkStorage<SocketDst> = SkStorage::new();
 

@@ -7,12 +7,16 @@
 
 use core::ptr::{addr_of, addr_of_mut};
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock;
-use aya_ebpf::programs::{SkMsgContext, SockAddrContext, SockOpsContext};
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::programs::{SkMsgContext, SockAddrContext, SockContext, SockOpsContext};
 use proxy_ebpf::v4_mapped;
 
 /// `AF_INET`, include/linux/socket.h.
 const AF_INET: u32 = 2;
+/// `IPPROTO_TCP`, include/uapi/linux/in.h.
+pub(crate) const IPPROTO_TCP: u32 = 6;
 
 macro_rules! read {
     ($place:expr) => {
@@ -33,6 +37,26 @@ macro_rules! write {
 #[inline(always)]
 pub(crate) fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
     read!((*ctx.sock_addr).__bindgen_anon_1.sk)
+}
+
+/// What the kernel calls the hook's socket, for as long as that is.
+#[inline(always)]
+pub(crate) fn cookie(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the context is the kernel's own and valid until the hook returns.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// The same of a sockops call.
+#[inline(always)]
+pub(crate) fn ops_cookie(ctx: &SockOpsContext) -> u64 {
+    // SAFETY: as above.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// Whether a socket is a TCP one.
+#[inline(always)]
+pub(crate) fn is_tcp(ctx: &SockContext) -> bool {
+    read!((*ctx.sock).protocol) == IPPROTO_TCP
 }
 
 /// `type` and `protocol` of the socket.

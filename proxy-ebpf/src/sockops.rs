@@ -12,13 +12,13 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
     BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT,
 };
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use proxy_ebpf::{FlowKey, OrigDst, SocketDst, Stat};
 
-use crate::maps::{ORIG_DST, SOCKET_DST};
-use crate::{port, stats};
+use crate::maps::ORIG_DST;
+use crate::{kept, port, stats};
 
 /// What a sockops program returns when it has nothing to reply.
 const DONE: u32 = 1;
@@ -42,6 +42,7 @@ fn connects(ctx: &SockOpsContext) {
     let Some(socket) = steered(ctx) else {
         return;
     };
+    socket.begin();
     match socket.endpoint() {
         Some(endpoint) => direct::begins(ctx, socket, &endpoint),
         None => publish(ctx, socket.asked()),
@@ -73,6 +74,9 @@ fn state_changed(ctx: &SockOpsContext) {
             direct::state_changed(ctx, socket, &endpoint);
         }
         None => take_back(ctx),
+    }
+    if port::ops_states(ctx).1 == BPF_TCP_CLOSE {
+        kept::give_back(port::ops_cookie(ctx));
     }
 }
 
@@ -118,14 +122,7 @@ fn flow(ctx: &SockOpsContext) -> FlowKey {
 /// What the connect hook has kept on the socket.
 #[inline(always)]
 fn steered<'s>(ctx: &SockOpsContext) -> Option<&'s mut SocketDst> {
-    let sk = port::ops_socket(ctx);
-    if sk.is_null() {
-        return None;
-    }
-    let map = core::ptr::from_ref(&SOCKET_DST).cast_mut().cast();
-    // SAFETY: the loader has put the map's address here, and the verifier tracks `sk` as a socket.
-    let stored = unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0) };
-    // SAFETY: non-null storage is a `SocketDst` and lives as long as its socket, whose lock is held
-    // by whoever changes its state.
-    unsafe { stored.cast::<SocketDst>().as_mut() }
+    let kept = kept::kept(port::ops_cookie(ctx), || port::ops_socket(ctx))?;
+    // SAFETY: it is this socket's, whose lock is held by whoever changes its state.
+    Some(unsafe { &mut *kept.as_ptr() })
 }

@@ -47,8 +47,8 @@ fn status_shows_the_programs_that_the_kernel_runs() -> Result<()> {
     let attached = attached(&scene)?;
 
     assert!(
-        shown.len() >= 5,
-        "connect4, connect6, getpeername4, getpeername6, sockops"
+        shown.len() >= 6,
+        "connect4, connect6, getpeername4, getpeername6, sock_release, sockops"
     );
     for program in &shown {
         assert_eq!(program["attached"], true, "{program}");

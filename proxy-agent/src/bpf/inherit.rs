@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use proxy_ebpf::{
-    Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, OrigDst, SocketDst, map, program,
+    Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, OrigDst, SocketCell, SocketDst, map,
+    program,
 };
 
 use super::links::{HOOKS, Links, Program};
@@ -18,6 +19,7 @@ use super::{Error, Kernel, LoadOptions, lock, object};
 
 /// `enum bpf_map_type`, include/uapi/linux/bpf.h
 const BPF_MAP_TYPE_HASH: u32 = 1;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_SK_STORAGE: u32 = 24;
 /// `enum bpf_link_type`, the same header.
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
@@ -88,7 +90,7 @@ impl InheritError {
 }
 
 /// How many maps are shared.
-const SHARED: usize = 4;
+const SHARED: usize = 5;
 
 /// One of the maps that are shared: its name, its kind, the sizes of its keys and values, and a
 /// program that uses it.
@@ -96,6 +98,13 @@ type Shape = (&'static str, u32, usize, usize, &'static str);
 
 /// The shared maps, in the order in which they are handed over.
 const SHAPES: [Shape; SHARED] = [
+    (
+        map::SOCKET_CELLS,
+        BPF_MAP_TYPE_ARRAY,
+        size_of::<u32>(),
+        size_of::<SocketCell>(),
+        program::CONNECT4,
+    ),
     (
         map::SOCKET_DST,
         BPF_MAP_TYPE_SK_STORAGE,
@@ -236,6 +245,7 @@ impl Kernel {
     pub fn lend_maps(&self) -> io::Result<Vec<OwnedFd>> {
         let maps = &self.maps;
         let all = [
+            &maps.socket_cells.fd,
             &maps.socket_dst,
             &maps.orig_dst.fd,
             &maps.direct.endpoints.fd,

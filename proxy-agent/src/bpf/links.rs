@@ -1,4 +1,4 @@
-//! Attachment: five programs on one cgroup, held by link file descriptors. Nothing is pinned, so
+//! Attachment: six programs on one cgroup, held by link file descriptors. Nothing is pinned, so
 //! the kernel detaches them when the agent dies, however it dies.
 
 use std::io;
@@ -10,11 +10,12 @@ use super::{Error, fdinfo, sys};
 use crate::status::ProgramStatus;
 
 /// Every program with its hook (`enum bpf_attach_type`, include/uapi/linux/bpf.h).
-pub(super) const HOOKS: [(&str, u32); 5] = [
+pub(super) const HOOKS: [(&str, u32); 6] = [
     (program::CONNECT4, 10),
     (program::CONNECT6, 11),
     (program::GETPEERNAME4, 29),
     (program::GETPEERNAME6, 30),
+    (program::SOCK_RELEASE, 34),
     (program::SOCKOPS, 3),
 ];
 

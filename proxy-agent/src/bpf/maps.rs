@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aya::Pod;
 use aya::maps::{Map, MapData};
-use proxy_ebpf::{FlowKey, Frontend, FrontendKey, OrigDst, map};
+use proxy_ebpf::{FlowKey, Frontend, FrontendKey, OrigDst, SocketCell, map};
 
 use super::frontends::FrontendMaps;
 use super::sets::{DirectMaps, DirectSet, SetMaps};
@@ -98,7 +98,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
         sys::map_lookup(self.fd.as_fd(), key).map_err(|source| self.failed("read", source))
     }
 
-    /// Every element of a hash map. Elements that come or go meanwhile may or may not be in it.
+    /// Every element of a map. Elements that come or go meanwhile may or may not be in it.
     pub(super) fn scan(&self) -> Result<Vec<(K, V)>, Error> {
         let mut all = Vec::new();
         let mut cursor = None;
@@ -113,9 +113,15 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     /// Fill level of a hash map, counted in the kernel.
     pub(super) fn status(&self) -> Result<MapStatus, Error> {
+        self.status_of(|_| true)
+    }
+
+    /// As [`Self::status`], of a map some of whose elements stand for nothing.
+    pub(super) fn status_of(&self, counts: impl Fn(&V) -> bool) -> Result<MapStatus, Error> {
+        let all = self.scan()?.into_iter();
         Ok(MapStatus {
             name: self.name.to_owned(),
-            entries: self.scan()?.len() as u64,
+            entries: all.filter(|(_, value)| counts(value)).count() as u64,
             max_entries: self.max_entries.into(),
             memory_bytes: fdinfo::memory_bytes(self.fd.as_fd()).unwrap_or(0),
         })
@@ -237,7 +243,8 @@ fn storage(object: &mut aya::Ebpf, name: &'static str) -> Result<OwnedFd, Error>
 /// Maps whose names are those of [`proxy_ebpf::map`].
 #[derive(Debug)]
 pub(super) struct Maps {
-    /// Only the programs read and write it.
+    /// Only the programs write it, as the next one.
+    pub(super) socket_cells: Table<u32, SocketCell>,
     pub(super) socket_dst: OwnedFd,
     pub(super) pods: Table<u64, proxy_ebpf::PodEntry>,
     pub(super) addresses: Arc<Table<[u8; 16], proxy_ebpf::PodAddress>>,
@@ -254,6 +261,7 @@ impl Maps {
     /// Takes them out of a loaded object.
     pub(super) fn take(object: &mut aya::Ebpf) -> Result<Self, Error> {
         Ok(Self {
+            socket_cells: Table::take(object, map::SOCKET_CELLS)?,
             socket_dst: storage(object, map::SOCKET_DST)?,
             pods: Table::take(object, map::PODS)?,
             addresses: Arc::new(Table::take(object, map::ADDRESSES)?),

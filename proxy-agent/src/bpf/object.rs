@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::Map;
-use aya::programs::{CgroupSockAddr, ProgramType, SkMsg, SockOps};
+use aya::programs::{CgroupSock, CgroupSockAddr, ProgramType, SkMsg, SockOps};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use proxy_ebpf::{bounds, global, map, program};
@@ -64,7 +64,8 @@ pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
 /// a program is loaded. aya has no other way in than a pin in a bpffs, which would take a mount.
 pub(super) fn share(object: &mut Ebpf, shared: &SharedMaps) -> Result<(), InheritError> {
     for (name, with) in shared.named() {
-        let (Some(Map::HashMap(map)) | Some(Map::SkStorage(map))) = object.map_mut(name) else {
+        let Some(Map::HashMap(map) | Map::SkStorage(map) | Map::Array(map)) = object.map_mut(name)
+        else {
             return Err(InheritError::OtherMap { name });
         };
         sys::replace(map.fd().as_fd(), with).map_err(InheritError::kernel("share map", name))?;
@@ -90,6 +91,10 @@ fn load_program(object: &mut Ebpf, name: &'static str, attach_type: u32) -> Resu
         .ok_or(Error::OtherObject { name })?;
     let (fd, loaded) = if name == program::SOCKOPS {
         let hook: &mut SockOps = found.try_into().map_err(fail)?;
+        hook.load().map_err(fail)?;
+        (hook.fd().map_err(fail)?, hook.info().map_err(fail)?)
+    } else if name == program::SOCK_RELEASE {
+        let hook: &mut CgroupSock = found.try_into().map_err(fail)?;
         hook.load().map_err(fail)?;
         (hook.fd().map_err(fail)?, hook.info().map_err(fail)?)
     } else {

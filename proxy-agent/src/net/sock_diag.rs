@@ -5,6 +5,7 @@
 //! request that ends a socket.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -27,7 +28,9 @@ const FLAGS_DUMP: u16 = 0x301;
 const HEADER_BYTES: usize = 16;
 /// `struct inet_diag_msg`, and where it has its `struct inet_diag_sockid`.
 const MESSAGE_BYTES: usize = 72;
-const ID: std::ops::Range<usize> = 4..52;
+const ID: Range<usize> = 4..52;
+/// `idiag_cookie`, two words of which the first is the lower half.
+const COOKIE: Range<usize> = 44..52;
 
 /// Request attribute: socket storage of these maps. Minimum kernel version: 5.7.
 const REQ_SK_BPF_STORAGES: u16 = 2;
@@ -45,15 +48,19 @@ const CONNECTED: u32 = 0xfff & !(1 << 10 | 1 << 6 | 1 << 7);
 /// Time for the kernel's answer, which is made within the call.
 const PATIENCE_S: i64 = 5;
 
-/// Ends the TCP sockets of the calling thread's network namespace whose storage in `map` `ends`
-/// says yes to. Their application gets ECONNABORTED, the other end a reset. Returns how many.
+/// Ends the TCP sockets of the calling thread's network namespace that `ends` says yes to, by their
+/// cookie and their storage in `map`. Their application gets ECONNABORTED, the other end a reset.
+/// Returns how many.
 ///
 /// Minimum kernel version: 5.7, with `CONFIG_INET_DIAG_DESTROY`.
 ///
 /// # Errors
 ///
-/// `EPERM`: the agent lacks `CAP_NET_ADMIN`. `EOPNOTSUPP`: the kernel was built without.
-pub fn end_sockets(map: BorrowedFd<'_>, ends: impl Fn(&[u8]) -> bool) -> io::Result<usize> {
+/// What `ends` says. `EPERM`: the agent lacks `CAP_NET_ADMIN`. `EOPNOTSUPP`: the kernel was built without.
+pub fn end_sockets(
+    map: BorrowedFd<'_>,
+    ends: impl Fn(u64, Option<&[u8]>) -> io::Result<bool>,
+) -> io::Result<usize> {
     let netlink = open()?;
     let mut ended = 0;
     for family in [V4, V6] {
@@ -89,7 +96,7 @@ fn matching(
     netlink: &OwnedFd,
     family: u8,
     map: BorrowedFd<'_>,
-    ends: &impl Fn(&[u8]) -> bool,
+    ends: &impl Fn(u64, Option<&[u8]>) -> io::Result<bool>,
 ) -> io::Result<Vec<Vec<u8>>> {
     let map_fd = attribute(REQ_MAP_FD, &map.as_raw_fd().to_ne_bytes());
     let storages = attribute(NESTED | REQ_SK_BPF_STORAGES, &map_fd);
@@ -102,14 +109,19 @@ fn matching(
         &any,
         &storages,
     )?;
-    let matching = found.iter().filter_map(|message| {
-        let (fixed, attributes) = message.split_at_checked(MESSAGE_BYTES)?;
+    let mut matching = Vec::new();
+    for message in found {
+        let Some((fixed, attributes)) = message.split_at_checked(MESSAGE_BYTES) else {
+            continue;
+        };
         let kept = STORAGES
             .iter()
-            .try_fold(attributes, |within, kind| find(within, *kind))?;
-        ends(kept).then(|| fixed[ID].to_vec())
-    });
-    Ok(matching.collect())
+            .try_fold(attributes, |within, kind| find(within, *kind));
+        if cookie(fixed).map_or(Ok(false), |cookie| ends(cookie, kept))? {
+            matching.push(fixed[ID].to_vec());
+        }
+    }
+    Ok(matching)
 }
 
 /// Asks, and collects the answers.
@@ -190,6 +202,12 @@ fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
     }
 }
 
+/// The cookie in a `struct inet_diag_msg`.
+fn cookie(fixed: &[u8]) -> Option<u64> {
+    let (low, high) = fixed.get(COOKIE)?.split_at(4);
+    Some(u64::from(word(high)?) << 32 | u64::from(word(low)?))
+}
+
 fn word(bytes: &[u8]) -> Option<u32> {
     let bytes = bytes.first_chunk::<4>()?;
     Some(u32::from_ne_bytes(*bytes))
@@ -211,6 +229,16 @@ mod tests {
             .try_fold(&all[..], |within, kind| find(within, *kind));
         assert_eq!(found, Some(&b"value"[..]));
         assert_eq!(find(&all, 21), None);
+    }
+
+    #[test]
+    fn the_cookie_is_two_words_the_lower_one_first() {
+        let mut fixed = [0xff; MESSAGE_BYTES];
+        fixed[COOKIE].copy_from_slice(
+            &[0x0403_0201_u32.to_ne_bytes(), 5_u32.to_ne_bytes()].concat(),
+        );
+        assert_eq!(cookie(&fixed), Some(0x5_0403_0201));
+        assert_eq!(cookie(&fixed[..COOKIE.end - 1]), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::fixture::{Pod, sh};
 fn a_program_detached_behind_the_agents_back_shows() {
     let pod = Pod::captured();
     let programs = pod.kernel.attached();
-    assert_eq!(programs.len(), 5);
+    assert_eq!(programs.len(), 6);
     assert!(programs.iter().all(|program| program.attached));
     let connect4 = &programs[0];
     sh(&format!(
@@ -47,7 +47,7 @@ fn links_stand_above_the_descriptors_of_sockets() {
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|number| *number >= 1_000)
         .count();
-    assert!(high >= 5, "{high} links are above 1,000");
+    assert!(high >= 6, "{high} links are above 1,000");
 }
 
 #[test]

@@ -14,7 +14,7 @@ const V4: &str = "10.96.1.1:80";
 const V6: &str = "[fd00:96::1:1]:80";
 
 /// `up` listens on ports of the pod's own addresses; `ask` connects and tells which port answered.
-const SERVERS: &str = r#"
+pub(crate) const SERVERS: &str = r#"
 import collections, threading
 def up(port, host='10.77.0.2', hold=True):
     l = socket.socket(V6 if ':' in host else V4)

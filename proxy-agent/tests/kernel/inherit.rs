@@ -139,8 +139,8 @@ fn what_is_no_link_of_this_cgroup_and_hook_is_not_taken() {
     assert!(matches!(
         refused(links),
         InheritError::Count {
-            found: 4,
-            wanted: 5
+            found: 5,
+            wanted: 6
         }
     ));
     let programs = pod.kernel.attached();

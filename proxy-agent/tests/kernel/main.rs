@@ -18,6 +18,7 @@ mod fixture;
 mod flows;
 mod frontends;
 mod inherit;
+mod kept;
 mod log;
 mod pass;
 mod steer;

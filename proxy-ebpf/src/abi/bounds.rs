@@ -11,6 +11,10 @@ pub const FRONTENDS: u32 = 131_072;
 /// Connections between connect and accept. The ephemeral ports of two busy pods at once, which
 /// only happens when the workers stand still.
 pub const ORIG_DST: u32 = 65_536;
+/// Steered sockets that are open and have a cell, 1.2 MiB, there from the start: as many as a busy node
+/// has connections at a time. One that finds its cell taken has storage of its own instead.
+pub const SOCKET_CELLS: u32 = 16_384;
+const _: () = assert!(SOCKET_CELLS.is_power_of_two(), "places are masked");
 /// Endpoints in the sets of direct frontends. 100,000, and room for the largest of the sets that
 /// are being replaced: the former stays until nobody can be reading it. What does not fit is
 /// proxied.

@@ -7,7 +7,7 @@ use super::v4_mapped;
 
 /// Number of the meaning of everything in the maps that one agent hands to the next: raised with
 /// every change of it. Agents of different numbers cannot share these maps.
-pub const DESTINATIONS_LAYOUT: u32 = 2;
+pub const DESTINATIONS_LAYOUT: u32 = 3;
 
 /// Names one redirected connection from connect to accept, or one from the agent to a pod.
 ///

@@ -1,19 +1,44 @@
-//! What a steered socket keeps for as long as it lives.
+//! What a steered socket keeps until it is closed.
 
-use core::mem::offset_of;
 use core::net::SocketAddr;
 
+use super::bounds;
 use super::endpoint::EndpointKey;
 use super::flow::OrigDst;
 
-/// Value of the `SOCKET_DST` map: what the application asked for, and where it goes instead.
+/// Element of the `SOCKET_CELLS` array: a cell for each socket that is steered, unless it is taken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SocketCell {
+    /// Cookie of the socket that has it; 0 if none does.
+    pub owner: u64,
+    /// What that one keeps.
+    pub kept: SocketDst,
+}
+
+const _: () = assert!(
+    size_of::<SocketCell>() == 72,
+    "SocketCell must have no padding"
+);
+
+impl SocketCell {
+    /// Where a socket's cell is. The kernel gives out cookies in turn, so that cells which are used
+    /// at one time lie together.
+    #[inline(always)]
+    pub const fn index(cookie: u64) -> u32 {
+        (cookie % bounds::SOCKET_CELLS as u64) as u32
+    }
+}
+
+/// Value of the `SOCKET_DST` map, and of a cell: what the application asked for, and where it goes instead.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SocketDst {
     asked: OrigDst,
     /// [`EndpointKey::NONE`] if it goes to the agent.
     endpoint: EndpointKey,
-    reserved: u32,
+    /// 1 once connect(2) has come as far as the transport protocol.
+    begun: u32,
     /// `since_ns` of the [`super::endpoint::EndpointState`] that counts it; 0 if none does.
     counted_by_ns: u64,
 }
@@ -36,7 +61,7 @@ impl SocketDst {
         Self {
             asked,
             endpoint,
-            reserved: 0,
+            begun: 0,
             counted_by_ns: 0,
         }
     }
@@ -57,19 +82,29 @@ impl SocketDst {
         }
     }
 
-    /// What a direct socket asked for and where it goes, from the bytes of a value; `None` if it goes
-    /// to the agent, or the bytes are no such value.
-    pub fn read(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    /// A value from its bytes; `None` if they are not as many.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; size_of::<Self>()] = bytes.try_into().ok()?;
-        let (asked, endpoint) = bytes.split_at(offset_of!(Self, endpoint));
-        let read = |bytes: &[u8]| {
-            let (addr, rest) = bytes.split_first_chunk::<16>()?;
-            Some(EndpointKey::new(*addr, *rest.first_chunk::<2>()?))
-        };
-        // Both begin with the address and the port.
-        let (asked, endpoint) = (read(asked)?, read(endpoint)?);
-        let is_direct = endpoint.port_be() != [0, 0];
-        is_direct.then(|| (asked.socket_addr(), endpoint.socket_addr()))
+        // SAFETY: `repr(C)`, size asserted above: every bit pattern is a valid value.
+        Some(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
+    }
+
+    /// What a direct socket asked for and where it goes; `None` if that is the agent.
+    pub fn steered(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let endpoint = self.endpoint()?;
+        Some((self.asked.socket_addr(), endpoint.socket_addr()))
+    }
+
+    /// Whether the socket has left the hook for a connection, which it tells the end of.
+    #[inline(always)]
+    pub const fn has_begun(&self) -> bool {
+        self.begun != 0
+    }
+
+    /// Notes [`Self::has_begun`].
+    #[inline(always)]
+    pub const fn begin(&mut self) {
+        self.begun = 1;
     }
 
     /// Which state counts it among its open connections; 0 if none does.
@@ -88,13 +123,18 @@ impl SocketDst {
 // SAFETY: `repr(C)`, size asserted above: no padding, and every bit pattern is a valid value.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for SocketDst {}
+// SAFETY: `repr(C)`, size asserted above: no padding, and every bit pattern is a valid value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for SocketCell {}
 
 #[cfg(test)]
 mod tests {
+    use core::mem::offset_of;
+
     use super::*;
 
     #[test]
-    fn the_two_addresses_are_read_from_where_they_stand() {
+    fn a_value_is_read_from_its_bytes_and_says_where_it_goes() {
         let mut bytes = [0xff; size_of::<SocketDst>()];
         let mut put = |at: usize, text: &str| {
             let key = EndpointKey::from_socket_addr(text.parse().unwrap());
@@ -103,11 +143,23 @@ mod tests {
         };
         put(offset_of!(SocketDst, asked), "10.96.0.1:80");
         put(offset_of!(SocketDst, endpoint), "[fd00::1]:8080");
-        let read = SocketDst::read(&bytes).map(|(one, other)| [one, other].map(|a| a.to_string()));
+        let read = SocketDst::read(&bytes).unwrap();
+        let steered = read.steered();
+        let steered = steered.map(|(one, other)| [one, other].map(|a| a.to_string()));
         let expected = ["10.96.0.1:80", "[fd00::1]:8080"].map(str::to_owned);
-        assert_eq!(read, Some(expected));
+        assert_eq!(steered, Some(expected));
         assert_eq!(SocketDst::read(&bytes[1..]), None);
         bytes[offset_of!(SocketDst, endpoint)..][..20].fill(0);
-        assert_eq!(SocketDst::read(&bytes), None, "it goes to the agent");
+        let read = SocketDst::read(&bytes).unwrap();
+        assert_eq!(read.steered(), None, "it goes to the agent");
+    }
+
+    #[test]
+    fn neighbours_in_time_are_neighbours_and_no_place_lies_outside() {
+        assert_eq!(SocketCell::index(1) + 1, SocketCell::index(2));
+        let last = u64::from(bounds::SOCKET_CELLS) - 1;
+        assert_eq!(SocketCell::index(last), bounds::SOCKET_CELLS - 1);
+        assert_eq!(SocketCell::index(last + 1), 0);
+        assert_eq!(SocketCell::index(u64::MAX), bounds::SOCKET_CELLS - 1);
     }
 }

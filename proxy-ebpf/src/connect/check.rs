@@ -19,8 +19,6 @@ use crate::port;
 
 /// `SOCK_STREAM`, include/linux/net.h.
 const SOCK_STREAM: u32 = 1;
-/// `IPPROTO_TCP`, include/uapi/linux/in.h.
-const IPPROTO_TCP: u32 = 6;
 /// `BPF_F_CURRENT_NETNS`: the netns of the hook's socket (include/uapi/linux/bpf.h).
 const CURRENT_NETNS: u64 = u64::MAX;
 
@@ -103,7 +101,7 @@ impl Asked {
 /// Asks every question in turn.
 #[inline(always)]
 pub(crate) fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip> {
-    if port::kind(ctx) != (SOCK_STREAM, IPPROTO_TCP) {
+    if port::kind(ctx) != (SOCK_STREAM, port::IPPROTO_TCP) {
         return Err(Skip::NotTcp);
     }
     let settings = SETTINGS.get(0).ok_or(Skip::NotServing)?;

@@ -6,6 +6,7 @@
 //! that is only not ready, or terminating, keeps its connections.
 
 use std::collections::HashSet;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::made::Parts;
 use crate::agent::adapters::PodNetns;
-use crate::bpf::{Kernel, read_steered};
+use crate::bpf::Kernel;
 use crate::model::{Cluster, Listener, Snapshot, StaleConnections, WhyLeftOut};
 use crate::net::end_sockets;
 
@@ -128,8 +129,9 @@ fn end(kernel: &Kernel, pods: &PodNetns, mut gone: HashSet<Pair>) {
     let mut ended = 0;
     for netns in pods.all() {
         let in_pod = netns.run(|| {
-            end_sockets(kernel.socket_storage(), |kept| {
-                read_steered(kept).is_some_and(|pair| gone.contains(&pair))
+            end_sockets(kernel.socket_storage(), |cookie, storage| {
+                let steered = kernel.steered(cookie, storage).map_err(io::Error::other)?;
+                Ok(steered.is_some_and(|pair| gone.contains(&pair)))
             })
         });
         match in_pod {
