@@ -13,10 +13,10 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::sk_msg;
 use aya_ebpf::programs::SkMsgContext;
-use proxy_ebpf::{Channel, Credit, End, EndKey, Stat, WINDOW_BYTES};
+use proxy_ebpf::{Channel, Credit, End, EndKey, Pair, Stat, WINDOW_BYTES};
 
 use crate::maps::{CHANNELS, COPIED_SEQ_OFFSET, CREDITS, JOINED, PAIRS, SOCKETS, WRITE_SEQ_OFFSET};
-use crate::{port, stats};
+use crate::{element, port, stats};
 
 /// `SK_PASS` (include/uapi/linux/bpf.h): by TCP, or to where it was redirected.
 const PASS: u32 = 1;
@@ -72,9 +72,8 @@ fn from_application(
 ) -> Result<(), Stat> {
     follow(sk, channel).ok_or(Stat::ByTcpNotJoined)?;
     if channel.credit.generation == 0 {
-        // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs.
-        let joined = unsafe { JOINED.get(channel.flow()) };
-        channel.credit = *joined.ok_or(Stat::ByTcpNotJoined)?;
+        let joined = element::copy(&JOINED, &channel.flow());
+        channel.credit = joined.ok_or(Stat::ByTcpNotJoined)?;
     }
     let credit = credit(channel).ok_or(Stat::ByTcpNotJoined)?;
     let stamp = Credit::stamp(channel.credit.generation, channel.read_by_tcp);
@@ -103,11 +102,12 @@ fn between_pods(
     follow(sk, channel).ok_or(Stat::ByTcpNotJoined)?;
     let pair = PAIRS.get_ptr_mut(channel.flow());
     let pair = pair.ok_or(Stat::ByTcpNotJoined)?;
-    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs; its fields are
-    // aligned integers, each written by one end and read by the other through volatile accesses.
+    // SAFETY: aligned integers, each written by one end and read by the other through volatile
+    // accesses. They may become another connection's while this runs: each says whose it is.
     let pair = unsafe { &mut *pair };
+    let since_ns = channel.pair_since_ns;
     let (own, other) = if channel.end == End::Client as u32 {
-        if read(addr_of!(pair.server_here)) == 0 {
+        if read(addr_of!(pair.server_here)) != since_ns {
             return Err(Stat::ByTcpGone);
         }
         (&raw mut pair.client_read, &raw const pair.server_read)
@@ -115,11 +115,11 @@ fn between_pods(
         (&raw mut pair.server_read, &raw const pair.client_read)
     };
     // This connection is over, and its ports are another one's by now.
-    if pair.since_ns != channel.pair_since_ns {
+    if read(addr_of!(pair.since_ns)) != since_ns {
         return Err(Stat::ByTcpGone);
     }
-    write(own, channel.read_by_tcp);
-    if channel.by_tcp > read(other) {
+    write(own, Pair::stamp(since_ns, channel.read_by_tcp));
+    if channel.by_tcp > Pair::count(since_ns, read(other)) {
         return Err(Stat::ByTcpUnread);
     }
     redirect(ctx, channel.far_end(), size)?;

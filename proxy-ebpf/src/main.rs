@@ -10,6 +10,7 @@
 mod accelerate;
 mod atomic;
 mod connect;
+mod element;
 mod getpeername;
 mod kept;
 mod log;

@@ -73,7 +73,7 @@ pub(crate) static SLOTS: HashMap<SlotKey, Slot> =
 pub(crate) static SHARES: HashMap<SlotKey, Share> =
     HashMap::with_max_entries(bounds::SHARES, BPF_F_NO_PREALLOC);
 
-/// Which endpoints a set with affinity has.
+/// Which endpoints a set with affinity has, and in which slot.
 #[map]
 pub(crate) static MEMBERS: HashMap<MemberKey, u32> =
     HashMap::with_max_entries(bounds::MEMBERS, BPF_F_NO_PREALLOC);

@@ -217,11 +217,15 @@ impl Acceleration {
         end: End,
         socket: BorrowedFd<'_>,
     ) -> Result<(), JoinError> {
-        self.keep(socket, Kept::new(flow, end, CreditId::default()))?;
+        /// Which connection it is, of those that have the flow one after the other: there is one.
+        const SINCE_NS: u64 = 1;
+        let kept = Kept::new(flow, end, CreditId::default()).of_pair(SINCE_NS);
+        self.keep(socket, kept)?;
         self.enter(EndKey::new(flow, end), socket)?;
         if matches!(end, End::Client | End::Server) {
             let pair = Pair {
-                server_here: (end == End::Server).into(),
+                since_ns: SINCE_NS,
+                server_here: if end == End::Server { SINCE_NS } else { 0 },
                 ..Pair::default()
             };
             let paired = sys::map_update(self.pairs.fd.as_fd(), &flow, &pair);

@@ -149,8 +149,10 @@ impl SetMaps for DirectMaps {
             self.shares.set_all(&shares)?;
         }
         if set.affinity_s > 0 {
-            let member = |endpoint: &EndpointKey| (MemberKey::new(number, *endpoint), 1);
-            let members: Vec<_> = set.endpoints.iter().map(member).collect();
+            let members: Vec<_> = (0..)
+                .zip(&set.endpoints)
+                .map(|(index, endpoint)| (MemberKey::new(number, *endpoint), index))
+                .collect();
             self.members.set_all(&members)?;
         }
         Ok(())
@@ -269,10 +271,12 @@ impl Sets {
         });
     }
 
-    /// The endpoints of all sets.
+    /// The endpoints of all sets, also of those that a connection of this moment may still be choosing
+    /// from.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = EndpointKey> {
-        let sets = self.written.values();
-        sets.flat_map(|one| one.set.endpoints.iter().copied())
+        let sets = self.written.values().map(|one| &one.set);
+        let sets = sets.chain(self.retired.iter().map(|(.., set)| set));
+        sets.flat_map(|set| set.endpoints.iter().copied())
     }
 }
 

@@ -370,6 +370,9 @@ fn an_endpoint_that_is_gone_is_forgotten_with_its_last_connection() {
     assert_eq!(pod.kernel.sweep_direct().unwrap().endpoints, 0);
     assert_eq!(pod.entries(map::ENDPOINTS), 1);
     pod.steer([(V4, &Arc::new(set(&[9002])))]);
+    let swept = pod.kernel.sweep_direct().unwrap().endpoints;
+    assert_eq!(swept, 0, "a connection may be choosing from the former set");
+    thread::sleep(Duration::from_millis(1_100));
     assert_eq!(pod.kernel.sweep_direct().unwrap().endpoints, 1);
     assert_eq!(pod.entries(map::ENDPOINTS), 0);
 }

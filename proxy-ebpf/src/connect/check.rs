@@ -15,7 +15,7 @@ use proxy_ebpf::{EndpointKey, FrontendKey, PodEntry, PodFlags, Settings};
 use super::direct;
 use super::skip::Skip;
 use crate::maps::{AGENTS, FRONTENDS, HEARTBEATS, PODS, SETTINGS};
-use crate::port;
+use crate::{element, port};
 
 /// `SOCK_STREAM`, include/linux/net.h.
 const SOCK_STREAM: u32 = 1;
@@ -117,8 +117,7 @@ pub(crate) fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip>
         return Err(Skip::NotServing);
     }
     let pod = pod(netns_cookie, settings)?;
-    // SAFETY: as for `PODS`.
-    let frontend = unsafe { FRONTENDS.get(asked.frontend()) }.ok_or(Skip::NoFrontend)?;
+    let frontend = element::copy(&FRONTENDS, &asked.frontend()).ok_or(Skip::NoFrontend)?;
     if frontend.passes() {
         return Err(Skip::FrontendPasses);
     }
@@ -131,7 +130,7 @@ pub(crate) fn steer(ctx: &SockAddrContext, asked: &Asked) -> Result<Steer, Skip>
     let now_ns = unsafe { bpf_ktime_get_ns() };
     fresh(settings, pod.flags(), now_ns)?;
     let to = if frontend.is_direct() {
-        To::Endpoint(direct::choose(netns_cookie, asked, frontend, now_ns)?)
+        To::Endpoint(direct::choose(netns_cookie, asked, &frontend, now_ns)?)
     } else {
         To::Listener(listener(ctx, asked, pod)?)
     };
@@ -163,9 +162,7 @@ fn is_agent() -> bool {
 
 #[inline(always)]
 fn pod(netns_cookie: u64, settings: &Settings) -> Result<PodEntry, Skip> {
-    // SAFETY: the map is BPF_F_NO_PREALLOC, so an element that is removed while this runs is only
-    // freed, and never reused, after it.
-    let Some(pod) = (unsafe { PODS.get(netns_cookie) }) else {
+    let Some(pod) = element::copy(&PODS, &netns_cookie) else {
         return Err(if settings.refuse_unknown() {
             Skip::UnknownPodRefused
         } else {
@@ -175,7 +172,7 @@ fn pod(netns_cookie: u64, settings: &Settings) -> Result<PodEntry, Skip> {
     if !pod.flags().contains(PodFlags::CAPTURED) {
         return Err(Skip::NotCaptured);
     }
-    Ok(*pod)
+    Ok(pod)
 }
 
 /// One stuck worker hangs its share of the listeners, so the oldest beat decides.

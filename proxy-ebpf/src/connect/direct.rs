@@ -44,15 +44,18 @@ pub(super) fn choose(
 #[inline(always)]
 fn kept(key: &AffinityKey, frontend: &Frontend, now_ns: u64) -> Option<&'static EndpointKey> {
     let affinity = AFFINITY.get_ptr_mut(key)?;
-    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs; its
-    // fields are integers, of which the last writer's stays.
+    // SAFETY: its fields are integers, of which the last writer's stays. It may become another key's
+    // while this runs: an endpoint that the set does not have is not taken, and to renew another
+    // pod's affinity does no harm.
     let affinity = unsafe { affinity.as_mut() }?;
     if affinity.is_over(now_ns) {
         return None;
     }
-    MEMBERS.get_ptr(MemberKey::new(frontend.set(), *affinity.endpoint()))?;
+    let member = MemberKey::new(frontend.set(), *affinity.endpoint());
+    // SAFETY: as for slots, below.
+    let index = unsafe { MEMBERS.get(member) }?;
     affinity.renew(frontend.affinity_s(), now_ns);
-    Some(affinity.endpoint())
+    slot(frontend.set(), *index).ok()
 }
 
 #[inline(always)]
@@ -76,7 +79,7 @@ fn draw(frontend: &Frontend) -> Result<&'static EndpointKey, Skip> {
 #[inline(always)]
 fn group(set: u32, groups: NonZeroU32) -> Result<&'static Group, Skip> {
     let place = SlotKey::new(set, random_below(groups.get()));
-    // SAFETY: as for `AFFINITY`; a set's shares never change.
+    // SAFETY: as for slots, below.
     let share = unsafe { SHARES.get(place) }.ok_or(Skip::SetGone)?;
     // SAFETY: the helper takes no argument.
     Ok(share.drawn(unsafe { bpf_get_prandom_u32() }))
@@ -103,7 +106,8 @@ fn less_busy(set: u32, begin: u32, count: NonZeroU32) -> Result<&'static Endpoin
 /// Connections that are open; 0 of an endpoint that has had none yet.
 #[inline(always)]
 fn open(endpoint: &EndpointKey) -> u64 {
-    // SAFETY: as for `AFFINITY`; an aligned integer, which others add to atomically.
+    // SAFETY: an aligned integer, which others add to atomically; another endpoint's is a worse choice
+    // and no fault.
     unsafe { ENDPOINTS.get(endpoint) }.map_or(0, |state| state.open)
 }
 
@@ -114,7 +118,7 @@ fn open(endpoint: &EndpointKey) -> u64 {
 )]
 fn next(set: u32, begin: u32, count: NonZeroU32) -> Result<&'static EndpointKey, Skip> {
     let first = SLOTS.get_ptr_mut(SlotKey::new(set, begin));
-    // SAFETY: as for `AFFINITY`.
+    // SAFETY: as for slots, below; the cursor is added to atomically.
     let first = unsafe { first.ok_or(Skip::SetGone)?.as_mut() }.ok_or(Skip::SetGone)?;
     let turn = atomic::fetch_add(NonNull::from(first.cursor_mut()), 1);
     slot(set, begin + turn as u32 % count)
@@ -122,7 +126,8 @@ fn next(set: u32, begin: u32, count: NonZeroU32) -> Result<&'static EndpointKey,
 
 #[inline(always)]
 fn slot(set: u32, index: u32) -> Result<&'static EndpointKey, Skip> {
-    // SAFETY: as for `AFFINITY`; a slot's endpoint never changes.
+    // SAFETY: what a set has never changes, and is removed a second after the last frontend that
+    // names it: nobody reads it any more.
     let slot = unsafe { SLOTS.get(SlotKey::new(set, index)) };
     Ok(slot.ok_or(Skip::SetGone)?.endpoint())
 }

@@ -10,7 +10,7 @@ use aya_ebpf::programs::SockOpsContext;
 use proxy_ebpf::{Channel, CreditId, End, EndKey, FlowKey, Pair, PodAddress, Stat};
 
 use crate::maps::{ADDRESSES, CHANNELS, PAIRS, SOCKETS};
-use crate::{port, stats};
+use crate::{element, port, stats};
 
 /// Makes an established socket ready. From now on each of its messages is decided.
 #[inline(always)]
@@ -44,7 +44,9 @@ pub(super) fn accepted(ctx: &SockOpsContext) {
         && let Some(pair) = pair(flow)
     {
         let channel = Channel::new(flow, End::Server, CreditId::default()).of_pair(pair.since_ns);
-        pair.server_here = begin(ctx, channel, Stat::AccelerationPaired).into();
+        if begin(ctx, channel, Stat::AccelerationPaired) {
+            pair.server_here = channel.pair_since_ns;
+        }
         return;
     }
     let channel = Channel::new(flow, End::Application, CreditId::default());
@@ -120,16 +122,15 @@ fn begin(ctx: &SockOpsContext, channel: Channel, stat: Stat) -> bool {
 #[inline(always)]
 fn pair<'p>(flow: FlowKey) -> Option<&'p mut Pair> {
     let pair = PAIRS.get_ptr_mut(flow)?;
-    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs; its fields are
-    // aligned integers.
+    // SAFETY: aligned integers, which say whose they are should they become another connection's while
+    // this runs.
     unsafe { pair.as_mut() }
 }
 
 /// Whose an address is, if it is a captured pod's of this node.
 #[inline(always)]
-fn owner<'p>(address: [u8; 16]) -> Option<&'p PodAddress> {
-    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs.
-    unsafe { ADDRESSES.get(address) }
+fn owner(address: [u8; 16]) -> Option<PodAddress> {
+    element::copy(&ADDRESSES, &address)
 }
 
 #[inline(always)]

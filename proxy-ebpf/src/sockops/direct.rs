@@ -115,8 +115,8 @@ fn state_of<'s>(endpoint: &EndpointKey) -> Option<&'s mut EndpointState> {
 #[inline(always)]
 fn existing<'s>(endpoint: &EndpointKey) -> Option<&'s mut EndpointState> {
     let state = ENDPOINTS.get_ptr_mut(endpoint)?;
-    // SAFETY: the map is BPF_F_NO_PREALLOC, so the element is not reused while this runs. Its
-    // fields are aligned integers, added to atomically; `since_ns` never changes.
+    // SAFETY: its fields are aligned integers, added to atomically; `since_ns` never changes. It is
+    // removed when it has no connection, and no set has had the endpoint for a second.
     unsafe { state.as_mut() }
 }
 
