@@ -17,17 +17,18 @@ mod object;
 pub mod preflight;
 mod sets;
 mod shares;
+mod sockets;
 mod sys;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, SocketCell, SocketDst, Stat};
+use proxy_ebpf::{EndpointState, FrontendKey, PodEntry, Settings, Stat};
 
 pub use self::acceleration::{Acceleration, Channel, JoinError, Outgoing, SelfTestItem};
 pub use self::error::Error;
@@ -185,29 +186,6 @@ impl Kernel {
     /// [`Error::Map`].
     pub fn pods(&self) -> Result<Vec<(u64, PodEntry)>, Error> {
         self.maps.pods.scan()
-    }
-
-    /// The map that holds what steered sockets keep in storage of their own: see [`Self::steered`].
-    pub fn socket_storage(&self) -> BorrowedFd<'_> {
-        self.maps.socket_dst.as_fd()
-    }
-
-    /// The Service address and the endpoint of a direct connection: from the cell that its socket has by
-    /// its cookie, or else from the socket's own storage.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Map`].
-    pub fn steered(
-        &self,
-        cookie: u64,
-        storage: Option<&[u8]>,
-    ) -> Result<Option<(SocketAddr, SocketAddr)>, Error> {
-        let cell = self.maps.socket_cells.read(&SocketCell::index(cookie))?;
-        let in_cell = cell.filter(|cell| cell.owner == cookie);
-        let kept = in_cell.map(|cell| cell.kept);
-        let kept = kept.or_else(|| storage.and_then(SocketDst::read));
-        Ok(kept.and_then(|kept| kept.steered()))
     }
 
     /// Makes the programs' Service addresses equal to `wanted`, writing only differences. No

@@ -6,6 +6,7 @@
 //! A cell is given back when its socket is closed (`sockops.rs`), or released before a connection
 //! came of it (`release.rs`).
 
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
@@ -53,7 +54,7 @@ pub(crate) fn give_back(cookie: u64) {
         && owner(cell) == cookie
     {
         // SAFETY: an aligned integer of a live element, which none but its owner changes.
-        unsafe { (&raw mut (*cell.as_ptr()).owner).write_volatile(0) };
+        unsafe { cell.cast::<u64>().write_volatile(0) };
     }
 }
 
@@ -76,14 +77,13 @@ pub(crate) fn give_back_unbegun(cookie: u64) {
 fn claim(cookie: u64) -> Option<NonNull<SocketDst>> {
     let cell = cell(cookie)?;
     let seen = owner(cell);
-    // SAFETY: a field of a live element.
-    let place = unsafe { NonNull::new_unchecked(&raw mut (*cell.as_ptr()).owner) };
-    let taken = seen == cookie || (seen == 0 && atomic::replace(place, 0, cookie) == 0);
+    let taken = seen == cookie || (seen == 0 && atomic::replace(cell.cast(), 0, cookie) == 0);
     taken.then(|| slot(cell))
 }
 
 #[inline(always)]
 fn cell(cookie: u64) -> Option<NonNull<SocketCell>> {
+    const { assert!(offset_of!(SocketCell, owner) == 0) };
     NonNull::new(SOCKET_CELLS.get_ptr_mut(SocketCell::index(cookie))?)
 }
 
@@ -92,13 +92,13 @@ fn cell(cookie: u64) -> Option<NonNull<SocketCell>> {
 fn owner(cell: NonNull<SocketCell>) -> u64 {
     // SAFETY: an aligned integer of a live element; others may change it, which read as a whole is
     // as good before as after.
-    unsafe { (&raw const (*cell.as_ptr()).owner).read_volatile() }
+    unsafe { cell.cast::<u64>().read_volatile() }
 }
 
 #[inline(always)]
 fn slot(cell: NonNull<SocketCell>) -> NonNull<SocketDst> {
     // SAFETY: a field of a live element.
-    unsafe { NonNull::new_unchecked(&raw mut (*cell.as_ptr()).kept) }
+    unsafe { cell.byte_add(offset_of!(SocketCell, kept)) }.cast()
 }
 
 /// The storage of a socket that has no cell.

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use proxy_ebpf::{
-    Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, OrigDst, SocketCell, SocketDst, map,
-    program,
+    Affinity, AffinityKey, EndpointKey, EndpointState, FlowKey, OrigDst, SocketCell, SocketDst,
+    map, program,
 };
 
 use super::links::{HOOKS, Links, Program};

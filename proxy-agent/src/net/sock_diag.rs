@@ -234,9 +234,8 @@ mod tests {
     #[test]
     fn the_cookie_is_two_words_the_lower_one_first() {
         let mut fixed = [0xff; MESSAGE_BYTES];
-        fixed[COOKIE].copy_from_slice(
-            &[0x0403_0201_u32.to_ne_bytes(), 5_u32.to_ne_bytes()].concat(),
-        );
+        fixed[COOKIE]
+            .copy_from_slice(&[0x0403_0201_u32.to_ne_bytes(), 5_u32.to_ne_bytes()].concat());
         assert_eq!(cookie(&fixed), Some(0x5_0403_0201));
         assert_eq!(cookie(&fixed[..COOKIE.end - 1]), None);
     }

@@ -25,6 +25,7 @@ impl SocketCell {
     /// Where a socket's cell is. The kernel gives out cookies in turn, so that cells which are used
     /// at one time lie together.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "below SOCKET_CELLS")]
     pub const fn index(cookie: u64) -> u32 {
         (cookie % bounds::SOCKET_CELLS as u64) as u32
     }
