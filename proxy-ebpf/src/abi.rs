@@ -63,6 +63,8 @@ pub mod global {
     pub const REFUSE_WITH_ERRNO: &str = "REFUSE_WITH_ERRNO";
     /// `u32`: offset of `sk_err` in this kernel's `struct sock`; 0 where it is not known.
     pub const SK_ERR_OFFSET: &str = "SK_ERR_OFFSET";
+    /// `u32`: where `sk_kern_sock` stands in this kernel's `struct sock`, in bits; 0 where it is not known.
+    pub const SK_KERN_SOCK_BIT: &str = "SK_KERN_SOCK_BIT";
     /// `u32`: offset of `write_seq` in this kernel's `struct tcp_sock`; 0 where it is not known.
     pub const WRITE_SEQ_OFFSET: &str = "WRITE_SEQ_OFFSET";
     /// `u32`: the same of `copied_seq`.

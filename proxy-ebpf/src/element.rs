@@ -2,7 +2,8 @@
 //!
 //! From 6.1 on the kernel gives the memory of a removed element to the next one that is added, of
 //! whatever key, also while a program is reading it (kernel/bpf/memalloc.c); before, it was freed when no program
-//! could be. So a copy counts if afterwards the key still has the element that it was made of. (On 6.18, with 3 µs
+//! could be. So a copy counts if afterwards the key still has the element that it was made of, or has come
+//! back to its memory. (On 6.18, with 3 µs
 //! from look-up to use and two Services whose sets change all the time, 6 of 150,000 connections went to
 //! the other's endpoint; none of 200,000 since.)
 

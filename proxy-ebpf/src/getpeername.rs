@@ -33,7 +33,7 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn asked_for(ctx: &SockAddrContext) -> Option<OrigDst> {
-    let kept = kept::kept(port::cookie(ctx), || port::socket(ctx))?;
+    let kept = kept::kept(port::socket_cookie(ctx), || port::socket(ctx))?;
     // SAFETY: what a socket keeps stays while this call holds it.
     Some(unsafe { kept.as_ref() }.asked())
 }

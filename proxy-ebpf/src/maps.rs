@@ -120,6 +120,10 @@ pub(crate) static REFUSE_WITH_ERRNO: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static SK_ERR_OFFSET: Global<u32> = Global::new(0);
 
+/// See [`proxy_ebpf::global::SK_KERN_SOCK_BIT`].
+#[unsafe(no_mangle)]
+pub(crate) static SK_KERN_SOCK_BIT: Global<u32> = Global::new(0);
+
 /// See [`proxy_ebpf::global::WRITE_SEQ_OFFSET`].
 #[unsafe(no_mangle)]
 pub(crate) static WRITE_SEQ_OFFSET: Global<u32> = Global::new(0);

@@ -39,17 +39,10 @@ pub(crate) fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
     read!((*ctx.sock_addr).__bindgen_anon_1.sk)
 }
 
-/// What the kernel calls the hook's socket, for as long as that is.
+/// What the kernel calls the socket of a hook, for as long as that is.
 #[inline(always)]
-pub(crate) fn cookie(ctx: &SockAddrContext) -> u64 {
+pub(crate) fn socket_cookie(ctx: &impl EbpfContext) -> u64 {
     // SAFETY: the context is the kernel's own and valid until the hook returns.
-    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
-}
-
-/// The same of a sockops call.
-#[inline(always)]
-pub(crate) fn ops_cookie(ctx: &SockOpsContext) -> u64 {
-    // SAFETY: as above.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 

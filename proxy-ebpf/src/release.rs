@@ -1,10 +1,8 @@
-//! cgroup/sock_release: a socket that connect(2) failed for, before there was anything whose end it
-//! could tell, gives back what it has.
+//! cgroup/sock_release: a socket that will not tell of its end, since no connection came of connect(2) or
+//! its states are not followed, gives back what it has.
 //!
 //! Minimum kernel version: 5.9. It changes nothing on any socket.
 
-use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 
@@ -13,12 +11,11 @@ use crate::{kept, port};
 /// The kernel does not ask.
 const ALLOW: i32 = 1;
 
-/// Runs for every socket that is released, steered or not.
+/// Runs for every socket that is released, steered or not, but the kernel's own.
 #[cgroup_sock(sock_release)]
 pub(crate) fn sock_release(ctx: SockContext) -> i32 {
     if port::is_tcp(&ctx) {
-        // SAFETY: the context is the kernel's own and valid until the hook returns.
-        kept::give_back_unbegun(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
+        kept::give_back_unbegun(port::socket_cookie(&ctx));
     }
     ALLOW
 }

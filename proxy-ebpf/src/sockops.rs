@@ -1,7 +1,7 @@
 //! sockops: what becomes of a steered connection once its source port is known.
 //!
 //! Minimum kernel version: 5.15 (netns cookie). Sockets that connect and were not steered, among
-//! them all of the agent's, have no `SOCKET_DST` and are left alone; so is what is accepted at no address of
+//! them all of the agent's, keep nothing and are left alone; so is what is accepted at no address of
 //! a pod that asks for acceleration.
 
 mod accelerate;
@@ -42,9 +42,15 @@ fn connects(ctx: &SockOpsContext) {
     let Some(socket) = steered(ctx) else {
         return;
     };
-    socket.begin();
+    // Only a socket that will tell of its end may be left to that.
+    let tells = watch_states(ctx).is_ok();
+    if tells {
+        socket.begin();
+    }
     match socket.endpoint() {
-        Some(endpoint) => direct::begins(ctx, socket, &endpoint),
+        Some(endpoint) if tells => direct::begins(socket, &endpoint),
+        // What would never be counted down is not counted up.
+        Some(_) => stats::count(Stat::DirectUncounted),
         None => publish(ctx, socket.asked()),
     }
 }
@@ -76,7 +82,7 @@ fn state_changed(ctx: &SockOpsContext) {
         None => take_back(ctx),
     }
     if port::ops_states(ctx).1 == BPF_TCP_CLOSE {
-        kept::give_back(port::ops_cookie(ctx));
+        kept::give_back(port::socket_cookie(ctx));
     }
 }
 
@@ -87,8 +93,6 @@ fn publish(ctx: &SockOpsContext, asked: OrigDst) {
         return;
     }
     stats::count(Stat::FlowBound);
-    // Without the callback an aborted connect leaves its entry to the sweep: worth no refusal.
-    let _ = watch_states(ctx);
 }
 
 /// Removes the entries of connections that were never established, and only those: a client may
@@ -122,7 +126,7 @@ fn flow(ctx: &SockOpsContext) -> FlowKey {
 /// What the connect hook has kept on the socket.
 #[inline(always)]
 fn steered<'s>(ctx: &SockOpsContext) -> Option<&'s mut SocketDst> {
-    let kept = kept::kept(port::ops_cookie(ctx), || port::ops_socket(ctx))?;
+    let kept = kept::kept(port::socket_cookie(ctx), || port::ops_socket(ctx))?;
     // SAFETY: it is this socket's, whose lock is held by whoever changes its state.
     Some(unsafe { &mut *kept.as_ptr() })
 }

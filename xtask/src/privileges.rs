@@ -30,7 +30,7 @@ pub(crate) fn tests() -> Result<Outcome> {
     }
     setup::cluster()?;
     setup::toolchain()?;
-    image::build(Profile::Debug)?;
+    let image = image::build(Profile::Debug)?;
     let only = [
         "--test",
         "cluster_privileges",
@@ -40,6 +40,8 @@ pub(crate) fn tests() -> Result<Outcome> {
     ];
     let mut test = cargo();
     test.arg("test").args(AGENT_AND_TESTS).args(only);
-    run_command(test.env("RUST_BACKTRACE", "0"))?;
+    test.env("PROXY_AGENT_IMAGE", image)
+        .env("RUST_BACKTRACE", "0");
+    run_command(&mut test)?;
     Ok(Outcome::Passed)
 }

@@ -25,6 +25,8 @@ const ENUM64: u32 = 19;
 pub(super) struct Offsets {
     /// `sk_err` in `struct sock`.
     pub(super) sk_err: u32,
+    /// `sk_kern_sock` in `struct sock`; it is one bit, and this counts in bits.
+    pub(super) sk_kern_sock_bits: u32,
     /// `write_seq` in `struct tcp_sock`.
     pub(super) write_seq: u32,
     /// `copied_seq` in `struct tcp_sock`.
@@ -35,9 +37,10 @@ pub(super) struct Offsets {
 pub(super) fn offsets() -> Offsets {
     match std::fs::read(PATH) {
         Ok(bytes) => Offsets {
-            sk_err: member_offset(&bytes, "sock", "sk_err").unwrap_or(0),
-            write_seq: member_offset(&bytes, "tcp_sock", "write_seq").unwrap_or(0),
-            copied_seq: member_offset(&bytes, "tcp_sock", "copied_seq").unwrap_or(0),
+            sk_err: member_bits(&bytes, "sock", "sk_err").unwrap_or(0) / 8,
+            sk_kern_sock_bits: member_bits(&bytes, "sock", "sk_kern_sock").unwrap_or(0),
+            write_seq: member_bits(&bytes, "tcp_sock", "write_seq").unwrap_or(0) / 8,
+            copied_seq: member_bits(&bytes, "tcp_sock", "copied_seq").unwrap_or(0) / 8,
         },
         Err(error) => {
             tracing::debug!(%error, path = PATH, "the kernel's types cannot be read");
@@ -46,8 +49,8 @@ pub(super) fn offsets() -> Offsets {
     }
 }
 
-/// Offset in bytes of a member that stands in the struct itself.
-fn member_offset(bytes: &[u8], of: &str, member: &str) -> Option<u32> {
+/// Offset in bits of a member that stands in the struct itself.
+fn member_bits(bytes: &[u8], of: &str, member: &str) -> Option<u32> {
     let file = File::open(bytes)?;
     let mut types = Words(file.types);
     while let Some([name, info, _size]) = types.take() {
@@ -64,7 +67,7 @@ fn member_offset(bytes: &[u8], of: &str, member: &str) -> Option<u32> {
         };
         while let Some([name, _type, offset_bits]) = body.take() {
             if file.text(name) == Some(member.as_bytes()) {
-                return Some((offset_bits & mask) / 8);
+                return Some(offset_bits & mask);
             }
         }
     }
@@ -170,26 +173,27 @@ mod tests {
     #[test]
     fn a_member_is_found_behind_other_types_and_members() {
         let file = file(MAGIC);
-        assert_eq!(member_offset(&file, "sock", "sk_err"), Some(68));
-        assert_eq!(member_offset(&file, "sock", "sk_state"), Some(4));
-        assert_eq!(member_offset(&file, "sock", "sk_mark"), None);
-        assert_eq!(member_offset(&file, "int", "sk_err"), None);
+        assert_eq!(member_bits(&file, "sock", "sk_err"), Some(544));
+        assert_eq!(member_bits(&file, "sock", "sk_state"), Some(32));
+        assert_eq!(member_bits(&file, "sock", "sk_mark"), None);
+        assert_eq!(member_bits(&file, "int", "sk_err"), None);
     }
 
     #[test]
     fn what_is_no_btf_or_is_cut_short_has_no_members() {
         let whole = file(MAGIC);
         for length in 0..whole.len() {
-            assert_eq!(member_offset(&whole[..length], "sock", "sk_err"), None);
+            assert_eq!(member_bits(&whole[..length], "sock", "sk_err"), None);
         }
-        assert_eq!(member_offset(&file(0x9feb), "sock", "sk_err"), None);
+        assert_eq!(member_bits(&file(0x9feb), "sock", "sk_err"), None);
     }
 
     #[test]
     fn this_kernel_tells_where_sockets_keep_what_the_programs_read() {
         if std::path::Path::new(PATH).exists() {
             let found = offsets();
-            assert!(found.sk_err > 0 && found.write_seq > 0 && found.copied_seq > 0);
+            assert!(found.sk_err > 0 && found.sk_kern_sock_bits > 0);
+            assert!(found.write_seq > 0 && found.copied_seq > 0);
         }
     }
 }

@@ -49,6 +49,7 @@ pub(super) fn open(options: &LoadOptions) -> Result<Ebpf, Error> {
         .override_global(aya_log::LEVEL, &log_level, true)
         .override_global(global::REFUSE_WITH_ERRNO, &refuse_with_errno, true)
         .override_global(global::SK_ERR_OFFSET, &offsets.sk_err, true)
+        .override_global(global::SK_KERN_SOCK_BIT, &offsets.sk_kern_sock_bits, true)
         .override_global(global::WRITE_SEQ_OFFSET, &offsets.write_seq, true)
         .override_global(global::COPIED_SEQ_OFFSET, &offsets.copied_seq, true)
         .load(&bytes)

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use aya::maps::{HashMap, Map, MapData};
 use proxy_agent::bpf::{DirectSet, Kernel, LoadOptions, ReconcileReport, Wanted, netns_cookie};
-use proxy_ebpf::{FlowKey, FrontendKey, PodEntry, PodFlags, Settings, Stat, bounds};
+use proxy_ebpf::{FlowKey, FrontendKey, OrigDst, PodEntry, PodFlags, Settings, Stat, bounds};
 use tracing::level_filters::LevelFilter;
 
 /// Where the stand-in for the agent listens.
@@ -220,6 +221,19 @@ impl Pod {
         let flow = FlowKey::from_accepted(self.cookie, source, LISTENER_PORT);
         let taken = self.kernel.orig_dst().take(&flow).expect("read ORIG_DST");
         taken.map(|dst| dst.socket_addr())
+    }
+
+    /// Leaves no room in the map of connections between connect and accept.
+    pub(crate) fn fill_flows(&self) {
+        let maps = self.kernel.lend_maps().expect("maps").into_iter();
+        let maps = maps.map(|fd| Map::HashMap(MapData::from_fd(fd).expect("a map")));
+        let mut flows = maps.filter_map(|map| HashMap::<_, FlowKey, OrigDst>::try_from(map).ok());
+        let mut flows = flows.next().expect("ORIG_DST");
+        for number in 0..bounds::ORIG_DST {
+            let key = FlowKey::new(u64::MAX - u64::from(number), [0; 16], 1, 1);
+            let none = OrigDst::new([0; 16], 1, 0);
+            flows.insert(key, none, 0).expect("room");
+        }
     }
 
     pub(crate) fn stat(&self, stat: Stat) -> u64 {

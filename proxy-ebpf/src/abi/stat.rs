@@ -28,13 +28,15 @@ stats! {
     Proxied = "proxied",
     /// A connect was rewritten to an endpoint.
     Direct = "direct",
+    /// Of both: the socket keeps what it asked for in storage of its own, for it has no cell.
+    KeptInStorage = "kept_in_storage",
     /// The destination is a direct frontend without a usable endpoint.
     RefusedNoEndpoint = "refused_no_endpoint",
     /// The destination's endpoints were replaced while it was being decided.
     PassedSetGone = "passed_set_gone",
     /// The socket belongs to the agent itself.
     PassedAgent = "passed_agent",
-    /// The socket is not plain TCP: UDP, MPTCP, SCTP.
+    /// The socket is not plain TCP: UDP, SCTP. Those of MPTCP connect by sockets of the kernel, which are.
     PassedNotTcp = "passed_not_tcp",
     /// The agent is not serving: no settings, or no worker yet.
     PassedNotServing = "passed_not_serving",

@@ -29,7 +29,7 @@ pub(super) fn enter(ctx: &SockOpsContext, flow: FlowKey) {
 /// it can be nobody's but the one that the agent names.
 #[inline(always)]
 pub(super) fn accepted(ctx: &SockOpsContext) {
-    let cookie = cookie(ctx);
+    let cookie = netns_cookie(ctx);
     let Some(pod) = owner(port::local_addr(ctx)).filter(|pod| pod.accelerates()) else {
         return;
     };
@@ -58,7 +58,7 @@ pub(super) fn accepted(ctx: &SockOpsContext) {
 #[inline(always)]
 pub(super) fn paired(ctx: &SockOpsContext) {
     let local = port::local_addr(ctx);
-    let own = owner(local).is_some_and(|pod| pod.netns_cookie() == cookie(ctx));
+    let own = owner(local).is_some_and(|pod| pod.netns_cookie() == netns_cookie(ctx));
     let Some(server) = owner(port::remote_addr(ctx)).filter(|pod| pod.accelerates_direct()) else {
         return;
     };
@@ -134,7 +134,7 @@ fn owner(address: [u8; 16]) -> Option<PodAddress> {
 }
 
 #[inline(always)]
-fn cookie(ctx: &SockOpsContext) -> u64 {
+fn netns_cookie(ctx: &SockOpsContext) -> u64 {
     // SAFETY: the context is the kernel's own and valid until the hook returns.
     unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
 }

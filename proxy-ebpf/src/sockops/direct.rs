@@ -32,16 +32,19 @@ enum Failure {
 
 /// Counts a connection whose SYN is about to be sent.
 #[inline(always)]
-pub(super) fn begins(ctx: &SockOpsContext, socket: &mut SocketDst, endpoint: &EndpointKey) {
-    // What would never be counted down is not counted up.
-    if super::watch_states(ctx).is_err() {
-        return stats::count(Stat::DirectUncounted);
-    }
+pub(super) fn begins(socket: &mut SocketDst, endpoint: &EndpointKey) {
     let Some(state) = state_of(endpoint) else {
         return stats::count(Stat::DirectUncounted);
     };
+    let since_ns = state.since_ns;
     add(&mut state.open, 1);
-    socket.set_counted_by_ns(state.since_ns);
+    // Between look-up and here it may have become another endpoint's: that one is not counted up.
+    if existing(endpoint).is_some_and(|state| state.since_ns == since_ns) {
+        socket.set_counted_by_ns(since_ns);
+    } else {
+        add(&mut state.open, u64::MAX);
+        stats::count(Stat::DirectUncounted);
+    }
 }
 
 /// Follows a connection to its establishment, and to its end.
@@ -116,7 +119,8 @@ fn state_of<'s>(endpoint: &EndpointKey) -> Option<&'s mut EndpointState> {
 fn existing<'s>(endpoint: &EndpointKey) -> Option<&'s mut EndpointState> {
     let state = ENDPOINTS.get_ptr_mut(endpoint)?;
     // SAFETY: its fields are aligned integers, added to atomically; `since_ns` never changes. It is
-    // removed when it has no connection, and no set has had the endpoint for a second.
+    // removed when it has no connection and no set has had the endpoint for a second; who adds
+    // a connection to it nevertheless makes sure that it is still there.
     unsafe { state.as_mut() }
 }
 

@@ -47,11 +47,9 @@ fn each_grant_of_the_chart_is_needed_and_nothing_else_is() {
     let name = format!("proxy-agent-test-{}", std::process::id());
     let folder = std::env::temp_dir().join(name);
     let cluster = Cluster::up(&folder, 1).unwrap();
-    let image = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../target/proxy-agent-debug.tar"
-    );
-    cluster.load(Path::new(image)).unwrap();
+    let image = std::env::var_os("PROXY_AGENT_IMAGE");
+    let image = image.expect("PROXY_AGENT_IMAGE is not set: run `cargo xtask privileges`");
+    cluster.load(Path::new(&image)).unwrap();
     cluster.apply(SHOP).unwrap();
     cluster.install(&[]).unwrap();
     pod::each_privilege(&cluster).unwrap();
