@@ -25,8 +25,8 @@ fn a_successor_that_vanishes_half_way_harms_nobody() -> Result<()> {
     let loads = loads(&scene.client, &scene.web)?;
     for (step, text) in [
         ("hello", "offer"),
-        ("estate", "6 files 4 listeners"),
-        ("estate", "6 files 4 listeners"),
+        ("estate", "7 files 4 listeners"),
+        ("estate", "7 files 4 listeners"),
     ] {
         let mut half = half_successor(&scene, "1", step, text)?;
         more_answers(&loads)?;
@@ -35,7 +35,7 @@ fn a_successor_that_vanishes_half_way_harms_nobody() -> Result<()> {
     }
     flawless(loads)?;
     assert_eq!(scene.web.packets()?, 0);
-    assert_eq!(attached(&scene.node)?, 5);
+    assert_eq!(attached(&scene.node)?, 6);
     Ok(())
 }
 
@@ -96,7 +96,7 @@ fn a_successor_that_is_killed_while_it_prepares_harms_nobody() -> Result<()> {
     }
     flawless(loads)?;
     assert_eq!(scene.web.packets()?, 0);
-    assert_eq!(attached(&scene.node)?, 5);
+    assert_eq!(attached(&scene.node)?, 6);
     Ok(())
 }
 
@@ -150,7 +150,7 @@ fn a_predecessor_that_ends_while_the_successor_prepares_leaves_it_a_free_node() 
         successor.wait_captured([&scene.client])?;
         scene.client.load(&load)?.all_ok(10)?;
         assert_eq!(successor.counter("proxied")?, 10);
-        assert_eq!(attached(&scene.node)?, 5);
+        assert_eq!(attached(&scene.node)?, 6);
         scene.agent = successor;
     }
     Ok(())
@@ -161,7 +161,7 @@ fn a_predecessor_that_is_told_to_end_meanwhile_finishes_the_handover_or_takes_it
 {
     let mut scene = Scene::new(1)?;
     let loads = loads(&scene.client, &scene.web)?;
-    let mut half = half_successor(&scene, "1", "estate", "6 files 4 listeners")?;
+    let mut half = half_successor(&scene, "1", "estate", "7 files 4 listeners")?;
     scene.agent.signal(Signal::SIGTERM)?;
     more_answers(&loads)?;
     assert_eq!(scene.web.packets()?, 0, "it waits for the successor's word");
@@ -190,7 +190,7 @@ fn a_predecessor_that_is_killed_right_after_the_switch_takes_nothing_with_it() -
 
     scene.client.load(&fresh.requests(200))?.all_ok(200)?;
     assert_eq!(scene.web.packets()?, 0);
-    assert_eq!(attached(&scene.node)?, 5);
+    assert_eq!(attached(&scene.node)?, 6);
     scene.agent = successor;
     Ok(())
 }

@@ -230,7 +230,7 @@ fn agents_in_pods_of_their_own_change_places_and_leave_nothing_behind() -> Resul
     more_answers(&loads)?;
     flawless(loads)?;
     assert_eq!(web.packets()?, 0);
-    assert_eq!(attached(&node)?, 5, "the control");
+    assert_eq!(attached(&node)?, 6, "the control");
     second.stop()?;
     assert_eq!(attached(&node)?, 0);
     let left = std::fs::read_dir(node.scratch())?.flatten();
