@@ -74,13 +74,14 @@ pub(crate) fn a_pod_is_captured_again_after_its_sandbox_died(scene: &Scene) -> R
     let pod = Temporary::apply(scene, "reborn", &pod("reborn", SERVES))?;
     scene.until("the pod is captured", || ensure_balanced(scene, "reborn"))?;
     let uid = pod.uid()?;
-    let (sandbox, netns) = sandbox(&uid)?;
+    let sandbox = sandbox(&uid)?;
 
     kill(Pid::from_raw(sandbox), Signal::SIGKILL).context("kill the sandbox")?;
 
+    // Its network namespace may have the number of the former one.
     scene.until("kubelet has made another one", || {
-        let (_, now) = self::sandbox(&uid)?;
-        ensure!(now != netns, "it still has {}", now.display());
+        let now = self::sandbox(&uid)?;
+        ensure!(now != sandbox, "it is still process {now}");
         Ok(())
     })?;
     scene.until("the pod is captured again", || {
@@ -157,22 +158,20 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// The process that holds a pod's namespaces, and its network namespace: the rig's image for it is
-/// busybox, which no container of these pods runs.
-fn sandbox(uid: &str) -> Result<(i32, std::path::PathBuf)> {
+/// The process that holds a pod's namespaces: the rig's image for it is busybox, which no container of
+/// these pods runs.
+fn sandbox(uid: &str) -> Result<i32> {
     for entry in fs::read_dir("/proc")?.flatten() {
         let place = entry.path();
         // Processes end while they are looked at.
         let read = |name: &str| fs::read_to_string(place.join(name)).unwrap_or_default();
-        if read("comm").trim() != "busybox" || !is_of_pod(&read("cgroup"), uid) {
-            continue;
+        // One that has ended and is only not waited for yet has none.
+        let has_namespaces = || fs::read_link(place.join("ns/net")).is_ok();
+        if read("comm").trim() == "busybox" && is_of_pod(&read("cgroup"), uid) && has_namespaces() {
+            let pid = entry.file_name();
+            let pid = pid.to_str().and_then(|pid| pid.parse().ok());
+            return pid.context("a process id");
         }
-        let Ok(netns) = fs::read_link(place.join("ns/net")) else {
-            continue;
-        };
-        let pid = entry.file_name();
-        let pid = pid.to_str().and_then(|pid| pid.parse().ok());
-        return Ok((pid.context("a process id")?, netns));
     }
     anyhow::bail!("pod {uid} has no sandbox")
 }
