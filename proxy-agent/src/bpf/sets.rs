@@ -17,7 +17,7 @@ use super::{Error, now_ns};
 use crate::status::MapStatus;
 
 /// How long a set stays after the last frontend has let go of it. A program that has read the
-/// frontend before then takes a microsecond to read the set, or what the processor does instead meanwhile.
+/// frontend before then reads the set within a microsecond, or as soon as it has the processor again.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// Endpoints that a direct frontend stands for, all of one address family.

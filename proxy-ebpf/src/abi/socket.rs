@@ -38,7 +38,7 @@ pub struct SocketDst {
     asked: OrigDst,
     /// [`EndpointKey::NONE`] if it goes to the agent.
     endpoint: EndpointKey,
-    /// 1 once connect(2) has come as far as the transport protocol.
+    /// 1 once a connection is on its way of which the socket will tell the end.
     begun: u32,
     /// `since_ns` of the [`super::endpoint::EndpointState`] that counts it; 0 if none does.
     counted_by_ns: u64,
