@@ -8,9 +8,7 @@
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, bpf_sock};
-use aya_ebpf::helpers::generated::{
-    bpf_msg_redirect_hash, bpf_sk_storage_get, bpf_skc_to_tcp_sock,
-};
+use aya_ebpf::helpers::generated::{bpf_msg_redirect_hash, bpf_sk_storage_get};
 use aya_ebpf::macros::sk_msg;
 use aya_ebpf::programs::SkMsgContext;
 use proxy_ebpf::{Channel, Credit, End, EndKey, Pair, Stat, WINDOW_BYTES};
@@ -130,20 +128,8 @@ fn between_pods(
 /// Brings up to date what went by TCP, in both directions, by TCP's own numbers.
 #[inline(always)]
 fn follow(sk: *mut bpf_sock, channel: &mut Channel) -> Option<()> {
-    let (write_at, copied_at) = (WRITE_SEQ_OFFSET.load(), COPIED_SEQ_OFFSET.load());
-    if write_at == 0 || copied_at == 0 {
-        return None;
-    }
-    // SAFETY: the verifier tracks `sk` as a socket.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) };
-    if tcp.is_null() {
-        return None;
-    }
-    // SAFETY: the offsets are those of members of this kernel's `struct tcp_sock`: the verifier
-    // compares them with its own types.
-    let write_seq = read(unsafe { tcp.cast::<u8>().add(write_at as usize).cast::<u32>() });
-    // SAFETY: as above.
-    let copied_seq = read(unsafe { tcp.cast::<u8>().add(copied_at as usize).cast::<u32>() });
+    let write_seq: u32 = port::tcp_member(sk, WRITE_SEQ_OFFSET.load() as usize)?;
+    let copied_seq: u32 = port::tcp_member(sk, COPIED_SEQ_OFFSET.load() as usize)?;
     if channel.started == 0 {
         channel.started = 1;
         channel.write_seq = write_seq;

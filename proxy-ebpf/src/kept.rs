@@ -10,7 +10,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
-use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::programs::SockAddrContext;
 use proxy_ebpf::{SocketCell, SocketDst, Stat};
 
@@ -101,20 +101,8 @@ fn slot(cell: NonNull<SocketCell>) -> NonNull<SocketDst> {
 #[inline(always)]
 fn is_kernels(sk: *mut bpf_sock) -> bool {
     let bit = SK_KERN_SOCK_BIT.load();
-    if bit == 0 {
-        return true;
-    }
-    // SAFETY: the verifier tracks `sk` as a socket.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) };
-    if tcp.is_null() {
-        return true;
-    }
-    // SAFETY: `struct tcp_sock` begins with its `struct sock`, of which the bit is a member's: the
-    // verifier compares it with the kernel's own types.
-    let byte = unsafe { tcp.cast::<u8>().add(bit as usize / 8) };
-    // SAFETY: as above.
-    let bits = unsafe { byte.read_volatile() };
-    bits >> (bit % 8) & 1 == 1
+    let bits: Option<u8> = port::tcp_member(sk, bit as usize / 8);
+    bits.is_none_or(|bits| bits >> (bit % 8) & 1 == 1)
 }
 
 /// The storage of a socket that has no cell.

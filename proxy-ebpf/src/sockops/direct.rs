@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use aya_ebpf::bindings::{
     BPF_NOEXIST, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV, BPF_TCP_SYN_SENT,
 };
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::programs::SockOpsContext;
 use proxy_ebpf::{EndpointKey, EndpointState, SocketDst, Stat};
 
@@ -134,7 +134,8 @@ fn add(field: &mut u64, amount: u64) {
 /// it before the state, and whoever closes the socket sets none.
 #[inline(always)]
 fn failure(ctx: &SockOpsContext) -> Failure {
-    match socket_error(ctx) {
+    // `sk_err`; the agent tells where this kernel has it.
+    match port::tcp_member(port::ops_socket(ctx), SK_ERR_OFFSET.load() as usize) {
         Some(ECONNREFUSED) => Failure::Refused,
         Some(0 | ECONNABORTED) => Failure::Aborted,
         Some(_) => Failure::Unreachable,
@@ -142,27 +143,4 @@ fn failure(ctx: &SockOpsContext) -> Failure {
         None if port::segments_in(ctx) > 0 => Failure::Refused,
         None => Failure::Aborted,
     }
-}
-
-/// `sk_err`; the agent tells where this kernel has it.
-#[inline(always)]
-fn socket_error(ctx: &SockOpsContext) -> Option<i32> {
-    let offset = SK_ERR_OFFSET.load();
-    if offset == 0 {
-        return None;
-    }
-    let sk = port::ops_socket(ctx);
-    if sk.is_null() {
-        return None;
-    }
-    // SAFETY: the verifier tracks `sk` as a socket.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) };
-    if tcp.is_null() {
-        return None;
-    }
-    // SAFETY: `struct tcp_sock` begins with its `struct sock`, of which the offset is a member's:
-    // the verifier compares it with the kernel's own types.
-    let error = unsafe { tcp.cast::<u8>().add(offset as usize).cast::<i32>() };
-    // SAFETY: as above; a socket's error is an aligned integer.
-    Some(unsafe { error.read_volatile() })
 }
