@@ -10,7 +10,8 @@ mod direct;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED,
+    BPF_TCP_SYN_SENT,
 };
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::macros::sock_ops;
@@ -69,6 +70,11 @@ fn established(ctx: &SockOpsContext) {
 
 #[inline(always)]
 fn state_changed(ctx: &SockOpsContext) {
+    let (_, present) = port::ops_states(ctx);
+    // A close goes by several others.
+    if present != BPF_TCP_ESTABLISHED && present != BPF_TCP_CLOSE {
+        return;
+    }
     let Some(socket) = steered(ctx) else {
         return;
     };
@@ -81,7 +87,7 @@ fn state_changed(ctx: &SockOpsContext) {
         }
         None => take_back(ctx),
     }
-    if port::ops_states(ctx).1 == BPF_TCP_CLOSE {
+    if present == BPF_TCP_CLOSE {
         kept::give_back(port::socket_cookie(ctx));
     }
 }
