@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::e2e::{Outcome, missing_privilege};
-use crate::workspace::{cargo, run as run_command, target};
+use crate::workspace::{Profile, build_harness, target};
 use crate::{build_ebpf, profile, setup, tools};
 use anyhow::{Context, Result, ensure};
 
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.agent.is_none() {
         build()?;
     }
-    let bench = Bench::new(args, "release")?;
+    let bench = Bench::new(args, Profile::Release)?;
     let report = bench.measure()?;
     println!("\n{}", report.tables());
     let folder = target("bench");
@@ -87,13 +87,13 @@ fn build() -> Result<()> {
     setup::run(&setup::Args::default())?;
     build_ebpf::build()?;
     profile::build()?;
-    build_harness()
+    build_harnesses()
 }
 
-fn build_harness() -> Result<()> {
-    run_command(cargo().args(["build", "--release", "--package", "proxy-e2e"]))?;
+fn build_harnesses() -> Result<()> {
+    build_harness(Profile::Release)?;
     // The harness finds the echo server beside xtask.
-    run_command(cargo().args(["build", "--package", "proxy-e2e"]))
+    build_harness(Profile::Debug)
 }
 
 /// What a profile is recorded from: every load by way of this agent, and a large configuration.
@@ -107,8 +107,8 @@ pub(crate) fn train(agent: PathBuf) -> Result<()> {
         agent: Some(agent),
         before: None,
     };
-    build_harness()?;
-    let mut bench = Bench::new(&args, "release")?;
+    build_harnesses()?;
+    let mut bench = Bench::new(&args, Profile::Release)?;
     bench.trains = true;
     let why = bench.programs.without_acceleration()?;
     ensure!(why.is_none(), "an agent that does not accelerate: {why:?}");
@@ -137,7 +137,7 @@ pub(crate) fn smoke() -> Result<Outcome> {
         agent: None,
         before: None,
     };
-    let report = Bench::new(&args, "debug")?.measure()?;
+    let report = Bench::new(&args, Profile::Debug)?.measure()?;
     println!("\n{}", report.tables());
     Ok(Outcome::Passed)
 }
@@ -154,7 +154,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// With the binaries of a profile.
-    fn new(args: &'a Args, profile: &str) -> Result<Self> {
+    fn new(args: &'a Args, profile: Profile) -> Result<Self> {
         fn chosen<T: clap::ValueEnum>(only: &[T]) -> Vec<T> {
             let all = if only.is_empty() {
                 T::value_variants()
@@ -170,9 +170,9 @@ impl<'a> Bench<'a> {
             agent: args
                 .agent
                 .clone()
-                .unwrap_or_else(|| target(&format!("{profile}/proxy-agent"))),
+                .unwrap_or_else(|| profile.folder().join("proxy-agent")),
             before: args.before.clone(),
-            bench: target(&format!("{profile}/e2e-bench")),
+            bench: profile.folder().join("e2e-bench"),
             envoy: with_envoy.then(tools::envoy).transpose()?,
         };
         Ok(Self {

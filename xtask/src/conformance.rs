@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 use proxy_e2e::cluster::Cluster;
 
 use crate::e2e::missing_privilege;
-use crate::image::{self, Profile};
+use crate::image;
 use crate::setup;
-use crate::workspace::{root, target};
+use crate::workspace::{Profile, root, target};
 use log::Log;
 
 /// `cargo xtask conformance`

@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use proxy_e2e::cluster::Cluster;
 
-use crate::image::{self, Profile};
-use crate::workspace::{AGENT_AND_TESTS, answer, cargo, root, run as run_command, target};
+use crate::image;
+use crate::workspace::{AGENT_AND_TESTS, Profile, answer, cargo, root, run as run_command, target};
 use crate::{build_ebpf, setup, soak, tools};
 
 /// What tests run inside of pods, beyond what `setup` brings.

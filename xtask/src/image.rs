@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace::{AGENT_AND_TESTS, answer, cargo, run as run_command, target};
+use crate::workspace::{AGENT_AND_TESTS, Profile, answer, cargo, run as run_command, target};
 use crate::{build_ebpf, profile, setup};
 
 pub(crate) use archive::Image;
@@ -38,30 +38,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// How the agent is built for an image.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Profile {
-    /// As tests use it.
-    Debug,
-    /// As it is shipped.
-    Release,
-}
-
 /// Builds the agent and writes its image; returns the archive's path.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     build_ebpf::build()?;
     // Of different names: what tests have built last is not to be shipped.
-    let (built, archive) = match profile {
+    let archive = match profile {
         Profile::Debug => {
             run_command(cargo().args(["build", "--quiet"]).args(AGENT_AND_TESTS))?;
-            ("debug/proxy-agent", "proxy-agent-debug.tar")
+            "proxy-agent-debug.tar"
         }
         Profile::Release => {
             profile::build()?;
-            ("release/proxy-agent", "proxy-agent.tar")
+            "proxy-agent.tar"
         }
     };
-    let binary = stripped(&target(built))?;
+    let binary = stripped(&profile.folder().join("proxy-agent"))?;
     let mut image = Image::new(NAME, &["proxy-agent"])
         .label("org.opencontainers.image.title", "proxy-agent")
         .label(

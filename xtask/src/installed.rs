@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use proxy_e2e::cluster::{self, Cluster};
 
 use crate::e2e::missing_privilege;
-use crate::image::{self, Profile};
+use crate::image;
 use crate::setup;
-use crate::workspace::{cargo, run as run_command, target};
+use crate::workspace::{Profile, build_harness};
 use footprint::Agent;
 
 /// The image that clients and servers run from; its program is `e2e-http`.
@@ -46,16 +46,6 @@ impl Place {
     }
 }
 
-fn build_client(profile: Profile) -> Result<PathBuf> {
-    let build = ["build", "--quiet", "--package", "proxy-e2e"];
-    let (flags, folder): (&[&str], _) = match profile {
-        Profile::Debug => (&[], "debug"),
-        Profile::Release => (&["--release"], "release"),
-    };
-    run_command(cargo().args(build).args(flags))?;
-    Ok(target(folder).join("e2e-http"))
-}
-
 /// A cluster with the agent on it.
 #[derive(Debug)]
 pub(crate) struct Installed {
@@ -81,7 +71,8 @@ impl Installed {
                 image::build(Profile::Release)?
             }
         };
-        let client = build_client(place.programs)?;
+        build_harness(place.programs)?;
+        let client = place.programs.folder().join("e2e-http");
         let clients = image::of_program(CLIENT_IMAGE, &client)?;
         let cluster = cluster_in(&place.folder, nodes)?;
         cluster.load(&clients)?;

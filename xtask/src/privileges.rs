@@ -4,9 +4,9 @@
 use anyhow::{Result, bail};
 
 use crate::e2e::{Outcome, missing_privilege};
-use crate::image::{self, Profile};
+use crate::image;
 use crate::setup;
-use crate::workspace::{AGENT_AND_TESTS, cargo, run as run_command};
+use crate::workspace::{AGENT_AND_TESTS, Profile, cargo, run as run_command};
 
 /// `cargo xtask privileges`
 #[derive(Debug, Default, clap::Args)]

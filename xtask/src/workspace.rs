@@ -36,6 +36,35 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// How programs are built.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Profile {
+    /// As tests use them.
+    Debug,
+    /// As they are shipped, and measured.
+    Release,
+}
+
+impl Profile {
+    /// Where cargo puts what it builds so.
+    pub(crate) fn folder(self) -> PathBuf {
+        target(match self {
+            Self::Debug => "debug",
+            Self::Release => "release",
+        })
+    }
+}
+
+/// Builds the clients and servers of tests and measurements.
+pub(crate) fn build_harness(profile: Profile) -> Result<()> {
+    let flags: &[&str] = match profile {
+        Profile::Debug => &[],
+        Profile::Release => &["--release"],
+    };
+    let build = ["build", "--quiet", "--package", "proxy-e2e"];
+    run(cargo().args(build).args(flags))
+}
+
 /// Runs a command to its end; its failure is an error that shows the command.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command

@@ -9,9 +9,9 @@ use proxy_e2e::cluster::Cluster;
 use proxy_e2e::{until, until_some};
 
 use super::heading;
-use crate::image::{self, Profile};
+use crate::image;
 use crate::setup;
-use crate::workspace::root;
+use crate::workspace::{Profile, root};
 
 /// Shows everything; the cluster is removed in the end.
 pub(super) fn show() -> Result<()> {
