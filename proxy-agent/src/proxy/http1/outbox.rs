@@ -71,9 +71,11 @@ impl Outbox {
         }
     }
 
-    /// Where a head goes, with room for a usual one.
+    /// Where a head goes, with room for a usual one where nothing waits.
     pub(in crate::proxy) fn head(&mut self) -> &mut Vec<u8> {
-        self.before.reserve(USUAL_HEAD_BYTES);
+        if self.before.is_empty() {
+            self.before.reserve(USUAL_HEAD_BYTES);
+        }
         &mut self.before
     }
 
