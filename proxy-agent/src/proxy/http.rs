@@ -1,5 +1,6 @@
 //! One HTTP request: whose route it falls under, what that route does with it, and the answer.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ async fn serve(
         downstream,
         asked: listener.cluster,
         started,
-        open,
+        open: Cell::new(open),
     };
     let result = match lookup::find(&snapshot, listener, downstream, &mut request) {
         Ok(rule) => exchange.obey(rule, request).await,
@@ -89,12 +90,13 @@ struct Exchange<'a> {
     /// The cluster of the Service that was asked for.
     asked: ClusterId,
     started: Instant,
-    open: OpenRequest,
+    /// Until the answer's body has it.
+    open: Cell<OpenRequest>,
 }
 
 impl Exchange<'_> {
     async fn obey(
-        self,
+        &self,
         rule: &Rule,
         request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
@@ -107,7 +109,7 @@ impl Exchange<'_> {
 
     /// What comes before the rule's action: the answer to a preflight, faults.
     async fn act_within(
-        self,
+        &self,
         policies: &Policies,
         rule: &Rule,
         request: Box<Request<RequestBody>>,
@@ -144,7 +146,7 @@ impl Exchange<'_> {
     }
 
     async fn act(
-        self,
+        &self,
         rule: &Rule,
         request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
@@ -179,7 +181,7 @@ impl Exchange<'_> {
 
     /// What comes before a destination: the answer to a preflight.
     async fn take_within(
-        self,
+        &self,
         cors: &Cors,
         plan: &Plan<'_>,
         request: Box<Request<RequestBody>>,
@@ -192,7 +194,7 @@ impl Exchange<'_> {
 
     /// Takes a request where it goes.
     async fn take(
-        self,
+        &self,
         plan: &Plan<'_>,
         request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
@@ -248,7 +250,7 @@ impl Exchange<'_> {
     }
 
     async fn forward(
-        self,
+        &self,
         id: ClusterId,
         plan: &Plan<'_>,
         mut request: Box<Request<RequestBody>>,
@@ -266,9 +268,8 @@ impl Exchange<'_> {
             Ok(prepared) => prepared,
             Err(reason) => return Err(Failure::counted(reason, ticket)),
         };
-        let mirrors = plan.mirrors();
-        if mirrors.clone().next().is_some() {
-            request = Box::new(mirror::copy(self.downstream, mirrors, *request));
+        if plan.mirrors().next().is_some() {
+            request = Box::new(mirror::copy(self.downstream, plan.mirrors(), *request));
         }
         let sent = self.send(plan, &cluster, protocol, request, &mut ticket);
         let (mut response, lease) = match sent.await {
@@ -283,13 +284,13 @@ impl Exchange<'_> {
         plan.finish(&mut response);
         plan.keep_session(&ticket, &mut response);
         if upgrade::switches(&method, response.status()) {
-            let kept = (self.open, ticket, lease);
+            let kept = (self.open.take(), ticket, lease);
             let tunnel = Tunnel::of(&mut response, kept).ok_or(Reason::UpstreamReset)?;
             return Ok(response.map(|_| ResponseBody::Tunnel(tunnel)));
         }
         let limits = plan.policies().and_then(|of| of.stream);
         let limit = limits.map(|limits| StreamLimit::new(limits, self.started));
-        let (open, lease) = (self.open, Some(lease));
+        let (open, lease) = (self.open.take(), Some(lease));
         Ok(response.map(|body| {
             let body = UpstreamBody::new(body, lease, open, ticket);
             ResponseBody::Upstream(Box::new(body.within(limit)))

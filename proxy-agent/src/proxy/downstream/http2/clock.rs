@@ -56,7 +56,7 @@ impl Clock {
 }
 
 /// A request that is being served; the connection is not idle while one is there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::proxy) struct OpenRequest(Option<Rc<Clock>>);
 
 impl OpenRequest {
