@@ -2,6 +2,7 @@
 //! on its stream from its own task; the connection's moves bytes between streams and socket.
 
 mod download;
+mod kept;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::proxy::wire::Wire;
 
 use super::SendError;
 pub(super) use download::Download;
+use kept::Kept;
 
 /// Streams per connection before a second one is opened (RFC 9113, section 6.5.2 asks servers to
 /// allow no fewer).
@@ -137,7 +139,7 @@ impl Stream {
         }
         let whole = request.body().is_end_stream();
         let tunnel = *request.method() == Method::CONNECT;
-        let copy = (may_repeat && whole).then(|| copy(&request));
+        let copy = (may_repeat && whole).then(|| Kept::of(&request));
         let (mut head, body) = request.into_parts();
         if whole && headers::has_body_by_nature(&head.method) {
             head.headers
@@ -201,16 +203,16 @@ impl Exchange {
 }
 
 impl Failed {
-    fn into_error(self, copy: Option<Box<Request<RequestBody>>>) -> SendError {
+    fn into_error(self, copy: Option<Kept>) -> SendError {
+        let repeats = matches!(&self, Self::Stream(error) if died_unanswered(error));
+        let copy = copy.filter(|_| repeats).and_then(Kept::restore);
         match (self, copy) {
             (Self::Body(error), _) => {
                 tracing::debug!(%error, "the client's body broke off");
                 SendError::Failed(Reason::BadRequest)
             }
-            (Self::Stream(error), Some(copy)) if died_unanswered(&error) => {
-                SendError::Unanswered(copy)
-            }
-            (Self::Stream(error), _) => {
+            (Self::Stream(_), Some(copy)) => SendError::Unanswered(copy),
+            (Self::Stream(error), None) => {
                 tracing::debug!(%error, "request failed after it was sent");
                 SendError::Failed(reason(&error))
             }
@@ -239,13 +241,4 @@ fn died_unanswered(error: &h2::Error) -> bool {
 fn is_refusal(error: &h2::Error) -> bool {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     refused || (error.is_go_away() && error.is_remote())
-}
-
-fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
-    let mut copy = Box::new(Request::new(RequestBody::Empty));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
