@@ -25,7 +25,7 @@ use super::{accept, stream};
 
 pub(super) use http1::{Upload, UploadError};
 pub use http1::{WholeRequest, read_request};
-pub(super) use http2::OpenRequest;
+pub(super) use http2::{OpenRequest, StreamTasks};
 
 use http2::Clock;
 

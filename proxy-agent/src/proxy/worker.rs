@@ -28,6 +28,7 @@ use crate::model::{ClusterId, Snapshot};
 use crate::net::Netns;
 
 use super::accept;
+use super::downstream::StreamTasks;
 use super::load::{ClusterState, PodIndex};
 use super::mirror::Mirrors;
 use super::pod::PodState;
@@ -77,6 +78,7 @@ pub(super) struct Worker {
     pods: RefCell<HashMap<Arc<str>, Served>>,
     next_pod: Cell<PodIndex>,
     mirrors: Mirrors,
+    stream_tasks: Rc<StreamTasks>,
     begin: CancellationToken,
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Option<Waker>>>,
@@ -120,6 +122,7 @@ impl Worker {
             pods: RefCell::default(),
             next_pod: Cell::new(0),
             mirrors: Mirrors::default(),
+            stream_tasks: Rc::default(),
             begin: parts.begin,
             draining: Cell::new(false),
             connections: RefCell::default(),
@@ -335,6 +338,11 @@ impl Worker {
 
     pub(super) const fn mirrors(&self) -> &Mirrors {
         &self.mirrors
+    }
+
+    /// What serves streams of HTTP/2.
+    pub(super) const fn stream_tasks(&self) -> &Rc<StreamTasks> {
+        &self.stream_tasks
     }
 
     pub(super) const fn flows(&self) -> &OrigDstMap {

@@ -1,9 +1,10 @@
 //! HTTP/2 of a client, within the limits on heads and idling, and through a drain. The connection's
-//! task moves bytes between streams and socket; each request is served by a task of its own.
+//! task moves bytes between streams and socket; each request is served by a task of its worker's.
 
 mod clock;
 mod heads;
 mod stream;
+mod tasks;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ use crate::proxy::worker::OpenConnection;
 
 use super::{DRAIN_IDLE_LIMIT, Downstream, HEAD_LIMIT, IDLE_LIMIT, poll_until};
 use heads::HeadWatch;
+use stream::Accepted;
+use tasks::Tasks;
 
 pub(in crate::proxy::downstream) use clock::Clock;
 pub(in crate::proxy) use clock::OpenRequest;
@@ -33,6 +36,9 @@ const MAX_STREAMS: u32 = 256;
 const MAX_ERROR_RESETS: usize = 1_024;
 
 type ClientIo = Wire<HeadWatch>;
+
+/// The tasks of a worker that serve its clients' streams.
+pub(in crate::proxy) type StreamTasks = Tasks<(Rc<Downstream>, Accepted)>;
 
 /// Serves a connection, of which `prefix` was already read, until it is closed.
 pub(super) async fn serve(
@@ -128,7 +134,8 @@ impl Driver {
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         while let Some(accepted) = ready!(self.connection.poll_accept(cx)) {
             let downstream = Rc::clone(&self.downstream);
-            tokio::task::spawn_local(stream::serve(downstream, accepted?));
+            let tasks = Rc::clone(downstream.open.worker.stream_tasks());
+            tasks.spawn((downstream, accepted?), stream::serve);
         }
         Poll::Ready(Ok(()))
     }

@@ -20,10 +20,10 @@ use crate::proxy::http2::{Duplex, Inbound, Outbound};
 use crate::proxy::upgrade::Tunnel;
 
 /// A request as it was accepted, and the way back.
-type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+pub(super) type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Serves a request to the end of its response.
-pub(super) async fn serve(downstream: Rc<Downstream>, (request, mut respond): Accepted) {
+pub(super) async fn serve((downstream, (request, mut respond)): (Rc<Downstream>, Accepted)) {
     let to_head = *request.method() == Method::HEAD;
     let (request, tunnel) = received(request);
     let Some(response) = answered(downstream, request, &mut respond).await else {
