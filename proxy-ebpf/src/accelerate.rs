@@ -14,6 +14,7 @@ use aya_ebpf::programs::SkMsgContext;
 use proxy_ebpf::{Channel, Credit, End, EndKey, Pair, Stat, WINDOW_BYTES};
 
 use crate::maps::{CHANNELS, COPIED_SEQ_OFFSET, CREDITS, JOINED, PAIRS, SOCKETS, WRITE_SEQ_OFFSET};
+use crate::tcp::TcpSock;
 use crate::{element, port, stats};
 
 /// `SK_PASS` (include/uapi/linux/bpf.h): by TCP, or to where it was redirected.
@@ -128,8 +129,9 @@ fn between_pods(
 /// Brings up to date what went by TCP, in both directions, by TCP's own numbers.
 #[inline(always)]
 fn follow(sk: *mut bpf_sock, channel: &mut Channel) -> Option<()> {
-    let write_seq: u32 = port::tcp_member(sk, WRITE_SEQ_OFFSET.load() as usize)?;
-    let copied_seq: u32 = port::tcp_member(sk, COPIED_SEQ_OFFSET.load() as usize)?;
+    let sk = TcpSock::of(sk)?;
+    let write_seq: u32 = sk.member(WRITE_SEQ_OFFSET.load())?;
+    let copied_seq: u32 = sk.member(COPIED_SEQ_OFFSET.load())?;
     if channel.started == 0 {
         channel.started = 1;
         channel.write_seq = write_seq;

@@ -15,6 +15,7 @@ use aya_ebpf::programs::SockAddrContext;
 use proxy_ebpf::{SocketCell, SocketDst, Stat};
 
 use crate::maps::{SK_KERN_SOCK_BIT, SOCKET_CELLS, SOCKET_DST};
+use crate::tcp::TcpSock;
 use crate::{atomic, port, stats};
 
 /// Keeps it on the hook's socket; `None` if there is no memory for it.
@@ -101,7 +102,7 @@ fn slot(cell: NonNull<SocketCell>) -> NonNull<SocketDst> {
 #[inline(always)]
 fn is_kernels(sk: *mut bpf_sock) -> bool {
     let bit = SK_KERN_SOCK_BIT.load();
-    let bits: Option<u8> = port::tcp_member(sk, bit as usize / 8);
+    let bits: Option<u8> = TcpSock::of(sk).and_then(|sk| sk.member(bit / 8));
     bits.is_none_or(|bits| bits >> (bit % 8) & 1 == 1)
 }
 

@@ -19,6 +19,7 @@ mod port;
 mod release;
 mod sockops;
 mod stats;
+mod tcp;
 
 /// Helpers such as `bpf_get_netns_cookie` are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

@@ -9,7 +9,7 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock;
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::programs::{SkMsgContext, SockAddrContext, SockContext, SockOpsContext};
 use proxy_ebpf::v4_mapped;
 
@@ -44,25 +44,6 @@ pub(crate) fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
 pub(crate) fn socket_cookie(ctx: &impl EbpfContext) -> u64 {
     // SAFETY: the context is the kernel's own and valid until the hook returns.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
-}
-
-/// A member of a TCP socket that is no part of a context, by its offset in this kernel's `struct tcp_sock`, which begins
-/// with its `struct sock`; `None` where the offset is not known (0), or the socket is null or none of TCP's.
-/// Minimum kernel version: 5.9.
-#[inline(always)]
-pub(crate) fn tcp_member<T: Copy>(sk: *mut bpf_sock, offset: usize) -> Option<T> {
-    if offset == 0 || sk.is_null() {
-        return None;
-    }
-    // SAFETY: the verifier tracks `sk` as a socket.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) };
-    if tcp.is_null() {
-        return None;
-    }
-    // SAFETY: the offset is a member's, found in the kernel's own types, with which the verifier compares it.
-    let member = unsafe { tcp.cast::<u8>().add(offset).cast::<T>() };
-    // SAFETY: as above; members are aligned, and others may change this one meanwhile.
-    Some(unsafe { member.read_volatile() })
 }
 
 /// Whether a socket is a TCP one.

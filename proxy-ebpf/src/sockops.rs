@@ -70,8 +70,8 @@ fn established(ctx: &SockOpsContext) {
 
 #[inline(always)]
 fn state_changed(ctx: &SockOpsContext) {
-    let (_, present) = port::ops_states(ctx);
-    // A close goes by several others.
+    let states @ (_, present) = port::ops_states(ctx);
+    // Nothing below is done at the states in between.
     if present != BPF_TCP_ESTABLISHED && present != BPF_TCP_CLOSE {
         return;
     }
@@ -80,12 +80,13 @@ fn state_changed(ctx: &SockOpsContext) {
     };
     match socket.endpoint() {
         Some(endpoint) => {
-            if socket.asked().accelerates_direct() {
+            if present == BPF_TCP_CLOSE && socket.asked().accelerates_direct() {
                 accelerate::part(ctx);
             }
-            direct::state_changed(ctx, socket, &endpoint);
+            direct::state_changed(ctx, states, socket, &endpoint);
         }
-        None => take_back(ctx),
+        None if states == (BPF_TCP_SYN_SENT, BPF_TCP_CLOSE) => take_back(ctx),
+        None => {}
     }
     if present == BPF_TCP_CLOSE {
         kept::give_back(port::socket_cookie(ctx));
@@ -101,12 +102,11 @@ fn publish(ctx: &SockOpsContext, asked: OrigDst) {
     stats::count(Stat::FlowBound);
 }
 
-/// Removes the entries of connections that were never established, and only those: a client may
+/// Removes the entry of a connection that was never established. Of others it stays: a client may
 /// connect, send and close before the agent has accepted.
 #[inline(always)]
 fn take_back(ctx: &SockOpsContext) {
-    let aborted = (BPF_TCP_SYN_SENT, BPF_TCP_CLOSE);
-    if port::ops_states(ctx) == aborted && ORIG_DST.remove(flow(ctx)).is_ok() {
+    if ORIG_DST.remove(flow(ctx)).is_ok() {
         stats::count(Stat::FlowAborted);
     }
 }

@@ -2,7 +2,7 @@
 //! anything.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE, BPF_TCP_CLOSE};
+use aya_ebpf::bindings::{BPF_ANY, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::helpers::generated::{
     bpf_get_netns_cookie, bpf_ktime_get_ns, bpf_sk_storage_get, bpf_sock_hash_update,
 };
@@ -93,10 +93,7 @@ pub(super) fn paired(ctx: &SockOpsContext) {
 /// Forgets a connection between two pods when its client's socket is closed.
 #[inline(always)]
 pub(super) fn part(ctx: &SockOpsContext) {
-    let (_, present) = port::ops_states(ctx);
-    if present == BPF_TCP_CLOSE
-        && let Some(channel) = kept(ctx, 0)
-    {
+    if let Some(channel) = kept(ctx, 0) {
         let flow = channel.flow();
         // The next connection with the same ports may have it already.
         if pair(flow).is_some_and(|pair| pair.since_ns == channel.pair_since_ns) {

@@ -14,6 +14,7 @@ use aya_ebpf::programs::SockOpsContext;
 use proxy_ebpf::{EndpointKey, EndpointState, SocketDst, Stat};
 
 use crate::maps::{ENDPOINTS, SK_ERR_OFFSET};
+use crate::tcp::TcpSock;
 use crate::{atomic, port, stats};
 
 /// include/uapi/asm-generic/errno.h
@@ -49,8 +50,12 @@ pub(super) fn begins(socket: &mut SocketDst, endpoint: &EndpointKey) {
 
 /// Follows a connection to its establishment, and to its end.
 #[inline(always)]
-pub(super) fn state_changed(ctx: &SockOpsContext, socket: &mut SocketDst, endpoint: &EndpointKey) {
-    let (former, present) = port::ops_states(ctx);
+pub(super) fn state_changed(
+    ctx: &SockOpsContext,
+    (former, present): (u32, u32),
+    socket: &mut SocketDst,
+    endpoint: &EndpointKey,
+) {
     let connecting = former == BPF_TCP_SYN_SENT || former == BPF_TCP_SYN_RECV;
     let closed = present == BPF_TCP_CLOSE;
     let established = connecting && present == BPF_TCP_ESTABLISHED;
@@ -135,7 +140,9 @@ fn add(field: &mut u64, amount: u64) {
 #[inline(always)]
 fn failure(ctx: &SockOpsContext) -> Failure {
     // `sk_err`; the agent tells where this kernel has it.
-    match port::tcp_member(port::ops_socket(ctx), SK_ERR_OFFSET.load() as usize) {
+    let error: Option<i32> =
+        TcpSock::of(port::ops_socket(ctx)).and_then(|sk| sk.member(SK_ERR_OFFSET.load()));
+    match error {
         Some(ECONNREFUSED) => Failure::Refused,
         Some(0 | ECONNABORTED) => Failure::Aborted,
         Some(_) => Failure::Unreachable,
