@@ -71,11 +71,14 @@ impl Outbox {
         }
     }
 
-    /// Where a head goes, with room for a usual one where nothing waits.
+    /// Where a head begins, with room for a usual one.
     pub(in crate::proxy) fn head(&mut self) -> &mut Vec<u8> {
-        if self.before.is_empty() {
-            self.before.reserve(USUAL_HEAD_BYTES);
-        }
+        self.before.reserve(USUAL_HEAD_BYTES);
+        &mut self.before
+    }
+
+    /// Where it goes on: no room is made.
+    pub(in crate::proxy) const fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.before
     }
 

@@ -76,7 +76,7 @@ pub(super) fn head<B: Body>(
         Outgoing::UntilClose | Outgoing::Ended => {}
     }
     let keeps_alive = keeps_alive && !closes && outgoing != Outgoing::UntilClose;
-    let out = outbox.head();
+    let out = outbox.tail();
     match (asked.version, keeps_alive) {
         _ if told => {}
         (Version::HTTP_10, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),

@@ -36,7 +36,7 @@ pub(super) fn head<B: Body>(request: &Request<B>, outbox: &mut Outbox) -> Outgoi
         Outgoing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Outgoing::UntilClose | Outgoing::Ended => {}
     }
-    outbox.head().extend_from_slice(b"\r\n");
+    outbox.tail().extend_from_slice(b"\r\n");
     outgoing
 }
 
