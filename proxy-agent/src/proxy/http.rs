@@ -90,7 +90,7 @@ struct Exchange<'a> {
     /// The cluster of the Service that was asked for.
     asked: ClusterId,
     started: Instant,
-    /// Until the answer's body has it.
+    /// Until the answer's body, or its tunnel, has it.
     open: Cell<OpenRequest>,
 }
 

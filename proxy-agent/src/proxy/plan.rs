@@ -29,7 +29,7 @@ impl Plan<'_> {
     }
 
     /// Who gets a copy: those that the rule names, and those of the destination.
-    pub(super) fn mirrors(&self) -> impl Iterator<Item = &Mirror> + Clone {
+    pub(super) fn mirrors(&self) -> impl Iterator<Item = &Mirror> {
         let of_destination = self.chosen.policies.as_deref();
         let policies = self.policies().into_iter().chain(of_destination);
         policies.flat_map(|of| &of.mirrors)

@@ -38,7 +38,7 @@ pub(super) use self::open::OpenConnection;
 
 /// Time between heartbeats: a dozen fit into the 3 s after which the hooks pass.
 const BEAT: Duration = Duration::from_millis(250);
-/// Time between sweeps of idle upstream connections.
+/// Time between sweeps of idle upstream connections, and of tasks that wait for a stream.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// What a worker is told to do. Each is acknowledged when it has taken effect.
@@ -305,6 +305,7 @@ impl Worker {
                 pools.retain(|_, pool| !pool.expire(now));
             }
         }
+        self.stream_tasks.sweep();
     }
 
     /// The snapshot in force.

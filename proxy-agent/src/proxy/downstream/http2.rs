@@ -1,5 +1,5 @@
 //! HTTP/2 of a client, within the limits on heads and idling, and through a drain. The connection's
-//! task moves bytes between streams and socket; each request is served by a task of its worker's.
+//! task moves bytes between streams and socket; each request is served by one of its worker's.
 
 mod clock;
 mod heads;
@@ -23,7 +23,7 @@ use crate::proxy::worker::OpenConnection;
 
 use super::{DRAIN_IDLE_LIMIT, Downstream, HEAD_LIMIT, IDLE_LIMIT, poll_until};
 use heads::HeadWatch;
-use stream::Accepted;
+use stream::Stream;
 use tasks::Tasks;
 
 pub(in crate::proxy::downstream) use clock::Clock;
@@ -38,7 +38,7 @@ const MAX_ERROR_RESETS: usize = 1_024;
 type ClientIo = Wire<HeadWatch>;
 
 /// The tasks of a worker that serve its clients' streams.
-pub(in crate::proxy) type StreamTasks = Tasks<(Rc<Downstream>, Accepted)>;
+pub(in crate::proxy) type StreamTasks = Tasks<Stream>;
 
 /// Serves a connection, of which `prefix` was already read, until it is closed.
 pub(super) async fn serve(
@@ -133,9 +133,13 @@ impl Driver {
     /// Takes requests and moves bytes, until the connection has ended.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         while let Some(accepted) = ready!(self.connection.poll_accept(cx)) {
-            let downstream = Rc::clone(&self.downstream);
-            let tasks = Rc::clone(downstream.open.worker.stream_tasks());
-            tasks.spawn((downstream, accepted?), stream::serve);
+            let (request, respond) = accepted?;
+            let worker = &self.downstream.open.worker;
+            worker.stream_tasks().spawn(Stream {
+                downstream: Rc::clone(&self.downstream),
+                request,
+                respond,
+            });
         }
         Poll::Ready(Ok(()))
     }

@@ -139,7 +139,7 @@ impl Stream {
         }
         let whole = request.body().is_end_stream();
         let tunnel = *request.method() == Method::CONNECT;
-        let copy = (may_repeat && whole).then(|| Kept::of(&request));
+        let kept = (may_repeat && whole).then(|| Kept::of(&request));
         let (mut head, body) = request.into_parts();
         if whole && headers::has_body_by_nature(&head.method) {
             head.headers
@@ -155,16 +155,16 @@ impl Stream {
             response,
             upload: None,
         };
-        let mut kept = None;
+        let mut both_ways = None;
         if tunnel {
-            kept = Some(stream);
+            both_ways = Some(stream);
         } else if !whole {
             exchange.upload = Some(Outbound::new(body, stream));
         }
         let response = poll_fn(|cx| exchange.poll(cx)).await;
-        let response = response.map_err(|failed| failed.into_error(copy))?;
+        let response = response.map_err(|failed| failed.into_error(kept))?;
         let (head, body) = response.into_parts();
-        let download = match kept.filter(|_| head.status.is_success()) {
+        let download = match both_ways.filter(|_| head.status.is_success()) {
             Some(send) => Download::tunnel(Duplex::new(send, body)),
             None => Download::new(&head.headers, body, exchange.upload, self),
         };
@@ -203,15 +203,15 @@ impl Exchange {
 }
 
 impl Failed {
-    fn into_error(self, copy: Option<Kept>) -> SendError {
+    fn into_error(self, kept: Option<Kept>) -> SendError {
         let repeats = matches!(&self, Self::Stream(error) if died_unanswered(error));
-        let copy = copy.filter(|_| repeats).and_then(Kept::restore);
-        match (self, copy) {
+        let request = kept.filter(|_| repeats).and_then(Kept::restore);
+        match (self, request) {
             (Self::Body(error), _) => {
                 tracing::debug!(%error, "the client's body broke off");
                 SendError::Failed(Reason::BadRequest)
             }
-            (Self::Stream(_), Some(copy)) => SendError::Unanswered(copy),
+            (Self::Stream(_), Some(request)) => SendError::Unanswered(request),
             (Self::Stream(error), None) => {
                 tracing::debug!(%error, "request failed after it was sent");
                 SendError::Failed(reason(&error))

@@ -19,11 +19,27 @@ use crate::proxy::http::answer;
 use crate::proxy::http2::{Duplex, Inbound, Outbound};
 use crate::proxy::upgrade::Tunnel;
 
+use super::tasks::Work;
+
 /// A request as it was accepted, and the way back.
-pub(super) type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+pub(in crate::proxy) struct Stream {
+    pub(super) downstream: Rc<Downstream>,
+    pub(super) request: Request<RecvStream>,
+    pub(super) respond: SendResponse<Bytes>,
+}
+
+impl Work for Stream {
+    async fn run(self) {
+        serve(self.downstream, self.request, self.respond).await;
+    }
+}
 
 /// Serves a request to the end of its response.
-pub(super) async fn serve((downstream, (request, mut respond)): (Rc<Downstream>, Accepted)) {
+async fn serve(
+    downstream: Rc<Downstream>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let to_head = *request.method() == Method::HEAD;
     let (request, tunnel) = received(request);
     let Some(response) = answered(downstream, request, &mut respond).await else {

@@ -6,8 +6,14 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Tasks of one worker that wait for work, whatever the connection; one more ends. Each is some 2 KiB.
+/// Tasks of one worker that wait for work, whatever the connection; one more ends. Each is some 2 KiB, until the
+/// worker's next sweep.
 const MAX_IDLE: usize = 64;
+
+/// What such a task does.
+pub(in crate::proxy) trait Work: 'static {
+    fn run(self) -> impl Future<Output = ()>;
+}
 
 /// The tasks of one worker that wait for work.
 pub(in crate::proxy) struct Tasks<W> {
@@ -16,8 +22,14 @@ pub(in crate::proxy) struct Tasks<W> {
 
 /// Where a task finds what it does next.
 struct Seat<W> {
-    next: Cell<Option<W>>,
+    next: Cell<Next<W>>,
     waker: Cell<Waker>,
+}
+
+enum Next<W> {
+    Wait,
+    Do(W),
+    End,
 }
 
 impl<W> Default for Tasks<W> {
@@ -28,20 +40,26 @@ impl<W> Default for Tasks<W> {
     }
 }
 
-impl<W: 'static> Tasks<W> {
-    /// Does `work` in a task that waits, or in a new one. All work of these tasks is done by the same function.
-    pub(super) fn spawn(self: &Rc<Self>, work: W, done_by: impl AsyncFn(W) + 'static) {
+impl<W: Work> Tasks<W> {
+    /// Does `work` in a task that waits, or in a new one.
+    pub(super) fn spawn(self: &Rc<Self>, work: W) {
         let waiting = self.idle.borrow_mut().pop();
         match waiting {
-            Some(seat) => {
-                seat.next.set(Some(work));
-                seat.waker.replace(Waker::noop().clone()).wake();
+            Some(seat) => seat.tell(Next::Do(work)),
+            None => {
+                let seat = Rc::new(Seat {
+                    next: Cell::new(Next::Do(work)),
+                    waker: Cell::new(Waker::noop().clone()),
+                });
+                tokio::task::spawn_local(run(Rc::clone(self), seat));
             }
-            None => drop(tokio::task::spawn_local(run(
-                Rc::clone(self),
-                work,
-                done_by,
-            ))),
+        }
+    }
+
+    /// Ends those that wait, so that a burst leaves nothing behind.
+    pub(in crate::proxy) fn sweep(&self) {
+        for seat in self.idle.take() {
+            seat.tell(Next::End);
         }
     }
 
@@ -57,10 +75,17 @@ impl<W: 'static> Tasks<W> {
 }
 
 impl<W> Seat<W> {
-    fn poll(&self, cx: &Context<'_>) -> Poll<W> {
-        match self.next.take() {
-            Some(work) => Poll::Ready(work),
-            None => {
+    fn tell(&self, next: Next<W>) {
+        self.next.set(next);
+        self.waker.replace(Waker::noop().clone()).wake();
+    }
+
+    /// The next work; `None` is the end.
+    fn poll(&self, cx: &Context<'_>) -> Poll<Option<W>> {
+        match self.next.replace(Next::Wait) {
+            Next::Do(work) => Poll::Ready(Some(work)),
+            Next::End => Poll::Ready(None),
+            Next::Wait => {
                 self.waker.set(cx.waker().clone());
                 Poll::Pending
             }
@@ -68,14 +93,9 @@ impl<W> Seat<W> {
     }
 }
 
-async fn run<W: 'static>(tasks: Rc<Tasks<W>>, first: W, done_by: impl AsyncFn(W)) {
-    let seat = Rc::new(Seat {
-        next: Cell::new(Some(first)),
-        waker: Cell::new(Waker::noop().clone()),
-    });
-    loop {
-        let work = poll_fn(|cx| seat.poll(cx)).await;
-        done_by(work).await;
+async fn run<W: Work>(tasks: Rc<Tasks<W>>, seat: Rc<Seat<W>>) {
+    while let Some(work) = poll_fn(|cx| seat.poll(cx)).await {
+        work.run().await;
         if !tasks.keep(&seat) {
             return;
         }
@@ -85,66 +105,123 @@ async fn run<W: 'static>(tasks: Rc<Tasks<W>>, first: W, done_by: impl AsyncFn(W)
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot;
-    use tokio::task::{Id, LocalSet, yield_now};
+    use tokio::task::{Id, yield_now};
 
     use super::*;
 
     /// Tells which task does it, and waits until it may end.
-    type Work = (oneshot::Sender<Id>, oneshot::Receiver<()>);
-
-    async fn work((tell, end): Work) {
-        let _ = tell.send(tokio::task::id());
-        let _ = end.await;
+    struct Told {
+        tell: oneshot::Sender<Id>,
+        end: oneshot::Receiver<bool>,
+        /// How many have ended.
+        ended: Rc<Cell<usize>>,
     }
 
-    /// Spawns work; returns its task, and what ends it when it is dropped.
-    async fn spawned(tasks: &Rc<Tasks<Work>>) -> (Id, oneshot::Sender<()>) {
-        let ((tell, told), (end, ended)) = (oneshot::channel(), oneshot::channel());
-        tasks.spawn((tell, ended), work);
-        (told.await.expect("it is done"), end)
+    impl Work for Told {
+        async fn run(self) {
+            let _ = self.tell.send(tokio::task::id());
+            let panics = self.end.await.unwrap_or_default();
+            assert!(!panics, "as the test asks for");
+            self.ended.set(self.ended.get() + 1);
+        }
     }
 
-    /// Until all that was ended is over.
-    async fn settled(tasks: &Rc<Tasks<Work>>, idle: usize) {
-        for _ in 0..1_000 {
-            if tasks.idle.borrow().len() == idle {
+    #[derive(Default)]
+    struct Fixture {
+        tasks: Rc<Tasks<Told>>,
+        ended: Rc<Cell<usize>>,
+    }
+
+    impl Fixture {
+        /// Begins work; returns its task, and what ends it: dropped, or told whether to panic.
+        async fn begin(&self) -> (Id, oneshot::Sender<bool>) {
+            let ((tell, told), (ender, end)) = (oneshot::channel(), oneshot::channel());
+            self.tasks.spawn(Told {
+                tell,
+                end,
+                ended: Rc::clone(&self.ended),
+            });
+            (told.await.expect("it is done"), ender)
+        }
+
+        /// Waits until so many have ended, and what comes of it is over.
+        async fn ended(&self, count: usize) {
+            until(|| self.ended.get() == count).await;
+            for _ in 0..100 {
+                yield_now().await;
+            }
+        }
+
+        fn idle(&self) -> usize {
+            self.tasks.idle.borrow().len()
+        }
+    }
+
+    async fn until(is_so: impl Fn() -> bool) {
+        for _ in 0..10_000 {
+            if is_so() {
                 return;
             }
             yield_now().await;
         }
-        panic!("{} tasks wait, not {idle}", tasks.idle.borrow().len());
+        panic!("it never was");
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "local")]
     async fn a_task_that_is_done_does_the_next_and_one_that_is_not_does_not() {
-        let tasks = Rc::new(Tasks::default());
-        let all = async {
-            let (first, end) = spawned(&tasks).await;
-            let (beside, _busy) = spawned(&tasks).await;
-            assert_ne!(beside, first);
-            drop(end);
-            settled(&tasks, 1).await;
-            let (next, _end) = spawned(&tasks).await;
-            assert_eq!(next, first);
-            assert!(tasks.idle.borrow().is_empty());
-        };
-        LocalSet::new().run_until(all).await;
+        let fixture = Fixture::default();
+        let (first, end) = fixture.begin().await;
+        let (beside, _busy) = fixture.begin().await;
+        assert_ne!(beside, first);
+        drop(end);
+        fixture.ended(1).await;
+        let (next, _end) = fixture.begin().await;
+        assert_eq!(next, first);
+        assert_eq!(fixture.idle(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "local")]
     async fn more_than_the_bound_work_at_a_time_and_no_more_wait() {
-        let tasks = Rc::new(Tasks::default());
-        let all = async {
-            for _ in 0..2 {
-                let mut ends = Vec::new();
-                for _ in 0..MAX_IDLE + 10 {
-                    ends.push(spawned(&tasks).await);
-                }
-                settled(&tasks, 0).await;
-                drop(ends);
-                settled(&tasks, MAX_IDLE).await;
+        let fixture = Fixture::default();
+        for round in 1..3 {
+            let mut ends = Vec::new();
+            for _ in 0..MAX_IDLE + 10 {
+                ends.push(fixture.begin().await);
             }
-        };
-        LocalSet::new().run_until(all).await;
+            assert_eq!(fixture.idle(), 0);
+            drop(ends);
+            fixture.ended(round * (MAX_IDLE + 10)).await;
+            assert_eq!(fixture.idle(), MAX_IDLE);
+        }
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn one_that_waits_holds_nothing_and_a_sweep_ends_it() {
+        let fixture = Fixture::default();
+        let (first, end) = fixture.begin().await;
+        assert_eq!(Rc::strong_count(&fixture.ended), 2);
+        drop(end);
+        fixture.ended(1).await;
+        assert_eq!(Rc::strong_count(&fixture.ended), 1);
+        // Its own, and the test's.
+        assert_eq!((fixture.idle(), Rc::strong_count(&fixture.tasks)), (1, 2));
+        fixture.tasks.sweep();
+        until(|| Rc::strong_count(&fixture.tasks) == 1).await;
+        assert_eq!(fixture.idle(), 0);
+        let (next, _end) = fixture.begin().await;
+        assert_ne!(next, first);
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn work_that_panics_takes_only_its_own_task_along() {
+        let fixture = Fixture::default();
+        let (_, end) = fixture.begin().await;
+        let (beside, other) = fixture.begin().await;
+        end.send(true).expect("it waits");
+        until(|| Rc::strong_count(&fixture.tasks) == 2).await;
+        drop(other);
+        fixture.ended(1).await;
+        let (next, _end) = fixture.begin().await;
+        assert_eq!(next, beside);
     }
 }
