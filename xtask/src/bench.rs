@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::e2e::{Outcome, missing_privilege};
-use crate::workspace::{Profile, build_harness, target};
+use crate::workspace::{BuildProfile, build_harness, target};
 use crate::{build_ebpf, profile, setup, tools};
 use anyhow::{Context, Result, ensure};
 
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.agent.is_none() {
         build()?;
     }
-    let bench = Bench::new(args, Profile::Release)?;
+    let bench = Bench::new(args, BuildProfile::Release)?;
     let report = bench.measure()?;
     println!("\n{}", report.tables());
     let folder = target("bench");
@@ -91,9 +91,9 @@ fn build() -> Result<()> {
 }
 
 fn build_harnesses() -> Result<()> {
-    build_harness(Profile::Release)?;
+    build_harness(BuildProfile::Release)?;
     // The harness finds the echo server beside xtask.
-    build_harness(Profile::Debug)
+    build_harness(BuildProfile::Debug)
 }
 
 /// What a profile is recorded from: every load by way of this agent, and a large configuration.
@@ -108,7 +108,7 @@ pub(crate) fn train(agent: PathBuf) -> Result<()> {
         before: None,
     };
     build_harnesses()?;
-    let mut bench = Bench::new(&args, Profile::Release)?;
+    let mut bench = Bench::new(&args, BuildProfile::Release)?;
     bench.trains = true;
     let why = bench.programs.without_acceleration()?;
     ensure!(why.is_none(), "an agent that does not accelerate: {why:?}");
@@ -137,7 +137,7 @@ pub(crate) fn smoke() -> Result<Outcome> {
         agent: None,
         before: None,
     };
-    let report = Bench::new(&args, Profile::Debug)?.measure()?;
+    let report = Bench::new(&args, BuildProfile::Debug)?.measure()?;
     println!("\n{}", report.tables());
     Ok(Outcome::Passed)
 }
@@ -154,7 +154,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// With the binaries of a profile.
-    fn new(args: &'a Args, profile: Profile) -> Result<Self> {
+    fn new(args: &'a Args, profile: BuildProfile) -> Result<Self> {
         fn chosen<T: clap::ValueEnum>(only: &[T]) -> Vec<T> {
             let all = if only.is_empty() {
                 T::value_variants()

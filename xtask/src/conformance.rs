@@ -16,7 +16,7 @@ use proxy_e2e::cluster::Cluster;
 use crate::e2e::missing_privilege;
 use crate::image;
 use crate::setup;
-use crate::workspace::{Profile, root, target};
+use crate::workspace::{BuildProfile, root, target};
 use log::Log;
 
 /// `cargo xtask conformance`
@@ -101,9 +101,9 @@ fn image(args: &Args) -> Result<Option<PathBuf>> {
         return Ok(Some(image.clone()));
     }
     let profile = if args.debug_build {
-        Profile::Debug
+        BuildProfile::Debug
     } else {
-        Profile::Release
+        BuildProfile::Release
     };
     image::build(profile).map(Some)
 }

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use proxy_e2e::cluster::Cluster;
 
 use crate::image;
-use crate::workspace::{AGENT_AND_TESTS, Profile, answer, cargo, root, run as run_command, target};
+use crate::workspace::{
+    AGENT_AND_TESTS, BuildProfile, answer, cargo, root, run as run_command, target,
+};
 use crate::{build_ebpf, setup, soak, tools};
 
 /// What tests run inside of pods, beyond what `setup` brings.
@@ -156,7 +158,7 @@ fn test_files() -> Result<Vec<String>> {
 fn cluster_tests(args: &Args) -> Result<Outcome> {
     setup::cluster()?;
     run_command(&mut api_server_tests(args))?;
-    let image = image::build(Profile::Debug)?;
+    let image = image::build(BuildProfile::Debug)?;
     let wrk = image::of_program("local/wrk:dev", Path::new("/usr/bin/wrk"))?;
     let test = [&["test"], &AGENT_AND_TESTS[..], &["--test", "cluster"]].concat();
     run_command(cargo().args(&test).arg("--no-run"))?;

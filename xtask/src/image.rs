@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace::{AGENT_AND_TESTS, Profile, answer, cargo, run as run_command, target};
+use crate::workspace::{AGENT_AND_TESTS, BuildProfile, answer, cargo, run as run_command, target};
 use crate::{build_ebpf, profile, setup};
 
 pub(crate) use archive::Image;
@@ -30,24 +30,24 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::toolchain()?;
     let archive = build(if args.debug_build {
-        Profile::Debug
+        BuildProfile::Debug
     } else {
-        Profile::Release
+        BuildProfile::Release
     })?;
     println!("{}: {NAME}", archive.display());
     Ok(())
 }
 
 /// Builds the agent and writes its image; returns the archive's path.
-pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
+pub(crate) fn build(profile: BuildProfile) -> Result<PathBuf> {
     build_ebpf::build()?;
     // Of different names: what tests have built last is not to be shipped.
     let archive = match profile {
-        Profile::Debug => {
+        BuildProfile::Debug => {
             run_command(cargo().args(["build", "--quiet"]).args(AGENT_AND_TESTS))?;
             "proxy-agent-debug.tar"
         }
-        Profile::Release => {
+        BuildProfile::Release => {
             profile::build()?;
             "proxy-agent.tar"
         }

@@ -14,7 +14,7 @@ use proxy_e2e::cluster::{self, Cluster};
 use crate::e2e::missing_privilege;
 use crate::image;
 use crate::setup;
-use crate::workspace::{Profile, build_harness};
+use crate::workspace::{BuildProfile, build_harness};
 use footprint::Agent;
 
 /// The image that clients and servers run from; its program is `e2e-http`.
@@ -31,8 +31,8 @@ pub(crate) struct Place {
     #[arg(long)]
     image: Option<PathBuf>,
     /// How clients and servers are built: those of a debug build leave less of the machine for what is measured.
-    #[arg(skip = Profile::Release)]
-    programs: Profile,
+    #[arg(skip = BuildProfile::Release)]
+    programs: BuildProfile,
 }
 
 impl Place {
@@ -41,7 +41,7 @@ impl Place {
         Self {
             folder,
             image: Some(image),
-            programs: Profile::Debug,
+            programs: BuildProfile::Debug,
         }
     }
 }
@@ -68,7 +68,7 @@ impl Installed {
             None => {
                 setup::toolchain()?;
                 println!("building the image of the agent");
-                image::build(Profile::Release)?
+                image::build(BuildProfile::Release)?
             }
         };
         build_harness(place.programs)?;

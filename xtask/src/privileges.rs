@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use crate::e2e::{Outcome, missing_privilege};
 use crate::image;
 use crate::setup;
-use crate::workspace::{AGENT_AND_TESTS, Profile, cargo, run as run_command};
+use crate::workspace::{AGENT_AND_TESTS, BuildProfile, cargo, run as run_command};
 
 /// `cargo xtask privileges`
 #[derive(Debug, Default, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) fn tests() -> Result<Outcome> {
     }
     setup::cluster()?;
     setup::toolchain()?;
-    let image = image::build(Profile::Debug)?;
+    let image = image::build(BuildProfile::Debug)?;
     let only = [
         "--test",
         "cluster_privileges",

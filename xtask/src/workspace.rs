@@ -38,14 +38,14 @@ pub(crate) fn cargo() -> Command {
 
 /// How programs are built.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Profile {
+pub(crate) enum BuildProfile {
     /// As tests use them.
     Debug,
     /// As they are shipped, and measured.
     Release,
 }
 
-impl Profile {
+impl BuildProfile {
     /// Where cargo puts what it builds so.
     pub(crate) fn folder(self) -> PathBuf {
         target(match self {
@@ -56,12 +56,12 @@ impl Profile {
 }
 
 /// Builds the clients and servers of tests and measurements.
-pub(crate) fn build_harness(profile: Profile) -> Result<()> {
+pub(crate) fn build_harness(profile: BuildProfile) -> Result<()> {
     let flags: &[&str] = match profile {
-        Profile::Debug => &[],
-        Profile::Release => &["--release"],
+        BuildProfile::Debug => &[],
+        BuildProfile::Release => &["--release"],
     };
-    let build = ["build", "--quiet", "--package", "proxy-e2e"];
+    let build = ["build", "--package", "proxy-e2e"];
     run(cargo().args(build).args(flags))
 }
 

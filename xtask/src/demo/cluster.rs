@@ -11,13 +11,13 @@ use proxy_e2e::{until, until_some};
 use super::heading;
 use crate::image;
 use crate::setup;
-use crate::workspace::{Profile, root};
+use crate::workspace::{BuildProfile, root};
 
 /// Shows everything; the cluster is removed in the end.
 pub(super) fn show() -> Result<()> {
     setup::cluster()?;
     println!("demo: building the agent and its image (some minutes the first time)");
-    let image = image::build(Profile::Debug)?;
+    let image = image::build(BuildProfile::Debug)?;
     let folder = std::env::temp_dir().join(format!("proxy-agent-demo-{}", std::process::id()));
 
     heading("A cluster of two nodes: cargo xtask cluster up 2");
