@@ -12,7 +12,7 @@ mod report;
 mod root;
 mod suites;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,6 +90,7 @@ fn tests(kernel: &str, only: &[String], filters: &[String]) -> Result<Outcome> {
     let tests = suites::build(only)?;
     let folder = target("vm-test");
     fs::create_dir_all(&folder).context("make target/vm-test")?;
+    let _alone = alone(&folder.join("lock"))?;
     let image = folder.join("root.ext4");
     let plan = plan(&tests, filters);
     root::write(&tests, &plan, &folder.join("root"), &image)?;
@@ -103,6 +104,14 @@ fn tests(kernel: &str, only: &[String], filters: &[String]) -> Result<Outcome> {
     }
     conclude(&reports, faults)?;
     Ok(Outcome::Passed)
+}
+
+/// Two at a time would write the same image, under a machine that runs from it.
+fn alone(lock: &Path) -> Result<File> {
+    let file = File::create(lock).with_context(|| format!("make {}", lock.display()))?;
+    let alone = file.try_lock();
+    alone.with_context(|| format!("another vm-test is at work: {} is locked", lock.display()))?;
+    Ok(file)
 }
 
 /// What has no substitute here.
