@@ -35,7 +35,7 @@ impl TcpSock {
         if offset == 0 {
             return None;
         }
-        // SAFETY: the verifier refuses what is no member of the kernel's own type, and a width that is not its.
+        // SAFETY: the verifier refuses what is no member of the kernel's own type, and what goes beyond one.
         let member = unsafe { self.0.add(offset as usize).cast::<T>() };
         // SAFETY: as above; members are aligned, and plain numbers of any value are valid.
         Some(unsafe { member.read_volatile() })
