@@ -39,6 +39,11 @@ impl Policies {
         !answered_here && !sent_on && !watched
     }
 
+    /// Whether the fields of a response are looked at, or others put beside them.
+    pub const fn reads_response(&self) -> bool {
+        self.retry.is_some() || self.cors.is_some() || self.session.is_some()
+    }
+
     /// Whether a response of this status counts as a failure.
     pub fn is_failure(&self, status: u16) -> bool {
         match &self.failures {

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
 use super::downstream::{OpenRequest, Upload, UploadError};
+use super::http1::FieldLines;
 use super::http2::Inbound;
 use super::replay::Replay;
 use super::stream_limit::StreamLimit;
@@ -201,6 +202,14 @@ impl UpstreamBody {
 }
 
 impl ResponseBody {
+    /// The fields of the head that nobody has read, in whose place nothing is left.
+    pub(super) fn take_lines(&mut self) -> FieldLines {
+        match self {
+            Self::Upstream(upstream) => upstream.body.take_lines(),
+            Self::Empty | Self::Direct(_) | Self::Tunnel(_) => FieldLines::default(),
+        }
+    }
+
     /// The tunnel, in whose place nothing is left.
     pub(super) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
         match std::mem::replace(self, Self::Empty) {

@@ -14,7 +14,9 @@ use super::load::{Client, ClusterState, EndpointState, OpenOnEndpoint};
 use super::pod::PodState;
 use super::reply::Reason;
 use super::traffic::Ticket;
-use super::upstream::{self, Answered, MAX_TRIES, OpenError, Protocol, SendError, Sender};
+use super::upstream::{
+    self, Answered, MAX_TRIES, OpenError, Protocol, ResponseFields, SendError, Sender,
+};
 use super::worker::Worker;
 
 /// Where a request comes from and goes to.
@@ -27,6 +29,7 @@ pub(super) struct Forward<'a> {
     pub(super) asked: IpAddr,
     /// The endpoint to try first: that of the request's session.
     pub(super) preferred: Option<&'a Rc<EndpointState>>,
+    pub(super) fields: ResponseFields,
 }
 
 /// Endpoints that a request was sent to, or that did not take its connection.
@@ -101,7 +104,7 @@ impl Forward<'_> {
             };
             // One that lay idle may have been closed while the request was on its way.
             let repeats = may_repeat && !fresh;
-            let sent = sender.send(request, repeats, endpoint, self.pod);
+            let sent = sender.send(request, repeats, self.fields, endpoint, self.pod);
             request = match sent.await {
                 Ok(answered) => return Ok(answered),
                 Err(SendError::Unsent(request)) if fresh => return Err(Failed::Unsent(request)),

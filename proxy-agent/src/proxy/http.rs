@@ -317,6 +317,7 @@ impl Exchange<'_> {
             protocol,
             asked: self.downstream.destination.ip(),
             preferred: plan.session.as_ref().map(|found| &found.endpoint),
+            fields: plan.response_fields(self.downstream),
         };
         let timeouts = plan.rule.timeouts;
         let retry = plan.policies().and_then(|of| of.retry.as_ref());

@@ -7,6 +7,7 @@ mod damage;
 pub(super) mod fields;
 mod framing;
 mod inbox;
+mod lines;
 mod outbox;
 mod outgoing;
 
@@ -17,5 +18,6 @@ pub(super) use fields::{HeadError, Looked, Said};
 pub use framing::Whole;
 pub(super) use framing::{Framing, Step};
 pub(super) use inbox::Inbox;
+pub(super) use lines::FieldLines;
 pub(super) use outbox::{Outbox, field};
 pub(super) use outgoing::{Mismatch, Outgoing, Trailers};

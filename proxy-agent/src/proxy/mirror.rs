@@ -23,7 +23,7 @@ use super::pod::PodState;
 use super::reply::Reason;
 use super::tee::Teed;
 use super::traffic::Ticket;
-use super::upstream::Protocol;
+use super::upstream::{Protocol, ResponseFields};
 use super::worker::Worker;
 use super::{headers, upgrade};
 
@@ -134,6 +134,7 @@ async fn run(
         protocol,
         asked,
         preferred: None,
+        fields: ResponseFields::Unread,
     };
     cluster.recorder.mirrored();
     let sent = timeout(LIMIT, Box::pin(exchange(&forward, cluster, request))).await;

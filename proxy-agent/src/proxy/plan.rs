@@ -8,9 +8,10 @@ use crate::model::{Filters, Mirror, Policies, Rule, WeightedDestination};
 use crate::route;
 
 use super::body::RequestBody;
+use super::downstream::Downstream;
 use super::reply::Reason;
 use super::traffic::Ticket;
-use super::upstream::{OnContinue, Protocol};
+use super::upstream::{OnContinue, Protocol, ResponseFields};
 use super::{headers, session};
 
 /// What a rule does with one request.
@@ -69,6 +70,20 @@ impl Plan<'_> {
             return Ok((request, Some(continued)));
         }
         Ok((request, None))
+    }
+
+    /// Whether anything is done with a response's fields but hand them on. A client of HTTP/2 gets
+    /// them one by one.
+    pub(super) fn response_fields(&self, downstream: &Downstream) -> ResponseFields {
+        let policies = [self.policies(), self.chosen.policies.as_deref()];
+        let mut filters = [self.filters, &self.chosen.filters].into_iter();
+        let read = !downstream.is_http1()
+            || policies.into_iter().flatten().any(Policies::reads_response)
+            || filters.any(|filters| !filters.response_headers.is_empty());
+        match read {
+            true => ResponseFields::Read,
+            false => ResponseFields::Unread,
+        }
     }
 
     /// The response as it goes to the client.

@@ -46,6 +46,15 @@ pub(super) enum Sender {
     Http2(Rc<http2::Stream>),
 }
 
+/// Whether somebody here reads, or changes, the fields of a response.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ResponseFields {
+    /// They are in the response's map.
+    Read,
+    /// They may be with the response's body, as lines, and missing in the map.
+    Unread,
+}
+
 /// Why a request has no response.
 pub(super) enum SendError {
     /// Nothing of it was sent.
@@ -67,12 +76,13 @@ impl Sender {
         self,
         request: Box<Request<RequestBody>>,
         may_repeat: bool,
+        fields: ResponseFields,
         endpoint: &Rc<EndpointState>,
         pod: &Rc<PodState>,
     ) -> Result<Answered, SendError> {
         match self {
             Self::Http1(connection) => {
-                let response = connection.send(request).await?;
+                let response = connection.send(request, fields).await?;
                 let lease = Lease::Http1 {
                     endpoint: Rc::clone(endpoint),
                     pod: Rc::clone(pod),

@@ -94,7 +94,14 @@ impl Chunks {
 /// At most `left` bytes, at least one.
 pub(super) fn take_data(inbox: &mut BytesMut, left: u64) -> Option<Bytes> {
     let count = usize::try_from(left).map_or(inbox.len(), |left| left.min(inbox.len()));
-    (count > 0).then(|| inbox.split_to(count).freeze())
+    if count == 0 {
+        return None;
+    }
+    if count == inbox.capacity() {
+        // There is no room to keep either: nothing is shared, so nothing has to count who shares it.
+        return Some(std::mem::take(inbox).freeze());
+    }
+    Some(inbox.split_to(count).freeze())
 }
 
 /// The line before a chunk: hexadecimal digits, and extensions that mean nothing to a proxy.

@@ -110,10 +110,12 @@ pub(in crate::proxy) fn fields_at(head: &Bytes, places: &Places) -> Result<Heade
 /// What the fields of a head say of the connection and of the body, told by one look at each.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Said {
-    close: bool,
-    keep_alive: bool,
-    /// There is a transfer coding.
-    coded: bool,
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+    /// How many fields tell a transfer coding.
+    codings: u32,
+    /// The last of them tells `chunked` alone.
+    chunked: bool,
     /// How many lengths there are.
     lengths: u32,
     /// The last of them, if it is one number.
@@ -128,54 +130,65 @@ impl Said {
                 said.close |= headers::lists(value, b"close");
                 said.keep_alive |= headers::lists(value, b"keep-alive");
             } else if name == CONTENT_LENGTH {
-                said.lengths += 1;
-                said.length = number(value.as_bytes());
+                said.length(value.as_bytes());
             } else if name == TRANSFER_ENCODING {
-                said.coded = true;
+                said.coding(value.as_bytes());
             }
         }
         said
+    }
+
+    /// There is a `Content-Length` of this value.
+    pub(super) fn length(&mut self, value: &[u8]) {
+        self.lengths += 1;
+        self.length = number(value);
+    }
+
+    /// There is a `Transfer-Encoding` of this value.
+    pub(super) fn coding(&mut self, value: &[u8]) {
+        self.codings += 1;
+        self.chunked = value.eq_ignore_ascii_case(b"chunked");
+    }
+
+    /// Whether there is no length, or one that is a number.
+    pub(super) const fn tells_one_length_at_most(&self) -> bool {
+        matches!((self.lengths, self.length), (0, _) | (1, Some(_)))
     }
 
     /// Whether another message may follow. A length beside a coding may have been read otherwise on
     /// the way here: what follows on such a connection is not to be trusted (section 6.1).
     pub(in crate::proxy) const fn keeps_alive(&self, version: Version) -> bool {
         let open = matches!(version, Version::HTTP_11) || self.keep_alive;
-        open && !self.close && !(self.coded && self.lengths > 0)
+        open && !self.close && !(self.codings > 0 && self.lengths > 0)
     }
 
-    /// What frames the body. Of several equal lengths one is left among `headers`.
+    /// What frames the body. `headers` are looked at where there are several lengths, or none that is
+    /// a number; of several equal ones one is left.
     pub(in crate::proxy) fn framing(
         &self,
         headers: &mut HeaderMap,
         version: Version,
     ) -> Result<Option<Framing>, HeadError> {
-        let length = match (self.coded, self.lengths, self.length) {
-            (true, ..) => return coded(headers, version).map(Some),
-            (false, 0, _) => return Ok(None),
-            (false, 1, Some(length)) => Some(length),
-            (false, ..) => content_length(headers)?,
+        let length = match (self.codings, self.lengths, self.length) {
+            (1.., ..) => return self.coded(version).map(Some),
+            (0, 0, _) => return Ok(None),
+            (0, 1, Some(length)) => Some(length),
+            (0, ..) => content_length(headers)?,
         };
         Ok(length.map(|length| match length {
             0 => Framing::Ended,
             length => Framing::Length(length),
         }))
     }
-}
 
-/// A coding overrides a length. Others than `chunked` are refused: the field goes with this hop, so
-/// that nobody behind it could undo them.
-fn coded(headers: &HeaderMap, version: Version) -> Result<Framing, HeadError> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let only = (codings.next(), codings.next());
-    let (Some(coding), None) = only else {
-        return Err(HeadError::Coding);
-    };
-    let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if !is_chunked || version == Version::HTTP_10 {
-        return Err(HeadError::Coding);
+    /// A coding overrides a length. Others than `chunked` are refused: the field goes with this hop,
+    /// so that nobody behind it could undo them.
+    fn coded(&self, version: Version) -> Result<Framing, HeadError> {
+        match self.codings == 1 && self.chunked && version != Version::HTTP_10 {
+            true => Ok(Framing::Chunked(Chunks::default())),
+            false => Err(HeadError::Coding),
+        }
     }
-    Ok(Framing::Chunked(Chunks::default()))
 }
 
 /// The length that the head tells, once or several times the same (RFC 9110, section 8.6).
@@ -198,9 +211,11 @@ fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, HeadError> {
 
 /// A number of decimal digits alone: `u64::from_str` takes a sign, too.
 pub(in crate::proxy) fn number(digits: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(digits).ok()?;
-    let plain = digits.iter().all(u8::is_ascii_digit);
-    text.parse().ok().filter(|_| plain)
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = char::from(*digit).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    });
+    number.filter(|_| !digits.is_empty())
 }
 
 #[cfg(test)]

@@ -21,9 +21,12 @@ use http_body::{Body, Frame};
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::body::{BodyError, RequestBody};
-use crate::proxy::http1::{ChunkError, Framing, Inbox, Mismatch, Outbox, Outgoing, Step, Trailers};
+use crate::proxy::http1::{
+    ChunkError, FieldLines, Framing, Inbox, Mismatch, Outbox, Outgoing, Step, Trailers,
+};
 use crate::proxy::reply::Reason;
 
+use super::ResponseFields;
 use super::io::UpstreamIo;
 pub(super) use download::Download;
 use head::{Asked, Head, Heads, ResponseError};
@@ -94,6 +97,8 @@ pub(in crate::proxy) struct Connection {
     heads: Heads,
     /// Bytes of the request under way were written.
     has_sent: bool,
+    /// Fields of the last response's head that nobody has read.
+    lines: FieldLines,
 }
 
 struct Upload {
@@ -129,6 +134,7 @@ impl Connection {
             keeps_alive: true,
             heads: Heads::default(),
             has_sent: false,
+            lines: FieldLines::default(),
         })
     }
 
@@ -142,17 +148,20 @@ impl Connection {
     pub(super) async fn send(
         mut self: Box<Self>,
         mut request: Box<Request<RequestBody>>,
+        fields: ResponseFields,
     ) -> Result<Response<Download>, Unanswered> {
-        let asked = Asked::by(&*request);
+        let asked = Asked::by(&*request, fields);
         let whole = request.body().is_end_stream();
         self.begin(&mut request, asked, whole);
         let head = poll_fn(|cx| self.poll_head(cx, asked, &request)).await;
         match head {
             Ok(Head {
                 response,
+                lines,
                 framing,
                 keeps_alive,
             }) => {
+                self.lines = lines;
                 self.framing = framing;
                 self.keeps_alive &= keeps_alive;
                 Ok(response.map(|()| Download::new(self)))
@@ -301,6 +310,7 @@ impl Connection {
     fn into_idle(mut self: Box<Self>) -> Option<Box<Self>> {
         let over = self.framing == Framing::Ended && self.inbox.is_empty() && self.is_sent();
         self.inbox.trim();
+        self.lines = FieldLines::default();
         self.upload = None;
         Some(self).filter(|this| over && this.keeps_alive)
     }

@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::proxy::http1::FieldLines;
+
 use super::{http1, http2};
 
 /// The body of an upstream's response.
@@ -29,6 +31,14 @@ impl Received {
     /// The body, in whose place none is left.
     pub(in crate::proxy) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Taken)
+    }
+
+    /// The fields of the response's head that nobody has read, in whose place nothing is left.
+    pub(in crate::proxy) fn take_lines(&mut self) -> FieldLines {
+        match self {
+            Self::Http1(body) => body.take_lines(),
+            Self::Http2(_) | Self::Taken => FieldLines::default(),
+        }
     }
 }
 

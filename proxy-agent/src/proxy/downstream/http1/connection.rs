@@ -16,7 +16,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::proxy::accelerate::Accelerated;
-use crate::proxy::http1::{Framing, HeadError, Inbox, Looked, Outbox, Outgoing, Step};
+use crate::proxy::http1::{FieldLines, Framing, HeadError, Inbox, Looked, Outbox, Outgoing, Step};
 
 use super::encode::{self, Asked, Begun};
 use super::head::{self, Head};
@@ -257,10 +257,11 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Puts the head of `response` into the outbox.
+    /// Puts the head of `response`, with these lines besides, into the outbox.
     pub(super) fn begin<B: Body>(
         &mut self,
         response: &Response<B>,
+        lines: &FieldLines,
         asked: &Asked,
         keeps_alive: bool,
     ) -> Begun {
@@ -268,7 +269,13 @@ impl Connection {
         let withheld = std::mem::take(&mut self.expects);
         self.uploading &= !withheld;
         let reads_all = self.uploading || (!withheld && self.discard());
-        let begun = encode::head(response, asked, keeps_alive && reads_all, &mut self.outbox);
+        let begun = encode::head(
+            response,
+            lines,
+            asked,
+            keeps_alive && reads_all,
+            &mut self.outbox,
+        );
         let goes_on = begun.keeps_alive && !asked.switches(response.status());
         if goes_on && self.framing == Framing::Ended && self.has_begun() {
             self.io.pipelines();

@@ -5,7 +5,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
-use crate::proxy::http1::{Outbox, Outgoing, field};
+use crate::proxy::http1::{FieldLines, Outbox, Outgoing, field};
 use crate::proxy::{headers, upgrade};
 
 /// What of a request decides how its response is written.
@@ -46,9 +46,10 @@ pub(super) struct Begun {
     pub(super) keeps_alive: bool,
 }
 
-/// Writes the head of `response` into `outbox`.
+/// Writes the head of `response`, with these lines besides, into `outbox`.
 pub(super) fn head<B: Body>(
     response: &Response<B>,
+    lines: &FieldLines,
     asked: &Asked,
     keeps_alive: bool,
     outbox: &mut Outbox,
@@ -70,6 +71,7 @@ pub(super) fn head<B: Body>(
         }
         field(out, name, value.as_bytes());
     }
+    out.extend_from_slice(lines.as_bytes());
     match outgoing {
         Outgoing::Length(length) => outbox.length(length),
         Outgoing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use crate::proxy::http1::Framing;
+use crate::proxy::http1::{FieldLines, Framing};
 
 use super::{Connection, Error, UpstreamIo};
 
@@ -75,6 +75,14 @@ impl Download {
         match std::mem::replace(&mut self.0, Flow::Over) {
             Flow::Alone(connection) => Some((connection.inbox.into_inner(), connection.io)),
             Flow::Both(_) | Flow::Over => None,
+        }
+    }
+
+    pub(in crate::proxy::upstream) fn take_lines(&mut self) -> FieldLines {
+        match &mut self.0 {
+            Flow::Alone(connection) => std::mem::take(&mut connection.lines),
+            Flow::Both(both) => std::mem::take(&mut both.shared.connection.borrow_mut().lines),
+            Flow::Over => FieldLines::default(),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode};
+use bytes::{Buf as _, BytesMut};
+use http::{Method, Request, Response, StatusCode, Version};
 use httparse::ParserConfig;
 use hyper::ext::ReasonPhrase;
 
 use crate::proxy::headers;
-use crate::proxy::http1::{Framing, HeadError, Looked, Said, fields};
+use crate::proxy::http1::{FieldLines, Framing, HeadError, Looked, Said, fields};
+use crate::proxy::upstream::ResponseFields;
 use crate::proxy::{MAX_HEADERS, upgrade};
 
 /// Why what an upstream says is no head of a response.
@@ -32,22 +33,34 @@ pub(super) struct Asked {
     connect: bool,
     /// It asks to switch protocols.
     pub(super) switch: bool,
+    fields: ResponseFields,
 }
 
 impl Asked {
-    pub(super) fn by<B>(request: &Request<B>) -> Self {
+    pub(super) fn by<B>(request: &Request<B>, fields: ResponseFields) -> Self {
         Self {
             head: request.method() == Method::HEAD,
             connect: request.method() == Method::CONNECT,
             switch: upgrade::is_asked(request),
+            fields,
         }
+    }
+
+    /// Whether the fields of a response with `status` can go on without a map of them: nobody reads
+    /// them, and the response does not mean more than its body.
+    fn passes_on(&self, status: StatusCode) -> bool {
+        self.fields == ResponseFields::Unread
+            && headers::may_have_content(self.head, status)
+            && !(self.connect && status.is_success())
     }
 }
 
 /// A response's head.
 #[derive(Debug)]
 pub(super) struct Head {
+    /// Without its fields if there are lines of them.
     pub(super) response: Response<()>,
+    pub(super) lines: FieldLines,
     pub(super) framing: Framing,
     /// The connection may serve another request afterwards.
     pub(super) keeps_alive: bool,
@@ -97,51 +110,67 @@ impl Heads {
 
 /// Takes the head that `inbox` begins with; `None` while it is not whole.
 fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, ResponseError> {
-    match response(inbox)? {
-        None => Ok(None),
-        Some(response) => framed(response, asked).map(Some),
-    }
-}
-
-fn response(inbox: &mut BytesMut) -> Result<Option<Response<()>>, HeadError> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = ParserConfig::default();
-    let status = config.parse_response_with_uninit_headers(&mut parsed, inbox, &mut fields)?;
-    let Some(length) = fields::length(status, inbox)? else {
+    let status = config.parse_response_with_uninit_headers(&mut parsed, inbox, &mut fields);
+    let Some(length) = fields::length(status.map_err(HeadError::from)?, inbox)? else {
         return Ok(None);
     };
-    let places = fields::places(inbox, parsed.headers);
-    let code = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(http::Error::from)?;
-    let version = fields::version(parsed.version);
-    let unusual = |reason: &&str| Some(*reason) != code.canonical_reason();
-    let reason = parsed.reason.filter(unusual);
+    let mut response = Response::new(());
+    *response.status_mut() = status_code(&parsed)?;
+    *response.version_mut() = fields::version(parsed.version);
+    let reason = unusual_reason(&parsed, response.status());
+    if reason.is_none()
+        && response.version() == Version::HTTP_11
+        && asked.passes_on(response.status())
+        && let Some((lines, said)) = FieldLines::of(&inbox[..length], parsed.headers)
+    {
+        inbox.advance(length);
+        return framed(response, lines, asked, &said).map(Some);
+    }
     // An empty one lies nowhere: httparse has it for none, and for one of other than ASCII.
     let reason = reason.map(|reason| match reason {
         "" => 0..0,
         reason => fields::place(inbox, reason.as_bytes()),
     });
+    let places = fields::places(inbox, parsed.headers);
     let head = inbox.split_to(length).freeze();
-    let mut response = Response::new(());
-    *response.status_mut() = code;
-    *response.version_mut() = version;
-    *response.headers_mut() = fields::fields_at(&head, &places)?;
+    *response.headers_mut() = fields::fields_at(&head, &places).map_err(HeadError::from)?;
     // It goes to the client; one that cannot be written is left out.
     if let Some(place) = reason
         && let Ok(reason) = ReasonPhrase::try_from(head.slice(place))
     {
         response.extensions_mut().insert(reason);
     }
-    Ok(Some(response))
+    let said = Said::by(response.headers());
+    framed(response, FieldLines::default(), asked, &said).map(Some)
 }
 
-fn framed(mut response: Response<()>, asked: Asked) -> Result<Head, ResponseError> {
-    let said = Said::by(response.headers());
-    let framing = framing(&mut response, asked, &said)?;
+fn status_code(parsed: &httparse::Response<'_, '_>) -> Result<StatusCode, HeadError> {
+    let code = StatusCode::from_u16(parsed.code.unwrap_or_default());
+    Ok(code.map_err(http::Error::from)?)
+}
+
+/// The reason phrase, unless it is the status's own.
+fn unusual_reason<'a>(parsed: &httparse::Response<'_, 'a>, status: StatusCode) -> Option<&'a str> {
+    parsed
+        .reason
+        .filter(|reason| Some(*reason) != status.canonical_reason())
+}
+
+fn framed(
+    mut response: Response<()>,
+    lines: FieldLines,
+    asked: Asked,
+    said: &Said,
+) -> Result<Head, ResponseError> {
+    let framing = framing(&mut response, asked, said)?;
     let ends_itself = !matches!(framing, Framing::UntilClose | Framing::Switched);
     let keeps_alive = ends_itself && said.keeps_alive(response.version());
     Ok(Head {
         response,
+        lines,
         framing,
         keeps_alive,
     })

@@ -1,6 +1,7 @@
 //! The client on real sockets: what is written, what is read, and what becomes of the connection.
 
 mod beside;
+mod lines;
 mod requests;
 mod responses;
 
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::proxy::tee::Feed;
+use crate::proxy::upstream::ResponseFields::Read;
 
 fn request(method: &str) -> Request<RequestBody> {
     let request = Request::builder()
@@ -62,7 +64,7 @@ async fn sent(request: Request<RequestBody>, end: &str) -> String {
             .unwrap();
         read
     };
-    let (answered, read) = tokio::join!(connection.send(Box::new(request)), upstream);
+    let (answered, read) = tokio::join!(connection.send(Box::new(request), Read), upstream);
     assert!(answered.is_ok());
     read
 }
@@ -74,7 +76,7 @@ async fn after(bytes: &[u8]) -> (Option<Box<Connection>>, TcpStream) {
         read_to(&mut upstream, "\r\n\r\n").await;
         upstream.write_all(bytes).await.unwrap();
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET"))), answer);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET")), Read), answer);
     let mut body = sent.ok().expect("an answer").into_body();
     while !body.is_end_stream() {
         if body.frame().await.is_none_or(|frame| frame.is_err()) {
@@ -151,7 +153,7 @@ async fn a_connection_serves_one_request_after_the_other() {
             .await
             .unwrap();
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET"))), answer);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET")), Read), answer);
     let body = sent.ok().expect("an answer").into_body();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "you");
 }
@@ -185,7 +187,7 @@ async fn a_request_comes_back_from_a_connection_that_died_without_a_word() {
         read_to(&mut upstream, "\r\n\r\n").await;
         drop(upstream);
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET"))), die);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET")), Read), die);
     let unanswered = sent.err().expect("no answer");
     assert!(unanswered.sent);
     assert_eq!(unanswered.request.expect("the request").uri(), "/a?b");
@@ -199,7 +201,7 @@ async fn a_request_does_not_come_back_once_the_upstream_has_said_something_or_ha
         upstream.write_all(b"HTTP/1.1 2").await.unwrap();
         drop(upstream);
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET"))), die);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET")), Read), die);
     let unanswered = sent.err().expect("no answer");
     assert!(unanswered.request.is_none() && unanswered.sent);
     assert_eq!(unanswered.error.reason(), Reason::UpstreamReset);
@@ -211,7 +213,7 @@ async fn a_request_does_not_come_back_once_the_upstream_has_said_something_or_ha
         read_to(&mut upstream, "hello").await;
         drop(upstream);
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request)), die);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request), Read), die);
     assert!(sent.err().expect("no answer").request.is_none());
 }
 
@@ -239,7 +241,7 @@ async fn what_tells_of_progress_is_passed_over_and_100_is_told() {
             .await
             .unwrap();
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request)), answer);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request), Read), answer);
     assert_eq!(
         sent.ok().expect("an answer").status(),
         StatusCode::NO_CONTENT
@@ -257,7 +259,7 @@ async fn a_request_does_not_come_back_after_news_of_its_progress() {
             .unwrap();
         drop(upstream);
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET"))), die);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET")), Read), die);
     assert!(sent.err().expect("no answer").request.is_none());
 }
 
@@ -282,7 +284,7 @@ async fn a_switch_hands_over_what_came_behind_the_head() {
             .await
             .unwrap();
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request)), answer);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request), Read), answer);
     let response = sent.ok().expect("an answer");
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     let (came, mut tunnel) = response.into_body().into_tunnel().expect("switched");

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use http::{Request, Response};
 
 use crate::proxy::http1::Whole;
+use crate::proxy::upstream::ResponseFields;
 
 use super::Error;
 use super::head::{Asked, Heads};
@@ -28,7 +29,11 @@ pub fn read_response<B>(
     bytes: &[u8],
     piece: usize,
 ) -> Result<Response<WholeResponse>, String> {
-    read(Asked::by(request), bytes.chunks(piece.max(1))).map_err(|error| error.to_string())
+    read(
+        Asked::by(request, ResponseFields::Read),
+        bytes.chunks(piece.max(1)),
+    )
+    .map_err(|error| error.to_string())
 }
 
 fn read<'a>(

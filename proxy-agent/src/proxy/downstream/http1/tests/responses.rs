@@ -13,6 +13,7 @@ use super::*;
 use crate::proxy::body::CutShort;
 use crate::proxy::downstream::http1::encode::{Asked, Begun};
 use crate::proxy::downstream::http1::exchange::{Cut, Sending};
+use crate::proxy::http1::FieldLines;
 
 /// A body of these parts, all of which are there at once.
 struct Parts(VecDeque<Result<Frame<Bytes>, CutShort>>);
@@ -47,13 +48,24 @@ impl Body for Parts {
 
 /// What the client of `request` gets of `response`, and what was decided.
 async fn sent(request: &str, response: Response<Parts>) -> (String, Begun, Result<(), Cut>) {
+    sent_with(&FieldLines::default(), request, response).await
+}
+
+/// The same of a response with these lines besides.
+async fn sent_with(
+    lines: &FieldLines,
+    request: &str,
+    response: Response<Parts>,
+) -> (String, Begun, Result<(), Cut>) {
     let (connection, mut client) = connected().await;
     client.write_all(request.as_bytes()).await.unwrap();
     let head = opened(&connection).await;
     drop(Upload::of(&connection));
     let asked = Asked::by(&head.request);
     let kept = head.keeps_alive;
-    let begun = connection.borrow_mut().begin(&response, &asked, kept);
+    let begun = connection
+        .borrow_mut()
+        .begin(&response, lines, &asked, kept);
     let mut sending = Sending::new(response, &asked, begun.outgoing);
     let send = async {
         let result = poll_fn(|cx| sending.poll(&connection, cx)).await;
@@ -88,6 +100,32 @@ async fn a_body_of_known_length_is_sent_as_it_is() {
     assert!(begun.keeps_alive);
     let (text, ..) = sent(GET, sized(&[])).await;
     assert_eq!(text, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn lines_that_nobody_read_go_before_what_tells_the_body_and_the_connection() {
+    let head = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n";
+    let mut fields = [httparse::EMPTY_HEADER; 3];
+    let mut parsed = httparse::Response::new(&mut fields);
+    parsed.parse(head).unwrap();
+    let lines = FieldLines::of(head, parsed.headers);
+    let (lines, _) = lines.expect("none of them needs a map");
+    let mut response = Response::new(Parts::of(&["hello"]));
+    let (text, begun, _) = sent_with(&lines, GET, response).await;
+    let chunks = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    assert_eq!(text, format!("HTTP/1.1 200 OK\r\nx-a: 1\r\n{chunks}"));
+    assert!(begun.keeps_alive, "the upstream's close is its own");
+    response = sized(&["hi"]);
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    let (text, begun, _) = sent_with(&lines, GET, response).await;
+    let rest = "x-a: 1\r\ncontent-length: 2\r\n\r\nhi";
+    assert_eq!(
+        text,
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{rest}")
+    );
+    assert!(!begun.keeps_alive);
 }
 
 #[tokio::test]
@@ -198,7 +236,10 @@ async fn a_body_that_was_not_read_ends_the_connection() {
         let head = opened(&connection).await;
         drop(Upload::of(&connection));
         let asked = Asked::by(&head.request);
-        let begun = connection.borrow_mut().begin(&sized(&["ok"]), &asked, true);
+        let lines = FieldLines::default();
+        let begun = connection
+            .borrow_mut()
+            .begin(&sized(&["ok"]), &lines, &asked, true);
         assert_eq!(begun.keeps_alive, kept, "{sent_bytes}");
     }
     let waits = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";

@@ -12,7 +12,7 @@ async fn a_response_may_begin_before_the_request_has_ended() {
         let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nONE\r\n";
         upstream.write_all(head).await.unwrap();
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request)), head);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request), Read), head);
     let mut body = sent.ok().expect("an answer").into_body();
     // Nobody reads the response, and the request goes on.
     feed.push(frame("two"));
@@ -35,7 +35,7 @@ async fn early(bytes: &[u8]) -> (Feed, Response<Download>, TcpStream) {
         read_to(&mut upstream, "chunked\r\n\r\n").await;
         upstream.write_all(bytes).await.unwrap();
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request)), answer);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request), Read), answer);
     (feed, sent.ok().expect("an answer"), upstream)
 }
 
@@ -82,7 +82,7 @@ async fn an_upstream_that_closes_while_it_is_sent_to_is_heard() {
         upstream.shutdown().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request)), answer);
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request), Read), answer);
     let response = sent.ok().expect("an answer");
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(

@@ -86,7 +86,7 @@ async fn a_body_that_is_not_as_long_as_told_ends_the_connection() {
         if end {
             feed.end();
         }
-        let Err(unanswered) = connection.send(Box::new(request)).await else {
+        let Err(unanswered) = connection.send(Box::new(request), Read).await else {
             panic!("answered");
         };
         assert!(matches!(unanswered.error, Error::Mismatch(_)));
@@ -119,7 +119,7 @@ async fn large_frames_arrive_in_order() {
                 .unwrap();
             read
         };
-        let (answered, read) = tokio::join!(connection.send(Box::new(request)), upstream);
+        let (answered, read) = tokio::join!(connection.send(Box::new(request), Read), upstream);
         let body = answered.ok().expect("an answer").into_body();
         assert!(body.into_idle().is_some(), "it can be used again");
         let mut expected = match length {
