@@ -138,7 +138,7 @@ pub(super) enum ResponseBody {
     /// What the rule says.
     Direct(Option<Bytes>),
     /// The upstream's.
-    Upstream(Box<UpstreamBody>),
+    Upstream(UpstreamBody),
     /// None: behind the head the connection carries a tunnel.
     Tunnel(Box<Tunnel>),
 }
@@ -160,21 +160,16 @@ impl UpstreamBody {
         lease: Option<Lease>,
         request: OpenRequest,
         ticket: Ticket,
+        limit: Option<StreamLimit>,
     ) -> Self {
         Self {
             body,
             ended: false,
             lease,
             _request: request,
-            limit: None,
+            limit: limit.map(Box::new),
             _ticket: ticket,
         }
-    }
-
-    /// The same, within limits.
-    pub(super) fn within(mut self, limit: Option<StreamLimit>) -> Self {
-        self.limit = limit.map(Box::new);
-        self
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {

@@ -1,11 +1,10 @@
 //! A request that failed here: what is counted, and what the client is told.
 
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 
 use crate::route::cors::Allowed;
 
-use super::body::ResponseBody;
-use super::reply::Reason;
+use super::reply::{Reason, Reply};
 use super::traffic::Ticket;
 
 /// A request that is answered by the agent with a reason.
@@ -37,7 +36,7 @@ impl Failure {
     }
 
     /// The answer.
-    pub(super) fn response(self, grpc: bool) -> Response<ResponseBody> {
+    pub(super) fn response(self, grpc: bool) -> Reply {
         let mut response = self.reason.response(grpc);
         if let Some(headers) = self.headers {
             response.headers_mut().extend(*headers);
@@ -48,9 +47,9 @@ impl Failure {
 
 /// What comes of a request, where CORS has let it go on.
 pub(super) fn told(
-    answered: Result<Response<ResponseBody>, Failure>,
+    answered: Result<Reply, Failure>,
     allowed: Option<Allowed<'_>>,
-) -> Result<Response<ResponseBody>, Failure> {
+) -> Result<Reply, Failure> {
     let Some(allowed) = allowed else {
         return answered;
     };

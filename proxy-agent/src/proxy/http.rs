@@ -22,7 +22,7 @@ use super::failure::{Failure, told};
 use super::forward::{Forward, Tried};
 use super::load::ClusterState;
 use super::plan::Plan;
-use super::reply::{self, REASON, Reason};
+use super::reply::{self, REASON, Reason, Reply};
 use super::stream_limit::StreamLimit;
 use super::traffic::Ticket;
 use super::upgrade::Tunnel;
@@ -33,7 +33,7 @@ use super::{headers, lookup, mirror, retrying, session, upgrade};
 pub(super) async fn answer(
     downstream: Rc<Downstream>,
     request: Box<Request<RequestBody>>,
-) -> Response<ResponseBody> {
+) -> Reply {
     let open = downstream.request();
     let started = Instant::now();
     let grpc = headers::is_grpc(request.headers());
@@ -54,7 +54,7 @@ async fn serve(
     mut request: Box<Request<RequestBody>>,
     started: Instant,
     open: OpenRequest,
-) -> Result<Response<ResponseBody>, Failure> {
+) -> Result<Reply, Failure> {
     let worker = &downstream.open.worker;
     let snapshot = worker.snapshot();
     let listener = snapshot.by_address.get(&downstream.destination);
@@ -99,7 +99,7 @@ impl Exchange<'_> {
         &self,
         rule: &Rule,
         request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         match &rule.policies {
             None => self.act(rule, request).await,
             // Boxed: most rules have none, and should not pay for it.
@@ -113,7 +113,7 @@ impl Exchange<'_> {
         policies: &Policies,
         rule: &Rule,
         request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         let allowed = match policies.cors.as_ref().map(|of| cors::rule(of, &request)) {
             Some(Ruling::Answer(head)) => return Ok(reply::preflight(head)),
             Some(Ruling::GoOn(allowed)) => allowed,
@@ -145,11 +145,7 @@ impl Exchange<'_> {
         Err(Reason::Fault(abort.with).into())
     }
 
-    async fn act(
-        &self,
-        rule: &Rule,
-        request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    async fn act(&self, rule: &Rule, request: Box<Request<RequestBody>>) -> Result<Reply, Failure> {
         match &*rule.action {
             Action::Direct {
                 filters,
@@ -185,7 +181,7 @@ impl Exchange<'_> {
         cors: &Cors,
         plan: &Plan<'_>,
         request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         match cors::rule(cors, &request) {
             Ruling::Answer(head) => Ok(reply::preflight(head)),
             Ruling::GoOn(allowed) => told(self.take(plan, request).await, allowed),
@@ -197,7 +193,7 @@ impl Exchange<'_> {
         &self,
         plan: &Plan<'_>,
         request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         match &plan.chosen.destination {
             Destination::Cluster(id) => self.forward(*id, plan, request).await,
             Destination::Redirect(redirect) => {
@@ -214,13 +210,13 @@ impl Exchange<'_> {
         filters: &[&Filters],
         redirect: &Redirect,
         request: &Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         let authority = headers::authority(request).unwrap_or_default();
         let port = self.downstream.destination.port();
         let view = lookup::view(request, authority, None);
         let location = route::location(rule, redirect, &view, port);
         let location = HeaderValue::try_from(location).map_err(|_invalid| Reason::BadRequest)?;
-        let mut response = Response::new(ResponseBody::Empty);
+        let mut response = Box::new(Response::new(ResponseBody::Empty));
         *response.status_mut() = redirect.status;
         let headers = response.headers_mut();
         headers.insert(LOCATION, location);
@@ -254,7 +250,7 @@ impl Exchange<'_> {
         id: ClusterId,
         plan: &Plan<'_>,
         mut request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         let cluster = self.cluster(id)?;
         let mut ticket = Ticket::new(&cluster);
         let protocol = match cluster.cluster.upstream {
@@ -286,15 +282,15 @@ impl Exchange<'_> {
         if upgrade::switches(&method, response.status()) {
             let kept = (self.open.take(), ticket, lease);
             let tunnel = Tunnel::of(&mut response, kept).ok_or(Reason::UpstreamReset)?;
-            return Ok(response.map(|_| ResponseBody::Tunnel(tunnel)));
+            return Ok(Box::new(response.map(|_| ResponseBody::Tunnel(tunnel))));
         }
         let limits = plan.policies().and_then(|of| of.stream);
         let limit = limits.map(|limits| StreamLimit::new(limits, self.started));
         let (open, lease) = (self.open.take(), Some(lease));
-        Ok(response.map(|body| {
-            let body = UpstreamBody::new(body, lease, open, ticket);
-            ResponseBody::Upstream(Box::new(body.within(limit)))
-        }))
+        Ok(Box::new(response.map(|body| {
+            let body = UpstreamBody::new(body, lease, open, ticket, limit);
+            ResponseBody::Upstream(body)
+        })))
     }
 
     fn cluster(&self, id: ClusterId) -> Result<Rc<ClusterState>, Failure> {
@@ -351,9 +347,9 @@ impl Exchange<'_> {
 /// A destination, and the session that names an endpoint of it.
 type Choice<'d> = (&'d WeightedDestination, Option<session::Found>);
 
-fn direct(filters: &Filters, status: StatusCode, body: &Bytes) -> Response<ResponseBody> {
+fn direct(filters: &Filters, status: StatusCode, body: &Bytes) -> Reply {
     let whole = Some(body.clone()).filter(|body| !body.is_empty());
-    let mut response = Response::new(ResponseBody::Direct(whole));
+    let mut response = Box::new(Response::new(ResponseBody::Direct(whole)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(REASON, HeaderValue::from_static("direct_response"));

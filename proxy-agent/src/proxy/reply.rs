@@ -9,6 +9,9 @@ use crate::model::AbortWith;
 
 use super::body::ResponseBody;
 
+/// What a client is answered. On the heap: what is handed from one future into the next is a pointer.
+pub(super) type Reply = Box<Response<ResponseBody>>;
+
 /// Header that names why the agent, and not the application, answered.
 pub(super) const REASON: HeaderName = HeaderName::from_static("x-proxy-agent-reason");
 
@@ -100,8 +103,8 @@ impl Reason {
     }
 
     /// The response; gRPC clients get their own form of failure (HTTP 200 and `grpc-status`).
-    pub(super) fn response(self, grpc: bool) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::Empty);
+    pub(super) fn response(self, grpc: bool) -> Reply {
+        let mut response = Box::new(Response::new(ResponseBody::Empty));
         let headers = response.headers_mut();
         headers.insert(REASON, HeaderValue::from_static(self.name()));
         if grpc || matches!(self, Self::Fault(AbortWith::Grpc(_))) {
@@ -136,8 +139,8 @@ impl Reason {
 }
 
 /// The answer to a CORS preflight.
-pub(super) fn preflight(head: HeaderMap) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Empty);
+pub(super) fn preflight(head: HeaderMap) -> Reply {
+    let mut response = Box::new(Response::new(ResponseBody::Empty));
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.headers_mut() = head;
     response

@@ -67,7 +67,7 @@ pub(super) enum SendError {
 }
 
 /// What has been answered, and what has to be kept until the body has ended.
-pub(super) type Answered = (Response<Received>, Lease);
+pub(super) type Answered = (Box<Response<Received>>, Lease);
 
 impl Sender {
     /// Sends `request` and waits for the response's head. An HTTP/2 request is returned from a
@@ -87,12 +87,12 @@ impl Sender {
                     endpoint: Rc::clone(endpoint),
                     pod: Rc::clone(pod),
                 };
-                Ok((response.map(Received::Http1), lease))
+                Ok((response, lease))
             }
             Self::Http2(stream) => {
                 let response = stream.send(request, may_repeat).await?;
                 let lease = Lease::Http2 { _stream: stream };
-                Ok((response.map(Received::Http2), lease))
+                Ok((Box::new(response.map(Received::Http2)), lease))
             }
         }
     }

@@ -26,8 +26,8 @@ use crate::proxy::http1::{
 };
 use crate::proxy::reply::Reason;
 
-use super::ResponseFields;
 use super::io::UpstreamIo;
+use super::{Received, ResponseFields};
 pub(super) use download::Download;
 use head::{Asked, Head, Heads, ResponseError};
 
@@ -149,14 +149,14 @@ impl Connection {
         mut self: Box<Self>,
         mut request: Box<Request<RequestBody>>,
         fields: ResponseFields,
-    ) -> Result<Response<Download>, Unanswered> {
+    ) -> Result<Box<Response<Received>>, Unanswered> {
         let asked = Asked::by(&*request, fields);
         let whole = request.body().is_end_stream();
         self.begin(&mut request, asked, whole);
         let head = poll_fn(|cx| self.poll_head(cx, asked, &request)).await;
         match head {
             Ok(Head {
-                response,
+                mut response,
                 lines,
                 framing,
                 keeps_alive,
@@ -164,7 +164,8 @@ impl Connection {
                 self.lines = lines;
                 self.framing = framing;
                 self.keeps_alive &= keeps_alive;
-                Ok(response.map(|()| Download::new(self)))
+                *response.body_mut() = Received::Http1(Download::new(self));
+                Ok(response)
             }
             Err(error) => {
                 let silent = self.heads.are_none() && self.inbox.is_empty();

@@ -12,10 +12,11 @@ use http::Response;
 use http_body::{Body, Frame};
 use tokio::time::timeout;
 
-use crate::proxy::body::{CutShort, RequestBody, ResponseBody};
+use crate::proxy::body::{CutShort, RequestBody};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::http::answer;
 use crate::proxy::http1::{Framing, Mismatch, Outbox, Outgoing, Trailers};
+use crate::proxy::reply::Reply;
 use crate::proxy::upgrade::Tunnel;
 
 use super::connection::Connection;
@@ -79,7 +80,7 @@ pub(super) async fn serve(
 /// Sends a response, and sees to it that all of its request is read.
 pub(super) async fn send(
     connection: &RefCell<Connection>,
-    mut response: Response<ResponseBody>,
+    mut response: Reply,
     asked: &Asked,
     keeps_alive: bool,
 ) -> Result<After, Cut> {
@@ -89,7 +90,7 @@ pub(super) async fn send(
     let begun = connection
         .borrow_mut()
         .begin(&response, &lines, asked, keeps_alive);
-    let mut sending = Sending::new(response, asked, begun.outgoing);
+    let mut sending = Sending::new(*response, asked, begun.outgoing);
     poll_fn(|cx| sending.poll(connection, cx)).await?;
     if let Some(tunnel) = tunnel {
         return Ok(After::Tunnel(tunnel));

@@ -12,11 +12,12 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 
-use crate::proxy::body::{RequestBody, ResponseBody};
+use crate::proxy::body::RequestBody;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::headers;
 use crate::proxy::http::answer;
 use crate::proxy::http2::{Duplex, Inbound, Outbound};
+use crate::proxy::reply::Reply;
 use crate::proxy::upgrade::Tunnel;
 
 use super::tasks::Work;
@@ -90,7 +91,7 @@ async fn answered(
     downstream: Rc<Downstream>,
     request: Box<Request<RequestBody>>,
     respond: &mut SendResponse<Bytes>,
-) -> Option<Response<ResponseBody>> {
+) -> Option<Reply> {
     let mut answer = pin!(answer(downstream, request));
     poll_fn(|cx| {
         // Before anything is done for it: a request that comes with its reset goes to nobody.

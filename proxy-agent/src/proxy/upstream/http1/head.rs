@@ -1,15 +1,16 @@
 //! The head of a response, and what it says of the body (RFC 9112, sections 4 and 6.3).
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, Version};
 use httparse::ParserConfig;
 use hyper::ext::ReasonPhrase;
 
 use crate::proxy::headers;
 use crate::proxy::http1::{FieldLines, Framing, HeadError, Looked, Said, fields};
-use crate::proxy::upstream::ResponseFields;
+use crate::proxy::upstream::{Received, ResponseFields};
 use crate::proxy::{MAX_HEADERS, upgrade};
 
 /// Why what an upstream says is no head of a response.
@@ -56,10 +57,9 @@ impl Asked {
 }
 
 /// A response's head.
-#[derive(Debug)]
 pub(super) struct Head {
-    /// Without its fields if there are lines of them.
-    pub(super) response: Response<()>,
+    /// Without its fields if there are lines of them, and without its body.
+    pub(super) response: Box<Response<Received>>,
     pub(super) lines: FieldLines,
     pub(super) framing: Framing,
     /// The connection may serve another request afterwards.
@@ -117,7 +117,7 @@ fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, ResponseErro
     let Some(length) = fields::length(status.map_err(HeadError::from)?, inbox)? else {
         return Ok(None);
     };
-    let mut response = Response::new(());
+    let mut response = Box::new(Response::new(Received::Taken));
     *response.status_mut() = status_code(&parsed)?;
     *response.version_mut() = fields::version(parsed.version);
     let reason = unusual_reason(&parsed, response.status());
@@ -136,15 +136,26 @@ fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, ResponseErro
     });
     let places = fields::places(inbox, parsed.headers);
     let head = inbox.split_to(length).freeze();
-    *response.headers_mut() = fields::fields_at(&head, &places).map_err(HeadError::from)?;
+    map_fields(&mut response, &head, &places, reason)?;
+    let said = Said::by(response.headers());
+    framed(response, FieldLines::default(), asked, &said).map(Some)
+}
+
+/// Gives `response` the fields and the reason phrase that are at these places of its head.
+fn map_fields(
+    response: &mut Response<Received>,
+    head: &Bytes,
+    places: &fields::Places,
+    reason: Option<Range<usize>>,
+) -> Result<(), HeadError> {
+    *response.headers_mut() = fields::fields_at(head, places)?;
     // It goes to the client; one that cannot be written is left out.
     if let Some(place) = reason
         && let Ok(reason) = ReasonPhrase::try_from(head.slice(place))
     {
         response.extensions_mut().insert(reason);
     }
-    let said = Said::by(response.headers());
-    framed(response, FieldLines::default(), asked, &said).map(Some)
+    Ok(())
 }
 
 fn status_code(parsed: &httparse::Response<'_, '_>) -> Result<StatusCode, HeadError> {
@@ -160,7 +171,7 @@ fn unusual_reason<'a>(parsed: &httparse::Response<'_, 'a>, status: StatusCode) -
 }
 
 fn framed(
-    mut response: Response<()>,
+    mut response: Box<Response<Received>>,
     lines: FieldLines,
     asked: Asked,
     said: &Said,
@@ -177,7 +188,7 @@ fn framed(
 }
 
 fn framing(
-    response: &mut Response<()>,
+    response: &mut Response<Received>,
     asked: Asked,
     said: &Said,
 ) -> Result<Framing, ResponseError> {

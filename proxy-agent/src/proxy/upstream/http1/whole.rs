@@ -54,5 +54,5 @@ fn read<'a>(
         body: body.ok_or(Error::Closed)?,
         keeps_alive: head.keeps_alive,
     };
-    Ok(head.response.map(|()| whole))
+    Ok(head.response.map(|_| whole))
 }

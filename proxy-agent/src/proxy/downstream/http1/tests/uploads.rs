@@ -8,6 +8,7 @@ use super::*;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::downstream::http1::encode::Asked;
 use crate::proxy::downstream::http1::exchange::{After, send};
+use crate::proxy::reply::Reply;
 
 const POST: &[u8] = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n";
 const WAITS: &[u8] =
@@ -22,8 +23,9 @@ async fn uploading(head: &[u8]) -> (Rc<RefCell<Connection>>, TcpStream, Upload, 
     (connection, client, upload, asked)
 }
 
-fn answer() -> Response<ResponseBody> {
-    Response::new(ResponseBody::Direct(Some(Bytes::from_static(b"ok"))))
+fn answer() -> Reply {
+    let body = ResponseBody::Direct(Some(Bytes::from_static(b"ok")));
+    Box::new(Response::new(body))
 }
 
 async fn next(upload: &mut Upload) -> Option<Result<Bytes, UploadError>> {
@@ -123,7 +125,7 @@ async fn a_connect_that_leads_nowhere_ends_the_connection() {
         let request = format!("{method} HTTP/1.1\r\nHost: a\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         let asked = Asked::by(&opened(&connection).await.request);
-        let mut response = Response::new(ResponseBody::Empty);
+        let mut response = Box::new(Response::new(ResponseBody::Empty));
         *response.status_mut() = StatusCode::OK;
         let after = send(&connection, response, &asked, true).await;
         assert_eq!(matches!(after, Ok(After::Next)), goes_on, "{method}");

@@ -13,7 +13,7 @@ async fn a_response_may_begin_before_the_request_has_ended() {
         upstream.write_all(head).await.unwrap();
     };
     let (sent, ()) = tokio::join!(connection.send(Box::new(request), Read), head);
-    let mut body = sent.ok().expect("an answer").into_body();
+    let mut body = download(sent);
     // Nobody reads the response, and the request goes on.
     feed.push(frame("two"));
     feed.end();
@@ -28,7 +28,7 @@ async fn a_response_may_begin_before_the_request_has_ended() {
 }
 
 /// A response of these bytes to a request whose body goes on.
-async fn early(bytes: &[u8]) -> (Feed, Response<Download>, TcpStream) {
+async fn early(bytes: &[u8]) -> (Feed, Download, TcpStream) {
     let (connection, mut upstream) = connected().await;
     let (feed, request) = streamed(None);
     let answer = async {
@@ -36,14 +36,14 @@ async fn early(bytes: &[u8]) -> (Feed, Response<Download>, TcpStream) {
         upstream.write_all(bytes).await.unwrap();
     };
     let (sent, ()) = tokio::join!(connection.send(Box::new(request), Read), answer);
-    (feed, sent.ok().expect("an answer"), upstream)
+    (feed, download(sent), upstream)
 }
 
 #[tokio::test(flavor = "local")]
 async fn after_a_response_that_ended_before_it_a_request_still_arrives_whole() {
     let (feed, response, mut upstream) =
         early(b"HTTP/1.1 202 Taken\r\nContent-Length: 0\r\n\r\n").await;
-    assert!(response.into_body().into_idle().is_none(), "it is in use");
+    assert!(response.into_idle().is_none(), "it is in use");
     feed.push(frame("hello"));
     feed.end();
     read_to(&mut upstream, "5\r\nhello\r\n0\r\n\r\n").await;
@@ -62,7 +62,7 @@ async fn a_response_that_is_given_up_takes_its_request_along() {
 async fn a_request_that_breaks_off_breaks_its_response_off() {
     let (feed, response, mut upstream) =
         early(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
-    let mut body = response.into_body();
+    let mut body = response;
     let (frame, ()) = tokio::join!(body.frame(), async { feed.break_off() });
     assert!(matches!(frame, Some(Err(Error::Body(_)))));
     drop(body);

@@ -49,7 +49,7 @@ fn told(
     let Some(head) = head.map_err(|error| error.to_string())? else {
         return Ok(None);
     };
-    let (parts, ()) = head.response.into_parts();
+    let (parts, _) = head.response.into_parts();
     let mut fields = parts.headers;
     if head.lines == FieldLines::default() {
         ways.map += 1;
