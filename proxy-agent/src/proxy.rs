@@ -57,7 +57,7 @@ pub use detect::{Detected, detect};
 pub use downstream::{WholeRequest, read_request};
 pub(crate) use headers::is_grpc;
 pub use http1::Whole;
-pub use upstream::{WholeResponse, read_response};
+pub use upstream::{ResponseFields, WholeResponse, read_response};
 
 /// Headers in one head; more is 431.
 const MAX_HEADERS: usize = 256;

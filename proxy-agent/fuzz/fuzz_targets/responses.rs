@@ -3,9 +3,9 @@
 //! The first byte is the method, the second how many bytes come at a time.
 #![no_main]
 
-use http::{Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use libfuzzer_sys::fuzz_target;
-use proxy_agent::proxy::read_response;
+use proxy_agent::proxy::{ResponseFields, read_response};
 
 fuzz_target!(|data: &[u8]| {
     let [method, piece, bytes @ ..] = data else {
@@ -18,8 +18,8 @@ fuzz_target!(|data: &[u8]| {
         2 => Method::POST,
         _ => Method::CONNECT,
     };
-    let whole = read_response(&request, bytes, usize::MAX);
-    let pieces = read_response(&request, bytes, usize::from(*piece));
+    let whole = read_response(&request, bytes, usize::MAX, ResponseFields::Read);
+    let pieces = read_response(&request, bytes, usize::from(*piece), ResponseFields::Read);
     // What a response is does not depend on how it comes.
     match (whole, pieces) {
         (Ok(whole), Ok(pieces)) => {
@@ -32,4 +32,32 @@ fuzz_target!(|data: &[u8]| {
         (Err(_), Err(_)) => {}
         (whole, pieces) => panic!("{whole:?} and in pieces {pieces:?}"),
     }
+    let unread = read_response(&request, bytes, usize::from(*piece), ResponseFields::Unread);
+    let read = read_response(&request, bytes, usize::MAX, ResponseFields::Read);
+    // Nor on whether anybody reads its fields.
+    match (read, unread) {
+        (Ok(read), Ok(unread)) => {
+            assert_eq!(read.status(), unread.status());
+            assert_eq!(read.body().body, unread.body().body);
+            assert_eq!(read.body().keeps_alive, unread.body().keeps_alive);
+            match unread.body().lines.is_empty() {
+                true => assert!(unread.headers().is_empty() || read.headers() == unread.headers()),
+                false => are_of(read.headers(), &unread.body().lines),
+            }
+        }
+        (Err(_), Err(_)) => {}
+        (read, unread) => panic!("{read:?} and unread {unread:?}"),
+    }
 });
+
+/// That each of `lines` is a field of the head, and one in itself.
+fn are_of(fields: &HeaderMap, lines: &[u8]) {
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r\n").expect("the end of a line");
+        let colon = line.iter().position(|byte| *byte == b':').expect("a colon");
+        let name = HeaderName::from_bytes(&line[..colon]).expect("a name");
+        let value = line[colon..].strip_prefix(b": ").expect("a space");
+        let value = HeaderValue::from_bytes(value).expect("a value");
+        assert!(fields.get_all(name).iter().any(|one| *one == value));
+    }
+}

@@ -40,8 +40,10 @@ impl Policies {
     }
 
     /// Whether the fields of a response are looked at, or others put beside them.
-    pub const fn reads_response(&self) -> bool {
-        self.retry.is_some() || self.cors.is_some() || self.session.is_some()
+    pub fn reads_response(&self) -> bool {
+        let retry = self.retry.as_ref();
+        let by_grpc_status = retry.is_some_and(|retry| !retry.on.grpc.is_empty());
+        by_grpc_status || self.cors.is_some() || self.session.is_some()
     }
 
     /// Whether a response of this status counts as a failure.

@@ -207,12 +207,12 @@ impl ResponseBody {
 
     /// The tunnel, in whose place nothing is left.
     pub(super) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        if !matches!(self, Self::Tunnel(_)) {
+            return None;
+        }
         match std::mem::replace(self, Self::Empty) {
             Self::Tunnel(tunnel) => Some(tunnel),
-            other @ (Self::Empty | Self::Direct(_) | Self::Upstream(_)) => {
-                *self = other;
-                None
-            }
+            Self::Empty | Self::Direct(_) | Self::Upstream(_) => None,
         }
     }
 }

@@ -26,7 +26,7 @@ use super::reply::{self, REASON, Reason, Reply};
 use super::stream_limit::StreamLimit;
 use super::traffic::Ticket;
 use super::upgrade::Tunnel;
-use super::upstream::{Answered, Protocol};
+use super::upstream::{Answered, Protocol, ResponseFields};
 use super::{headers, lookup, mirror, retrying, session, upgrade};
 
 /// Answers one request; every failure is an answer with a reason.
@@ -313,7 +313,10 @@ impl Exchange<'_> {
             protocol,
             asked: self.downstream.destination.ip(),
             preferred: plan.session.as_ref().map(|found| &found.endpoint),
-            fields: plan.response_fields(self.downstream),
+            fields: match self.downstream.is_http1() {
+                true => plan.response_fields(),
+                false => ResponseFields::Read,
+            },
         };
         let timeouts = plan.rule.timeouts;
         let retry = plan.policies().and_then(|of| of.retry.as_ref());

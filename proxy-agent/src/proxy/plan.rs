@@ -8,7 +8,6 @@ use crate::model::{Filters, Mirror, Policies, Rule, WeightedDestination};
 use crate::route;
 
 use super::body::RequestBody;
-use super::downstream::Downstream;
 use super::reply::Reason;
 use super::traffic::Ticket;
 use super::upstream::{OnContinue, Protocol, ResponseFields};
@@ -72,15 +71,13 @@ impl Plan<'_> {
         Ok((request, None))
     }
 
-    /// Whether anything is done with a response's fields but hand them on. A client of HTTP/2 gets
-    /// them one by one.
-    pub(super) fn response_fields(&self, downstream: &Downstream) -> ResponseFields {
+    /// Whether anything is done with a response's fields but hand them on, to a client of HTTP/1.
+    pub(super) fn response_fields(&self) -> ResponseFields {
         let policies = [self.policies(), self.chosen.policies.as_deref()];
+        let mut policies = policies.into_iter().flatten();
         let mut filters = [self.filters, &self.chosen.filters].into_iter();
-        let read = !downstream.is_http1()
-            || policies.into_iter().flatten().any(Policies::reads_response)
-            || filters.any(|filters| !filters.response_headers.is_empty());
-        match read {
+        let edits = filters.any(|filters| !filters.response_headers.is_empty());
+        match edits || policies.any(Policies::reads_response) {
             true => ResponseFields::Read,
             false => ResponseFields::Unread,
         }
@@ -106,5 +103,130 @@ impl Plan<'_> {
         };
         let found = self.session.as_ref();
         session::keep(session, found, endpoint, response.headers_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http::header::SERVER;
+
+    use crate::model::{
+        Action, Backoff, Cors, Destination, HeaderEdits, Listed, Match, Retry, RetryOn, Session,
+        SessionCarrier, Timeouts,
+    };
+
+    use super::*;
+
+    /// Whether fields are read where a rule and its destination have these.
+    fn read(
+        [of_rule, of_destination]: [Policies; 2],
+        [filters, own_filters]: [Filters; 2],
+    ) -> ResponseFields {
+        let rule = Rule {
+            object: None,
+            field: "".into(),
+            conditions: Match::default(),
+            action: Arc::new(Action::Respond {
+                status: StatusCode::OK,
+                reason: "",
+            }),
+            timeouts: Timeouts::default(),
+            policies: Some(Arc::new(of_rule)),
+        };
+        let chosen = WeightedDestination {
+            filters: own_filters,
+            policies: Some(Arc::new(of_destination)),
+            ..WeightedDestination::plain(1, Destination::Invalid)
+        };
+        let plan = Plan {
+            rule: &rule,
+            filters: &filters,
+            chosen: &chosen,
+            session: None,
+        };
+        plan.response_fields()
+    }
+
+    fn retry(on: RetryOn) -> Policies {
+        let wait = Duration::from_millis(1);
+        Policies {
+            retry: Some(Retry {
+                attempts: 1,
+                on,
+                per_try: None,
+                backoff: Backoff {
+                    floor: wait,
+                    base: wait,
+                    cap: wait,
+                },
+                budget: None,
+            }),
+            ..Policies::default()
+        }
+    }
+
+    fn cors() -> Policies {
+        Policies {
+            cors: Some(Cors {
+                origins: Vec::new(),
+                methods: Listed::Nothing,
+                headers: Listed::Nothing,
+                expose: None,
+                max_age: None,
+                credentials: false,
+                forward_unmatched: true,
+            }),
+            ..Policies::default()
+        }
+    }
+
+    fn session() -> Policies {
+        Policies {
+            session: Some(Session {
+                carrier: SessionCarrier::Header(SERVER),
+                absolute_timeout: None,
+                idle_timeout: None,
+                key: "".into(),
+            }),
+            ..Policies::default()
+        }
+    }
+
+    #[test]
+    fn fields_are_read_where_something_is_done_by_them_or_to_them() {
+        let filters = || [Filters::default(), Filters::default()];
+        let edits = || Filters {
+            response_headers: HeaderEdits {
+                remove: vec![SERVER],
+                ..HeaderEdits::default()
+            },
+            ..Filters::default()
+        };
+        let none = Policies::default;
+        let by_grpc_status = || RetryOn {
+            grpc: vec![14],
+            ..RetryOn::default()
+        };
+        for policies in [
+            [retry(by_grpc_status()), none()],
+            [cors(), none()],
+            [none(), cors()],
+            [session(), none()],
+        ] {
+            assert_eq!(read(policies, filters()), ResponseFields::Read);
+        }
+        for filters in [[edits(), Filters::default()], [Filters::default(), edits()]] {
+            assert_eq!(read([none(), none()], filters), ResponseFields::Read);
+        }
+        let by_status = RetryOn {
+            statuses: vec![500..=599],
+            ..RetryOn::default()
+        };
+        for of_rule in [none(), retry(by_status)] {
+            assert_eq!(read([of_rule, none()], filters()), ResponseFields::Unread);
+        }
     }
 }

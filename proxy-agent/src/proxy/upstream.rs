@@ -48,7 +48,7 @@ pub(super) enum Sender {
 
 /// Whether somebody here reads, or changes, the fields of a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ResponseFields {
+pub enum ResponseFields {
     /// They are in the response's map.
     Read,
     /// They may be with the response's body, as lines, and missing in the map.

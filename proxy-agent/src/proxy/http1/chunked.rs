@@ -4,6 +4,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 
+use crate::proxy::wire::TOGETHER_BYTES;
 use crate::proxy::{MAX_HEAD_BYTES, MAX_HEADERS};
 
 use super::fields::Looked;
@@ -97,8 +98,9 @@ pub(super) fn take_data(inbox: &mut BytesMut, left: u64) -> Option<Bytes> {
     if count == 0 {
         return None;
     }
-    if count == inbox.capacity() {
-        // There is no room to keep either: nothing is shared, so nothing has to count who shares it.
+    if count == inbox.capacity() && count <= TOGETHER_BYTES {
+        // With nothing left behind, nobody has to count who shares it. What is larger is not copied
+        // on, and its room serves the next read when it is written.
         return Some(std::mem::take(inbox).freeze());
     }
     Some(inbox.split_to(count).freeze())

@@ -23,16 +23,16 @@ enum Concern {
     Connection,
     Length,
     Coding,
-    /// What becomes of it depends on others.
-    Others,
+    /// It is read here too, or goes on only with some values: that takes a map.
+    Map,
 }
 
 impl Concern {
-    /// The length of the name tells most: those that concern the far end.
+    /// Most names have another length than all of those that are looked for.
     const fn of(name: &[u8]) -> Self {
         match name.len() {
-            2 if is(name, b"te") => Self::Others,
-            7 if is(name, b"trailer") => Self::Others,
+            2 if is(name, b"te") => Self::Map,
+            7 if is(name, b"trailer") => Self::Map,
             7 if is(name, b"upgrade") => Self::Nobody,
             10 if is(name, b"connection") => Self::Connection,
             10 if is(name, b"keep-alive") => Self::Nobody,
@@ -77,7 +77,7 @@ impl FieldLines {
                 Concern::Connection if is(value, b"close") => said.close = true,
                 Concern::Length => said.length(value),
                 Concern::Coding => said.coding(value),
-                Concern::Connection | Concern::Others => return None,
+                Concern::Connection | Concern::Map => return None,
             }
         }
         said.tells_one_length_at_most()

@@ -86,10 +86,12 @@ pub(super) async fn send(
 ) -> Result<After, Cut> {
     let status = response.status();
     let tunnel = response.body_mut().take_tunnel();
-    let lines = response.body_mut().take_lines();
-    let begun = connection
-        .borrow_mut()
-        .begin(&response, &lines, asked, keeps_alive);
+    let begun = {
+        // Not for as long as the body takes.
+        let lines = response.body_mut().take_lines();
+        let mut connection = connection.borrow_mut();
+        connection.begin(&response, &lines, asked, keeps_alive)
+    };
     let mut sending = Sending::new(*response, asked, begun.outgoing);
     poll_fn(|cx| sending.poll(connection, cx)).await?;
     if let Some(tunnel) = tunnel {

@@ -1,9 +1,8 @@
 //! The head of a response, and what it says of the body (RFC 9112, sections 4 and 6.3).
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use http::{Method, Request, Response, StatusCode, Version};
 use httparse::ParserConfig;
 use hyper::ext::ReasonPhrase;
@@ -120,42 +119,24 @@ fn take(inbox: &mut BytesMut, asked: Asked) -> Result<Option<Head>, ResponseErro
     let mut response = Box::new(Response::new(Received::Taken));
     *response.status_mut() = status_code(&parsed)?;
     *response.version_mut() = fields::version(parsed.version);
-    let reason = unusual_reason(&parsed, response.status());
-    if reason.is_none()
-        && response.version() == Version::HTTP_11
+    // It goes to the client; one that cannot be written is left out.
+    if let Some(reason) = unusual_reason(&parsed, response.status())
+        && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
+    {
+        response.extensions_mut().insert(reason);
+    }
+    if response.version() == Version::HTTP_11
         && asked.passes_on(response.status())
         && let Some((lines, said)) = FieldLines::of(&inbox[..length], parsed.headers)
     {
         inbox.advance(length);
         return framed(response, lines, asked, &said).map(Some);
     }
-    // An empty one lies nowhere: httparse has it for none, and for one of other than ASCII.
-    let reason = reason.map(|reason| match reason {
-        "" => 0..0,
-        reason => fields::place(inbox, reason.as_bytes()),
-    });
     let places = fields::places(inbox, parsed.headers);
     let head = inbox.split_to(length).freeze();
-    map_fields(&mut response, &head, &places, reason)?;
+    *response.headers_mut() = fields::fields_at(&head, &places).map_err(HeadError::from)?;
     let said = Said::by(response.headers());
     framed(response, FieldLines::default(), asked, &said).map(Some)
-}
-
-/// Gives `response` the fields and the reason phrase that are at these places of its head.
-fn map_fields(
-    response: &mut Response<Received>,
-    head: &Bytes,
-    places: &fields::Places,
-    reason: Option<Range<usize>>,
-) -> Result<(), HeadError> {
-    *response.headers_mut() = fields::fields_at(head, places)?;
-    // It goes to the client; one that cannot be written is left out.
-    if let Some(place) = reason
-        && let Ok(reason) = ReasonPhrase::try_from(head.slice(place))
-    {
-        response.extensions_mut().insert(reason);
-    }
-    Ok(())
 }
 
 fn status_code(parsed: &httparse::Response<'_, '_>) -> Result<StatusCode, HeadError> {

@@ -16,10 +16,13 @@ pub struct WholeResponse {
     pub body: Whole,
     /// The connection could serve another request, if nothing more came.
     pub keeps_alive: bool,
+    /// Its fields as they go on, instead of in the map, where nobody reads them.
+    pub lines: Vec<u8>,
 }
 
 /// Reads `bytes`, which come `piece` at a time and are followed by the end of the connection, as the
-/// response to `request`. Responses before it that tell of its progress are passed over.
+/// response to `request`, whose fields somebody reads or not. Responses before it that tell of its
+/// progress are passed over.
 ///
 /// # Errors
 ///
@@ -28,12 +31,10 @@ pub fn read_response<B>(
     request: &Request<B>,
     bytes: &[u8],
     piece: usize,
+    fields: ResponseFields,
 ) -> Result<Response<WholeResponse>, String> {
-    read(
-        Asked::by(request, ResponseFields::Read),
-        bytes.chunks(piece.max(1)),
-    )
-    .map_err(|error| error.to_string())
+    let read = read(Asked::by(request, fields), bytes.chunks(piece.max(1)));
+    read.map_err(|error| error.to_string())
 }
 
 fn read<'a>(
@@ -53,6 +54,7 @@ fn read<'a>(
     let whole = WholeResponse {
         body: body.ok_or(Error::Closed)?,
         keeps_alive: head.keeps_alive,
+        lines: head.lines.as_bytes().to_vec(),
     };
     Ok(head.response.map(|_| whole))
 }

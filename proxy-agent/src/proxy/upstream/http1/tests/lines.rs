@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 use bytes::BytesMut;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, Method};
+use hyper::ext::ReasonPhrase;
 
 use super::*;
 use crate::proxy::headers;
@@ -15,6 +16,7 @@ use crate::proxy::upstream::ResponseFields::Unread;
 #[derive(Debug, PartialEq)]
 struct Told {
     status: StatusCode,
+    reason: Option<ReasonPhrase>,
     version: http::Version,
     fields: HeaderMap,
     framing: Framing,
@@ -65,6 +67,7 @@ fn told(
     }
     Ok(Some(Told {
         status: parts.status,
+        reason: parts.extensions.get().cloned(),
         version: parts.version,
         fields,
         framing: head.framing,
@@ -76,12 +79,8 @@ fn told(
 /// The fields of these lines, each of which is in the form that a map gives it.
 fn parsed(lines: &[u8]) -> HeaderMap {
     let mut fields = HeaderMap::new();
-    for line in lines
-        .strip_suffix(b"\r\n")
-        .unwrap()
-        .split(|byte| *byte == b'\n')
-    {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r\n").unwrap();
         let colon = line.iter().position(|byte| *byte == b':').unwrap();
         let name = HeaderName::from_bytes(&line[..colon]).unwrap();
         assert_eq!(name.as_str().as_bytes(), &line[..colon]);
@@ -149,7 +148,11 @@ const HEADS: &[(&str, Ways)] = &[
     ),
     (
         "HTTP/1.1 200 Fine with me\r\nDate: x\r\nContent-Length: 5\r\n\r\n",
-        MAP,
+        LINES,
+    ),
+    (
+        "HTTP/1.1 200 \r\nDate: x\r\nContent-Length: 5\r\n\r\n",
+        LINES,
     ),
     (
         "HTTP/1.1 204 No Content\r\nDate: x\r\nContent-Length: 5\r\n\r\n",
@@ -171,8 +174,8 @@ fn what_a_usual_head_says_goes_on_as_lines_and_any_other_by_a_map() {
         assert_eq!(same(&Method::GET, head.as_bytes()), *ways, "{head}");
         assert_eq!(same(&Method::HEAD, head.as_bytes()), MAP, "{head}");
     }
-    let opened = same(&Method::CONNECT, HEADS[0].0.as_bytes());
-    assert_eq!(opened, MAP);
+    assert_eq!(same(&Method::CONNECT, HEADS[0].0.as_bytes()), MAP, "opened");
+    assert_eq!(same(&Method::CONNECT, HEADS[1].0.as_bytes()), LINES);
 }
 
 #[test]
@@ -202,17 +205,50 @@ fn a_byte_of_a_name_or_value_is_taken_or_refused_the_same_either_way() {
     }
 }
 
-#[tokio::test]
-async fn lines_come_with_the_body_once_and_not_with_the_next_response() {
-    let (connection, mut upstream) = connected().await;
+/// What a connection answers when the upstream says `bytes`.
+async fn answered(
+    connection: Box<Connection>,
+    upstream: &mut TcpStream,
+    bytes: &[u8],
+) -> Box<Response<Received>> {
     let answer = async {
-        read_to(&mut upstream, "\r\n\r\n").await;
-        let bytes = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n";
+        read_to(upstream, "\r\n\r\n").await;
         upstream.write_all(bytes).await.unwrap();
     };
-    let (sent, ()) = tokio::join!(connection.send(Box::new(request("GET")), Unread), answer);
-    let mut response = sent.ok().expect("an answer");
+    let sent = connection.send(Box::new(request("GET")), Unread);
+    let (sent, ()) = tokio::join!(sent, answer);
+    sent.ok().expect("an answer")
+}
+
+#[tokio::test]
+async fn lines_come_with_their_body_once_and_not_with_the_next_response() {
+    let (connection, mut upstream) = connected().await;
+    let one = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n";
+    let mut response = answered(connection, &mut upstream, one).await;
     assert!(response.headers().is_empty());
     assert_eq!(response.body_mut().take_lines().as_bytes(), b"x-a: 1\r\n");
     assert_eq!(response.body_mut().take_lines(), FieldLines::default());
+    let connection = download(Ok(response)).into_idle().expect("kept");
+    // Nobody takes the lines of this one.
+    let response = answered(connection, &mut upstream, one).await;
+    let connection = download(Ok(response)).into_idle().expect("kept");
+    assert_eq!(connection.lines, FieldLines::default(), "idle");
+    let other = b"HTTP/1.1 204 No Content\r\nX-B: 1\r\n\r\n";
+    let mut response = answered(connection, &mut upstream, other).await;
+    assert_eq!(response.headers()["x-b"], "1");
+    assert_eq!(response.body_mut().take_lines(), FieldLines::default());
+}
+
+#[tokio::test(flavor = "local")]
+async fn lines_come_with_a_response_whose_request_is_still_on_its_way() {
+    let (connection, mut upstream) = connected().await;
+    let (_feed, request) = streamed(None);
+    let answer = async {
+        read_to(&mut upstream, "chunked\r\n\r\n").await;
+        let bytes = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 5\r\n\r\n";
+        upstream.write_all(bytes).await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(connection.send(Box::new(request), Unread), answer);
+    let mut response = sent.ok().expect("an answer");
+    assert_eq!(response.body_mut().take_lines().as_bytes(), b"x-a: 1\r\n");
 }

@@ -9,7 +9,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::proxy::http1::damaged;
-use crate::proxy::upstream::http1::whole::read_response;
+use crate::proxy::upstream::http1::whole;
+
+/// A response whose fields are read.
+fn read_response<B>(
+    request: &Request<B>,
+    bytes: &[u8],
+    piece: usize,
+) -> Result<Response<WholeResponse>, String> {
+    whole::read_response(request, bytes, piece, Read)
+}
 
 /// A response as hyper's client reads it, from an upstream that closes behind it.
 async fn by_hyper(
