@@ -75,13 +75,17 @@ fn from_application(
         channel.credit = joined.ok_or(Stat::ByTcpNotJoined)?;
     }
     let credit = credit(channel).ok_or(Stat::ByTcpNotJoined)?;
-    let stamp = Credit::stamp(channel.credit.generation, channel.read_by_tcp);
-    write(addr_of_mut!(credit.application_read), stamp);
+    let sent = channel.redirected + channel.by_tcp;
+    let stamp = |count| Credit::stamp(channel.credit.generation, count);
+    write(
+        addr_of_mut!(credit.application_read),
+        stamp(channel.read_by_tcp),
+    );
+    write(addr_of_mut!(credit.application_sent), stamp(sent + size));
     let verified = read(addr_of!(credit.read));
     if channel.last_by_tcp > verified {
         return Err(Stat::ByTcpUnread);
     }
-    let sent = channel.redirected + channel.by_tcp;
     if sent + size > verified + WINDOW_BYTES {
         return Err(Stat::ByTcpWindow);
     }

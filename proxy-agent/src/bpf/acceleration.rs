@@ -179,6 +179,7 @@ impl Acceleration {
         credit.permit.store(0, Ordering::Relaxed);
         credit.redirected.store(0, Ordering::Relaxed);
         credit.application_read.store(0, Ordering::Relaxed);
+        credit.application_sent.store(0, Ordering::Relaxed);
         credit
             .generation
             .store(generation.into(), Ordering::Release);
@@ -304,9 +305,19 @@ impl Channel {
 
     /// Whether the application has read `bytes` bytes that came by TCP, as it last sent.
     pub fn has_read_by_tcp(&self, bytes: u64) -> bool {
+        self.is_stamped(|credit| &credit.application_read, bytes)
+    }
+
+    /// Whether the application has sent, or begun to send, no more than the first `bytes` bytes of its stream.
+    /// Not where that is not known: before its first message since this was joined.
+    pub fn application_sent_only(&self, bytes: u64) -> bool {
+        self.is_stamped(|credit| &credit.application_sent, bytes)
+    }
+
+    fn is_stamped(&self, place: fn(&SharedCredit) -> &AtomicU64, bytes: u64) -> bool {
         let stamp = Credit::stamp(self.id.generation, bytes);
-        let read = |credit: &SharedCredit| credit.application_read.load(Ordering::Acquire);
-        self.credit().is_some_and(|credit| read(credit) == stamp)
+        let credit = self.credit();
+        credit.is_some_and(|credit| place(credit).load(Ordering::Acquire) == stamp)
     }
 
     fn credit(&self) -> Option<&SharedCredit> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use proxy_ebpf::FlowKey;
-use tokio::io::ReadBuf;
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::bpf::{Acceleration, Channel, JoinError, Outgoing};
@@ -47,20 +47,38 @@ pub(super) mod reason {
     pub(super) const TO_POD_REFUSED: &str = "to_pod_refused";
 }
 
-/// Reads what is there; how many bytes. Not as tokio does, which takes a short read for the last one:
-/// behind redirected bytes there may be others that came by TCP, and nothing tells of them again.
+/// Reads what is there. Not as tokio does, which takes a short read for the last one: behind redirected bytes
+/// there may be others that came by TCP, and nothing tells of them again. It is the last one where `half`
+/// knows so.
 fn poll_read(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
-) -> Poll<io::Result<usize>> {
+    half: &mut impl Half,
+) -> Poll<io::Result<()>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
         match stream.try_read_buf(buf) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return Poll::Ready(read),
+            read => {
+                half.has_read(stream, read?);
+                spare_asking(stream, half);
+                return Poll::Ready(Ok(()));
+            }
         }
     }
+}
+
+/// Where there is nothing left to read, has the socket wait for what comes next, without the call that would
+/// find nothing. tokio takes the word of the closure for it; what becomes ready once that was asked
+/// counts as new.
+fn spare_asking(stream: &TcpStream, half: &impl Half) {
+    let _ = stream.try_io(Interest::READABLE, || {
+        if half.has_read_all() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    });
 }
 
 /// A connection of a pod that asks for acceleration.
@@ -177,6 +195,15 @@ impl Accelerated {
 }
 
 impl Half for Accelerated {
+    fn has_read_all(&self) -> bool {
+        match &self.state {
+            State::Joined(channel) | State::ReadsOnly(channel) => {
+                channel.application_sent_only(self.read)
+            }
+            State::Waits | State::Never => false,
+        }
+    }
+
     fn has_read(&mut self, stream: &TcpStream, count: usize) {
         self.read += count as u64;
         match &self.state {

@@ -182,7 +182,10 @@ pub struct Credit {
     reserved: [u64; 4],
     /// What the application has read by TCP when it last sent: see [`Credit::stamp`].
     pub application_read: u64,
-    reserved_end: [u64; 7],
+    /// Offset in the application's stream behind what it last sent, whichever way: a stamp. Written
+    /// before any of it can be read.
+    pub application_sent: u64,
+    reserved_end: [u64; 6],
 }
 
 const _: () = assert!(size_of::<Credit>() == 128, "Credit must be two cache lines");

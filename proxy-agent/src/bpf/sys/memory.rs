@@ -18,7 +18,8 @@ pub(in crate::bpf) struct SharedCredit {
     pub(in crate::bpf) redirected: AtomicU64,
     _reserved: [AtomicU64; 4],
     pub(in crate::bpf) application_read: AtomicU64,
-    _reserved_end: [AtomicU64; 7],
+    pub(in crate::bpf) application_sent: AtomicU64,
+    _reserved_end: [AtomicU64; 6],
 }
 
 const _: () = {
@@ -27,6 +28,7 @@ const _: () = {
     assert!(offset_of!(SharedCredit, permit) == offset_of!(Credit, permit));
     assert!(offset_of!(SharedCredit, redirected) == offset_of!(Credit, redirected));
     assert!(offset_of!(SharedCredit, application_read) == offset_of!(Credit, application_read));
+    assert!(offset_of!(SharedCredit, application_sent) == offset_of!(Credit, application_sent));
 };
 
 /// All credits, mapped as long as the value lives.

@@ -12,6 +12,9 @@ pub(in crate::proxy) trait Half {
     /// So many bytes were read; none at the end.
     fn has_read(&mut self, stream: &TcpStream, count: usize);
 
+    /// Whether what was read is known to be all that the other end has sent, or begun to send.
+    fn has_read_all(&self) -> bool;
+
     /// So many bytes were written.
     fn has_written(&mut self, count: usize);
 }
@@ -41,8 +44,7 @@ impl<H: Half> AsyncRead for Socket<H> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         match &mut this.accelerated {
-            Some(accelerated) => super::poll_read(&this.stream, cx, buf)
-                .map_ok(|count| accelerated.has_read(&this.stream, count)),
+            Some(accelerated) => super::poll_read(&this.stream, cx, buf, &mut **accelerated),
             None => Pin::new(&mut this.stream).poll_read(cx, buf),
         }
     }

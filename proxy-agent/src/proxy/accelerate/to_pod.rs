@@ -96,6 +96,11 @@ impl ToPod {
 }
 
 impl Half for ToPod {
+    fn has_read_all(&self) -> bool {
+        let channel = self.channel.as_ref();
+        channel.is_some_and(|channel| channel.application_sent_only(self.read))
+    }
+
     fn has_read(&mut self, _: &TcpStream, count: usize) {
         self.read += count as u64;
         if let Some(channel) = &self.channel {
