@@ -197,6 +197,32 @@ fn the_agent_redirects_only_what_the_application_has_proven_room_for() {
 
 #[test]
 #[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn the_agent_knows_when_it_has_read_all_that_the_application_has_sent() {
+    let kernel = kernel();
+    let mut pair = Pair::new(&kernel);
+    // It has sent nothing, as far as is known: no word of it has come.
+    assert!(!pair.channel.application_sent_only(0));
+    pair.request(10, 0);
+    for (bytes, all) in [(9, false), (10, true), (11, false)] {
+        assert_eq!(pair.channel.application_sent_only(bytes), all, "{bytes}");
+    }
+    // One message that is redirected, and behind it one by TCP, which does not fit into the window.
+    let window = usize::try_from(WINDOW_BYTES).unwrap();
+    let by_tcp = kernel.stat(Stat::ByTcpWindow).unwrap();
+    for bytes in [20, window] {
+        pair.application.write_all(&vec![b'q'; bytes]).unwrap();
+    }
+    assert_eq!(redirected(&kernel), 30);
+    assert_eq!(kernel.stat(Stat::ByTcpWindow).unwrap(), by_tcp + 1);
+    assert_eq!(read(&mut pair.agent, 20), [b'q'; 20]);
+    // What goes by TCP is known to be there, wherever it is.
+    assert!(!pair.channel.application_sent_only(30));
+    assert_eq!(read(&mut pair.agent, window), vec![b'q'; window]);
+    assert!(pair.channel.application_sent_only(30 + WINDOW_BYTES));
+}
+
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
 fn a_credit_that_is_used_again_is_nothing_to_its_former_connection() {
     let kernel = kernel();
     let acceleration = kernel.acceleration().unwrap();
@@ -221,6 +247,11 @@ fn a_credit_that_is_used_again_is_nothing_to_its_former_connection() {
     former.agent.write_all(b"stale").unwrap();
     assert_eq!(redirected(&kernel), 10);
     assert_eq!(reused.redirected(), 0);
+    assert!(
+        [10, 15]
+            .iter()
+            .all(|bytes| !reused.application_sent_only(*bytes))
+    );
     assert_eq!(read(&mut former.agent, 5), b"stale");
     assert_eq!(read(&mut former.application, 5), b"stale");
 }

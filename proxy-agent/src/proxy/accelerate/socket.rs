@@ -81,3 +81,64 @@ impl<H: Half> AsyncWrite for Socket<H> {
         self.sent(written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Says whether all was read.
+    struct Says(bool);
+
+    impl Half for Says {
+        fn has_read(&mut self, _: &TcpStream, _: usize) {}
+
+        fn has_read_all(&self) -> bool {
+            self.0
+        }
+
+        fn has_written(&mut self, _: usize) {}
+    }
+
+    /// Two bytes are there, and one of them was read by a half that says this of it.
+    async fn reads_one_of_two(says: bool) -> (Socket<Says>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, (mut far, _)) = (stream.unwrap(), accepted.unwrap());
+        far.write_all(b"ab").await.unwrap();
+        while stream.peek(&mut [0; 2]).await.unwrap() < 2 {}
+        let accelerated = Some(Box::new(Says(says)));
+        let mut socket = Socket {
+            accelerated,
+            stream,
+        };
+        assert_eq!(socket.read_u8().await.unwrap(), b'a');
+        (socket, far)
+    }
+
+    fn peek(socket: &Socket<Says>) -> Poll<io::Result<usize>> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut byte = [0; 1];
+        socket
+            .stream
+            .poll_peek(&mut cx, &mut ReadBuf::new(&mut byte))
+    }
+
+    #[tokio::test]
+    async fn where_all_was_read_the_system_is_not_asked_until_more_comes() {
+        let (mut socket, mut far) = reads_one_of_two(true).await;
+        // A byte is there: whoever asked would find it.
+        assert!(peek(&socket).is_pending());
+        far.write_all(b"c").await.unwrap();
+        assert_eq!(socket.read_u8().await.unwrap(), b'b');
+    }
+
+    #[tokio::test]
+    async fn where_that_is_not_known_the_system_is_asked_at_once() {
+        let (socket, _far) = reads_one_of_two(false).await;
+        assert!(matches!(peek(&socket), Poll::Ready(Ok(1))));
+    }
+}
