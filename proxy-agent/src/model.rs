@@ -44,5 +44,5 @@ pub use route::{
 };
 pub use route_parent::{Condition, ConditionReason, ParentRef, RouteParent};
 pub use route_table::RouteTable;
-pub use snapshot::{Hosts, Snapshot};
+pub use snapshot::{ByAddress, Hosts, Snapshot};
 pub use stream::{ServerName, StreamRule, StreamScope, StreamTable};

@@ -9,6 +9,10 @@ use super::{
     Cluster, ClusterId, Clusters, Listener, ObjectId, Place, Pod, Problem, RouteParent, RouteTable,
 };
 
+/// Listeners by original destination. Every request asks here, for what the cluster's own objects have put in: a
+/// hash that is quick rather than one that withstands chosen keys.
+pub type ByAddress = HashMap<SocketAddr, Arc<Listener>, foldhash::fast::RandomState>;
+
 /// Routes by authority: lower case, no port.
 pub type Hosts = HashMap<Arc<str>, Arc<RouteTable>>;
 
@@ -23,7 +27,7 @@ pub struct Snapshot {
     /// Every Service port, sorted by namespace, name, port.
     pub listeners: Arc<[Arc<Listener>]>,
     /// Listener of each original destination that does not pass. IPv4 is never v4-mapped here.
-    pub by_address: Arc<HashMap<SocketAddr, Arc<Listener>>>,
+    pub by_address: Arc<ByAddress>,
     /// By [`ClusterId`].
     pub clusters: Clusters,
     /// Names of Service ports that do not pass and have no usable endpoint, sorted: requests and

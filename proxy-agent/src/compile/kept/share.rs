@@ -1,7 +1,6 @@
 //! The parts of a snapshot that the next one shares while they stay the same.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,8 +11,8 @@ use crate::compile::by_key::Name;
 use crate::compile::dirty::Dirty;
 use crate::compile::problems::{Part, Problems};
 use crate::model::{
-    Cluster, ClusterId, ClusterPart, Clusters, Listener, ListenerVerdict, ObjectId, Place, Pod,
-    Snapshot,
+    ByAddress, Cluster, ClusterId, ClusterPart, Clusters, Listener, ListenerVerdict, ObjectId,
+    Place, Pod, Snapshot,
 };
 
 /// Labels of pods by uid.
@@ -23,7 +22,7 @@ type PodLabels = HashMap<Arc<str>, BTreeMap<String, String>>;
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     listeners: Option<Arc<[Arc<Listener>]>>,
-    by_address: Option<Arc<HashMap<SocketAddr, Arc<Listener>>>>,
+    by_address: Option<Arc<ByAddress>>,
     clusters: Option<Clusters>,
     /// Its parts, but for those in which a cluster has changed.
     cluster_parts: Vec<Option<ClusterPart>>,
@@ -120,12 +119,12 @@ impl Kept {
     }
 
     /// Addresses that do not pass. Of two Services with one address the first by namespace and name has it.
-    fn by_address(&mut self) -> Arc<HashMap<SocketAddr, Arc<Listener>>> {
+    fn by_address(&mut self) -> Arc<ByAddress> {
         if let Some(owners) = &self.shared.by_address {
             return Arc::clone(owners);
         }
         let mut lost: BTreeMap<Name, Problems> = BTreeMap::new();
-        let mut owners: HashMap<SocketAddr, Arc<Listener>> = HashMap::new();
+        let mut owners = ByAddress::default();
         let steered = |one: &&Arc<Listener>| !matches!(one.verdict, ListenerVerdict::Pass(_));
         for (key, listeners) in self.listeners.iter() {
             for listener in listeners.iter().filter(steered) {

@@ -8,17 +8,20 @@ use tokio::time::Instant;
 
 use super::{Protocol, Sender, http1, http2};
 
-/// How long a connection may lie idle; below the 75 s after which nginx closes from its side.
+/// How long a connection may lie idle, but for the time between two sweeps, by which it may be less or more; below
+/// the 75 s after which nginx closes from its side.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Idle HTTP/1 connections kept per pod, endpoint and worker; one more is closed.
 const MAX_IDLE: usize = 128;
 
 /// The connections of one pod to one endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::proxy) struct Pool {
     http1: Vec<IdleHttp1>,
     http2: Vec<SharedHttp2>,
+    /// When it was last swept, or made: the time, as exact as idle connections need it.
+    swept: Instant,
     /// Set while an HTTP/2 connection is being opened: others wait for it and share it.
     pub(super) opening: Option<Rc<Notify>>,
 }
@@ -33,6 +36,17 @@ struct IdleHttp1 {
 struct SharedHttp2 {
     connection: Rc<http2::Connection>,
     last_used: Instant,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            http1: Vec::new(),
+            http2: Vec::new(),
+            swept: Instant::now(),
+            opening: None,
+        }
+    }
 }
 
 impl Pool {
@@ -61,7 +75,7 @@ impl Pool {
             let connection = &shared.connection;
             connection.has_room() && !connection.is_closed()
         })?;
-        shared.last_used = Instant::now();
+        shared.last_used = self.swept;
         let connection = Rc::clone(&shared.connection);
         Some(Sender::Http2(http2::Stream::of(connection)))
     }
@@ -69,14 +83,14 @@ impl Pool {
     /// Keeps a connection for the next request, if there is room.
     pub(super) fn keep(&mut self, connection: Box<http1::Connection>) {
         if self.http1.len() < MAX_IDLE {
-            let since = Instant::now();
+            let since = self.swept;
             self.http1.push(IdleHttp1 { connection, since });
         }
     }
 
     /// Lets others take streams of a connection.
     pub(super) fn share(&mut self, connection: Rc<http2::Connection>) {
-        let last_used = Instant::now();
+        let last_used = self.swept;
         self.http2.push(SharedHttp2 {
             connection,
             last_used,
@@ -86,6 +100,7 @@ impl Pool {
     /// Closes what lies idle too long, or is closed on the other side. Returns whether nothing is
     /// left.
     pub(in crate::proxy) fn expire(&mut self, now: Instant) -> bool {
+        self.swept = now;
         let fresh = |since: Instant| now.duration_since(since) < IDLE_LIMIT;
         self.http1
             .retain(|idle| fresh(idle.since) && idle.connection.is_ready());
