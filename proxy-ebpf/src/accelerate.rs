@@ -75,13 +75,14 @@ fn from_application(
         channel.credit = joined.ok_or(Stat::ByTcpNotJoined)?;
     }
     let credit = credit(channel).ok_or(Stat::ByTcpNotJoined)?;
+    // The kernel does not ask for each message by TCP: where one breaks off, what comes next goes likewise.
+    write(addr_of_mut!(credit.application_sent), 0);
     let sent = channel.redirected + channel.by_tcp;
     let stamp = |count| Credit::stamp(channel.credit.generation, count);
     write(
         addr_of_mut!(credit.application_read),
         stamp(channel.read_by_tcp),
     );
-    write(addr_of_mut!(credit.application_sent), stamp(sent + size));
     let verified = read(addr_of!(credit.read));
     if channel.last_by_tcp > verified {
         return Err(Stat::ByTcpUnread);
@@ -91,6 +92,8 @@ fn from_application(
     }
     redirect(ctx, channel.far_end(), size)?;
     channel.redirected += size;
+    // It is queued when this has ended, and the kernel will ask for the next one.
+    write(addr_of_mut!(credit.application_sent), stamp(sent + size));
     Ok(())
 }
 

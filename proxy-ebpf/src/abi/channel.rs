@@ -182,8 +182,9 @@ pub struct Credit {
     reserved: [u64; 4],
     /// What the application has read by TCP when it last sent: see [`Credit::stamp`].
     pub application_read: u64,
-    /// Offset in the application's stream behind what it last sent, whichever way: a stamp. Written
-    /// before any of it can be read.
+    /// Offset in the application's stream behind what it last sent, if that was redirected: a stamp.
+    /// Written before any of it can be read; 0 from the next message by TCP on, of which the programs
+    /// do not see all.
     pub application_sent: u64,
     reserved_end: [u64; 6],
 }
