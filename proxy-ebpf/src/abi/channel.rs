@@ -55,8 +55,8 @@ pub struct Channel {
     flow: [u64; 4],
     /// An [`End`].
     pub end: u32,
-    /// 1 since the sequence numbers are set: those of an application that connects to the agent at its first
-    /// message, all others when the connection is established.
+    /// 1 since the sequence numbers are set: when the connection is established, by sockops. Those of a socket that
+    /// the agent itself has entered, for its self-test, at its first message.
     pub started: u32,
     /// The connection's credit; 0 in `generation` before the agent has joined.
     pub credit: CreditId,

@@ -20,8 +20,8 @@ pub(super) fn enter(ctx: &SockOpsContext, flow: FlowKey) {
         return stats::count(Stat::AccelerationFastOpen);
     }
     let channel = Channel::new(flow, End::Application, CreditId::default());
-    let entered = put(ctx, channel, EndKey::new(flow, End::Application));
-    stats::count(entered.map_or(Stat::AccelerationRefused, |()| Stat::AccelerationEntered));
+    // A sender that waited for the connection goes on by TCP and is no message either, but is counted from here.
+    begin(ctx, channel, Stat::AccelerationEntered);
 }
 
 /// The same for a socket that a pod which asks has accepted, if it is at the pod's own address and comes
