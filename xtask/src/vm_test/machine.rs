@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -45,8 +46,18 @@ pub(super) struct Said {
 }
 
 impl Machine<'_> {
-    /// Runs it to its end; every line is shown as it comes.
+    /// Runs it to its end; every line is shown as it comes. QEMU itself may crash as it starts: once is forgiven,
+    /// as long as nothing of the machine was heard.
     pub(super) fn run(&self, mut show: impl FnMut(&str)) -> Result<Said> {
+        if let Some(said) = self.try_run(&mut show)? {
+            return Ok(said);
+        }
+        show("qemu crashed before the machine said a word: once more");
+        self.try_run(&mut show)?.context("qemu crashed twice")
+    }
+
+    /// Nothing if QEMU crashed before the machine said a word.
+    fn try_run(&self, mut show: impl FnMut(&str)) -> Result<Option<Said>> {
         let begun = Instant::now();
         let mut running = Running(self.command().spawn().context("start qemu")?);
         let output = running.0.stdout.take().context("its output is piped")?;
@@ -78,14 +89,17 @@ impl Machine<'_> {
             bail!("it did not end within {:?}{}", self.timeout, tail(&console));
         }
         let status = running.0.wait().context("wait for qemu")?;
+        if lines.is_empty() && status.signal().is_some() {
+            return Ok(None);
+        }
         ensure!(status.success(), "qemu ended with {status}");
         let ended = lines.iter().any(|line| line == MARKER);
         ensure!(ended, "it went off before its end{}", tail(&console));
-        Ok(Said {
+        Ok(Some(Said {
             lines,
             console,
             took: begun.elapsed(),
-        })
+        }))
     }
 
     fn command(&self) -> Command {
