@@ -309,7 +309,7 @@ impl Channel {
     }
 
     /// Whether the application has sent, or begun to send, no more than the first `bytes` bytes of its stream.
-    /// Not where that is not known: unless its last message was redirected.
+    /// Known, and true, only while its last message is a redirected one.
     pub fn application_sent_only(&self, bytes: u64) -> bool {
         self.is_stamped(|credit| &credit.application_sent, bytes)
     }

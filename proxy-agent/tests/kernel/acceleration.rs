@@ -215,7 +215,7 @@ fn the_agent_knows_when_it_has_read_all_that_the_application_has_sent() {
     assert_eq!(redirected(&kernel), 30);
     assert_eq!(kernel.stat(Stat::ByTcpWindow).unwrap(), by_tcp + 1);
     assert_eq!(read(&mut pair.agent, 20), [b'q'; 20]);
-    // What goes by TCP is known to be there, wherever it is.
+    // All that was redirected is read, and what comes by TCP is not.
     assert!(!pair.channel.application_sent_only(30));
     assert_eq!(read(&mut pair.agent, window), vec![b'q'; window]);
     // Not all of what goes by TCP is seen: nothing is known until something is redirected again.

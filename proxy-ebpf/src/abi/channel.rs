@@ -106,7 +106,7 @@ impl Channel {
         }
     }
 
-    /// The same, of an application that accepts: it has sent and read what these sequence numbers say,
+    /// The same, of a socket that has just been connected or accepted: it has sent and read what these sequence numbers say,
     /// and nothing of it counts.
     #[inline(always)]
     pub const fn begun(self, write_seq: u32, copied_seq: u32) -> Self {
