@@ -34,6 +34,7 @@ const DEBIAN: &[&str] = &[
     "cpio",
     "e2fsprogs",
     "kmod",
+    "python3-grpcio",
     "qemu-system-x86",
     "xz-utils",
 ];

@@ -139,15 +139,23 @@ impl<'a> Staging<'a> {
         run(Command::new("cp").arg("--archive").args([path, &at]))
     }
 
-    /// Copies python's own library; returns those modules of it that need libraries.
+    /// Copies python's own library and the module that tests of gRPC use; returns what of it needs libraries.
     fn python(&self) -> Result<Vec<PathBuf>> {
-        let script = "import os; print(os.path.dirname(os.__file__))";
-        let library = answer(Command::new("/usr/bin/python3").args(["-c", script]));
-        let library = PathBuf::from(library.context("python3 does not run")?);
-        self.tree(&library)?;
-        let modules = library.join("lib-dynload");
-        let entries = fs::read_dir(&modules).context("read python's modules")?;
-        entries.map(|entry| Ok(entry?.path())).collect()
+        let (library, grpc) = (module("os")?, module("grpc")?);
+        let mut linked = Vec::new();
+        for (tree, compiled) in [(library, "lib-dynload"), (grpc, "_cython")] {
+            self.tree(&tree)?;
+            let entries = fs::read_dir(tree.join(compiled)).context("read python's modules")?;
+            for entry in entries {
+                let path = entry?.path();
+                linked.extend(
+                    path.extension()
+                        .is_some_and(|it| it == "so")
+                        .then_some(path),
+                );
+            }
+        }
+        Ok(linked)
     }
 
     /// Puts busybox where the host's own programs are not.
@@ -169,6 +177,14 @@ impl<'a> Staging<'a> {
         fs::write(&path, text).with_context(|| format!("write {name}"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("make it executable")
     }
+}
+
+/// The folder of a module of python.
+fn module(name: &str) -> Result<PathBuf> {
+    let script = format!("import os, {name}; print(os.path.dirname({name}.__file__))");
+    let folder = answer(Command::new("/usr/bin/python3").args(["-c", &script]));
+    let folder = folder.with_context(|| format!("python3 has no module {name}"))?;
+    Ok(PathBuf::from(folder))
 }
 
 fn find(name: &str) -> Option<PathBuf> {

@@ -58,7 +58,7 @@ const fn far_apart(name: &'static str, target: &'static str, delay_ms: u8) -> Su
     }
 }
 
-/// The same with more time: they move many bytes.
+/// The same with more time: they move many bytes, or wait for many an agent to start and end.
 const fn patient(suite: Suite) -> Suite {
     Suite {
         seconds: 1_500,
@@ -76,7 +76,7 @@ pub(super) const SUITES: &[Suite] = &[
     end_to_end("bpf"),
     end_to_end("tcp"),
     end_to_end("http1"),
-    end_to_end("handover"),
+    patient(end_to_end("handover")),
     patient(end_to_end("acceleration")),
     far_apart("redirect+2ms", "redirect", 2),
     far_apart("tcp+1ms", "tcp", 1),
