@@ -37,15 +37,15 @@ pub(crate) fn connection() -> (TcpStream, TcpStream, SocketAddr, u16) {
 }
 
 /// A connection of this process with itself, joined.
-struct Pair {
-    application: TcpStream,
-    agent: TcpStream,
-    channel: Channel,
+pub(crate) struct Pair {
+    pub(crate) application: TcpStream,
+    pub(crate) agent: TcpStream,
+    pub(crate) channel: Channel,
     flow: FlowKey,
 }
 
 impl Pair {
-    fn new(kernel: &Kernel) -> Self {
+    pub(crate) fn new(kernel: &Kernel) -> Self {
         let (application, agent, source, port) = connection();
         let flow = FlowKey::from_accepted(netns_cookie(&agent).unwrap(), source, port);
         for socket in [&application, &agent] {
@@ -65,7 +65,7 @@ impl Pair {
     }
 
     /// Has the application send, and the agent read and say so.
-    fn request(&mut self, bytes: usize, read_before: u64) {
+    pub(crate) fn request(&mut self, bytes: usize, read_before: u64) {
         self.application.write_all(&vec![b'q'; bytes]).unwrap();
         assert_eq!(read(&mut self.agent, bytes), vec![b'q'; bytes]);
         self.channel.publish_read(read_before + bytes as u64);
@@ -116,7 +116,7 @@ pub(crate) fn accepted(pod: &Pod) -> TcpStream {
     }
 }
 
-fn redirected(kernel: &Kernel) -> u64 {
+pub(crate) fn redirected(kernel: &Kernel) -> u64 {
     kernel.stat(Stat::RedirectedBytes).unwrap()
 }
 
@@ -193,37 +193,6 @@ fn the_agent_redirects_only_what_the_application_has_proven_room_for() {
     assert_eq!(pair.channel.redirected(), 4);
     assert_eq!(read(&mut pair.application, 4), b"late");
     assert_eq!(redirected(&kernel), requests + 20 + 4);
-}
-
-#[test]
-#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
-fn the_agent_knows_when_it_has_read_all_that_the_application_has_sent() {
-    let kernel = kernel();
-    let mut pair = Pair::new(&kernel);
-    // It has sent nothing, as far as is known: no word of it has come.
-    assert!(!pair.channel.application_sent_only(0));
-    pair.request(10, 0);
-    for (bytes, all) in [(9, false), (10, true), (11, false)] {
-        assert_eq!(pair.channel.application_sent_only(bytes), all, "{bytes}");
-    }
-    // One message that is redirected, and behind it one by TCP, which does not fit into the window.
-    let window = usize::try_from(WINDOW_BYTES).unwrap();
-    let by_tcp = kernel.stat(Stat::ByTcpWindow).unwrap();
-    for bytes in [20, window] {
-        pair.application.write_all(&vec![b'q'; bytes]).unwrap();
-    }
-    assert_eq!(redirected(&kernel), 30);
-    assert_eq!(kernel.stat(Stat::ByTcpWindow).unwrap(), by_tcp + 1);
-    assert_eq!(read(&mut pair.agent, 20), [b'q'; 20]);
-    // All that was redirected is read, and what comes by TCP is not.
-    assert!(!pair.channel.application_sent_only(30));
-    assert_eq!(read(&mut pair.agent, window), vec![b'q'; window]);
-    // Not all of what goes by TCP is seen: nothing is known until something is redirected again.
-    let all = 30 + WINDOW_BYTES;
-    assert!(!pair.channel.application_sent_only(all));
-    pair.channel.publish_read(all);
-    pair.request(5, all);
-    assert!(pair.channel.application_sent_only(all + 5));
 }
 
 #[test]

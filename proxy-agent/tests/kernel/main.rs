@@ -10,6 +10,7 @@ mod acceleration;
 mod acceleration_between_pods;
 mod acceleration_bounds;
 mod acceleration_killed;
+mod acceleration_sent;
 mod acceleration_to_pods;
 mod attachment;
 mod direct;
