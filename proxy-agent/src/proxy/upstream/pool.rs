@@ -111,3 +111,56 @@ impl Pool {
         self.http1.is_empty() && self.http2.is_empty() && self.opening.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use crate::proxy::accelerate::Socket;
+
+    use super::*;
+
+    /// A connection, and its other end.
+    async fn connection() -> (Box<http1::Connection>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let io = Socket {
+            accelerated: None,
+            stream: stream.unwrap(),
+        };
+        (http1::Connection::new(io), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_connection_idles_from_the_sweep_before_it_came_back() {
+        let mut pool = Pool::default();
+        let made = pool.swept;
+        let (first, _first_far) = connection().await;
+        let (second, _second_far) = connection().await;
+        pool.keep(first);
+        assert!(!pool.expire(made + IDLE_LIMIT / 2));
+        pool.keep(second);
+        assert!(!pool.expire(made + IDLE_LIMIT));
+        assert_eq!(pool.http1.len(), 1, "the first one has idled long enough");
+        assert!(pool.expire(made + IDLE_LIMIT * 3 / 2));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_upstream_closes_goes_with_the_next_sweep() {
+        let mut pool = Pool::default();
+        let (connection, far) = connection().await;
+        // Nothing is known of a socket before it was waited for.
+        assert!(connection.is_ready());
+        pool.keep(connection);
+        assert!(!pool.expire(pool.swept));
+        drop(far);
+        let closed = async {
+            while !pool.expire(pool.swept) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = Duration::from_secs(10);
+        assert!(tokio::time::timeout(patience, closed).await.is_ok());
+    }
+}
