@@ -1,12 +1,15 @@
 //! Acceleration: what the agent knows of how much an application has sent.
 
 use std::io::{ErrorKind, Read, Write};
-use std::time::Instant;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use nix::sys::socket::{setsockopt, sockopt};
-use proxy_ebpf::{Stat, WINDOW_BYTES};
+use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
+use proxy_ebpf::{FlowKey, PodFlags, Stat, WINDOW_BYTES};
 
-use crate::acceleration::{PATIENCE, Pair, kernel, read, redirected};
+use crate::acceleration::{PATIENCE, Pair, accepted, kernel, read, redirected};
+use crate::fixture::{LISTENER_PORT, Pod};
 
 #[test]
 #[ignore = "needs root and the eBPF object: cargo xtask e2e"]
@@ -86,4 +89,59 @@ fn nothing_is_known_of_what_comes_behind_a_message_that_broke_off() {
             .application_sent_only((BEFORE + message) as u64)
     );
     assert_eq!(read(&mut pair.agent, BEHIND), [b'q'; BEHIND]);
+}
+
+/// Waits until a listener of the pod has let a SYN go by for want of room.
+fn await_dropped_syn(pod: &Pod) {
+    let dropped = || {
+        let counters = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
+        let mut lines = counters
+            .lines()
+            .filter(|line| line.starts_with("TcpExt:"))
+            .map(|line| line.split(' '));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let mut counters = names.zip(values);
+        counters.any(|(name, value)| name == "ListenDrops" && value != "0")
+    };
+    let since = Instant::now();
+    while !pod.within(dropped) {
+        assert!(since.elapsed() < PATIENCE, "no SYN was dropped");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Such a sender is in the kernel already when the socket enters the map: what it sends is no message.
+#[test]
+#[ignore = "needs root and the eBPF object: cargo xtask e2e"]
+fn a_sender_that_waits_for_the_connection_is_counted_from_the_first_byte() {
+    // There is room for one connection that nobody has accepted; the second one's SYN has to be repeated.
+    const CLIENT: &str = "f, s = socket.socket(), socket.socket(); c(f, '10.96.0.10', 80)\n\
+        s.setblocking(False); c(s, '10.96.0.10', 80); s.setblocking(True)\n\
+        s.sendall(b'1234'); s.recv(1); s.sendall(b'5678'); print(s.recv(9))";
+    let pod = Pod::new();
+    pod.enrol(PodFlags::CAPTURED.with(PodFlags::ACCELERATES));
+    listen(&pod.v4, Backlog::new(0).unwrap()).unwrap();
+    let said = thread::scope(|scope| {
+        let client = scope.spawn(|| pod.client(CLIENT));
+        await_dropped_syn(&pod);
+        let _first = accepted(&pod);
+        let mut agent = accepted(&pod);
+        assert_eq!(read(&mut agent, 4), b"1234");
+        let source = agent.peer_addr().unwrap();
+        let flow = FlowKey::from_accepted(pod.cookie, source, LISTENER_PORT);
+        let acceleration = pod.kernel.acceleration().unwrap();
+        let channel = acceleration.join(flow, agent.as_fd(), 4).unwrap();
+        agent.write_all(b"!").unwrap();
+        assert_eq!(read(&mut agent, 4), b"5678");
+        assert!(channel.application_sent_only(8));
+        agent.write_all(b"ok").unwrap();
+        client.join().unwrap()
+    });
+    assert_eq!(said, "b'ok'");
+    assert_eq!(
+        pod.stat(Stat::ByTcpNotJoined),
+        0,
+        "the first was no message"
+    );
+    assert_eq!(pod.stat(Stat::RedirectedBytes), 4);
 }
