@@ -58,7 +58,7 @@ const fn far_apart(name: &'static str, target: &'static str, delay_ms: u8) -> Su
     }
 }
 
-/// The same with more time: they move many bytes, or wait for many an agent to start and end.
+/// The same with more time: they load many programs, move many bytes, or wait for many an agent to start and end.
 const fn patient(suite: Suite) -> Suite {
     Suite {
         seconds: 1_500,
@@ -68,7 +68,7 @@ const fn patient(suite: Suite) -> Suite {
 
 /// What meets the kernel. What is left out is the same on every kernel.
 pub(super) const SUITES: &[Suite] = &[
-    of_agent("hooks", "kernel"),
+    patient(of_agent("hooks", "kernel")),
     of_agent("enrolment", "capture"),
     end_to_end("vm"),
     end_to_end("redirect"),
