@@ -23,6 +23,18 @@ pub(super) const MARKER: &str = "vm-test: end";
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off \
                             no_timer_check nowatchdog slab_debug=F";
 
+/// Messages after which a kernel is not well, whatever the tests say.
+const COMPLAINTS: &[&str] = &[
+    "BUG:",
+    "Oops",
+    "WARNING:",
+    "general protection",
+    "Out of memory",
+];
+
+/// Lines of the kernel's that are shown of a machine that went off.
+const SHOWN_LINES: usize = 80;
+
 /// What a machine is made of.
 pub(super) struct Machine<'a> {
     pub(super) kernel: &'a Kernel,
@@ -86,7 +98,11 @@ impl Machine<'_> {
         let console = fs::read(&self.console).unwrap_or_default();
         let console = String::from_utf8_lossy(&console).into_owned();
         if !in_time {
-            bail!("it did not end within {:?}{}", self.timeout, tail(&console));
+            bail!(
+                "it did not end within {:?}{}",
+                self.timeout,
+                last_words(&console)
+            );
         }
         let status = running.0.wait().context("wait for qemu")?;
         if lines.is_empty() && status.signal().is_some() {
@@ -94,7 +110,7 @@ impl Machine<'_> {
         }
         ensure!(status.success(), "qemu ended with {status}");
         let ended = lines.iter().any(|line| line == MARKER);
-        ensure!(ended, "it went off before its end{}", tail(&console));
+        ensure!(ended, "it went off before its end{}", last_words(&console));
         Ok(Some(Said {
             lines,
             console,
@@ -129,11 +145,19 @@ impl Machine<'_> {
     }
 }
 
-/// The end of the kernel's messages, for a machine that said nothing better.
-fn tail(console: &str) -> String {
+/// Whether this message means that the kernel is not well.
+pub(super) fn complains(line: &str) -> bool {
+    COMPLAINTS.iter().any(|words| line.contains(words))
+}
+
+/// The kernel's messages from its first complaint on, or its last ones: a machine that went off said nothing
+/// better, and the next one overwrites the file.
+fn last_words(console: &str) -> String {
     let lines: Vec<&str> = console.lines().map(str::trim_end).collect();
-    let last = &lines[lines.len().saturating_sub(40)..];
-    format!("; the kernel's last messages:\n{}", last.join("\n"))
+    let complaint = lines.iter().position(|line| complains(line));
+    let first = complaint.unwrap_or(lines.len().saturating_sub(SHOWN_LINES));
+    let shown: Vec<&str> = lines.into_iter().skip(first).take(SHOWN_LINES).collect();
+    format!("; the kernel's last messages:\n{}", shown.join("\n"))
 }
 
 /// Killed on drop, if it still runs.
@@ -144,5 +168,26 @@ impl Drop for Running {
         // Both fail where it has ended, which is as good.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_kernel_that_died_its_first_complaint_is_shown() {
+        let quiet = |count| "quiet\n".repeat(count);
+        let died = format!("{}Oops: int3\n{}", quiet(200), quiet(200));
+        let said = last_words(&died);
+        assert!(said.contains("\nOops: int3\n"), "{said}");
+        assert_eq!(said.lines().count(), 1 + SHOWN_LINES);
+    }
+
+    #[test]
+    fn of_a_kernel_that_went_off_quietly_the_end_is_shown() {
+        let said = last_words(&format!("{}the end\n", "quiet\n".repeat(200)));
+        assert!(said.ends_with("the end"), "{said}");
+        assert_eq!(said.lines().count(), 1 + SHOWN_LINES);
     }
 }

@@ -2,16 +2,7 @@
 
 use std::time::Duration;
 
-use super::machine::Said;
-
-/// Messages after which a kernel is not well, whatever the tests say.
-const COMPLAINTS: &[&str] = &[
-    "BUG:",
-    "Oops",
-    "WARNING:",
-    "general protection",
-    "Out of memory",
-];
+use super::machine::{Said, complains};
 
 /// One suite on one kernel.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -62,8 +53,7 @@ pub(super) struct Report {
 impl Report {
     /// Reads what a machine said.
     pub(super) fn read(name: &'static str, release: &str, said: &Said) -> Self {
-        let complains = |line: &&str| COMPLAINTS.iter().any(|words| line.contains(words));
-        let complaints = said.console.lines().filter(complains);
+        let complaints = said.console.lines().filter(|line| complains(line));
         Self {
             name,
             release: release.to_owned(),
