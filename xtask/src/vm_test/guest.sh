@@ -15,6 +15,9 @@ mount -t tmpfs -o mode=755 run /run
 mkdir -m 1777 /run/tmp
 export TMPDIR=/run/tmp
 ip link set lo up
+# An agent has programs timed now and again, and the kernel patches a branch of each place that runs one. QEMU 7.2
+# may run such a place as it was before, and the kernel dies of it (`Oops: int3`): timed all along, nothing is patched.
+echo 1 >/proc/sys/kernel/bpf_stats_enabled
 # The kernel's own hard limit is 4,096; container runtimes and systemd give more.
 ulimit -n 65536
 
