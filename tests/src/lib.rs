@@ -39,4 +39,4 @@ pub use pod::{Pod, PodOptions};
 pub use process::{Finished, Process, tool};
 pub use scene::Scene;
 pub use service::{Service, ServiceOptions};
-pub use wait::{PATIENCE, until, until_some, until_some_within};
+pub use wait::{PATIENCE, slowness, until, until_some, until_some_within};

@@ -14,7 +14,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// How much slower than others this machine is.
-fn slowness() -> u32 {
+#[must_use]
+pub fn slowness() -> u32 {
     let given = std::env::var("PROXY_E2E_SLOWNESS").ok();
     given.and_then(|text| text.parse().ok()).unwrap_or(1)
 }

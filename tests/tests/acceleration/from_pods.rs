@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use proxy_e2e::{AgentOptions, Load, Node, Pod, Scene, until};
+use proxy_e2e::{AgentOptions, Load, Node, Pod, Scene, slowness, until};
 
 use crate::{ANNOTATION, accelerating, acceleration, long, python, sleeps};
 
@@ -160,10 +160,14 @@ fn many_short_connections_are_answered() -> Result<()> {
     // One request is nothing to join for.
     let status = acceleration(&scene)?;
     assert_eq!(status["connections_total"], 0, "{status}");
-    let mut why = status["not_accelerated"].as_object().cloned();
-    // On a machine that stands still a client is silent for so long that nobody takes it for HTTP.
-    why.as_mut().map(|why| why.remove("opaque"));
-    assert_eq!(why, Some(serde_json::Map::new()), "{status}");
+    let mut why = status["not_accelerated"].clone();
+    // An emulated machine may stand still: a client is silent for so long then that nobody takes it for HTTP.
+    if slowness() > 1
+        && let Some(why) = why.as_object_mut()
+    {
+        why.remove("opaque");
+    }
+    assert_eq!(why, serde_json::json!({}), "{status}");
     Ok(())
 }
 

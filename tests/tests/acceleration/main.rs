@@ -26,6 +26,11 @@ pub(crate) fn long() -> bool {
     std::env::var_os("PROXY_E2E_LONG").is_some()
 }
 
+/// Whether pods are far from each other.
+pub(crate) fn far_apart() -> bool {
+    std::env::var_os("PROXY_E2E_DELAY_MS").is_some()
+}
+
 /// A client that asks for acceleration.
 pub(crate) fn accelerating(servers: usize) -> Result<Scene> {
     let scene = Scene::with(servers, |service| service, |agent| agent.arguments(&ON))?;
